@@ -1,0 +1,37 @@
+package control
+
+import "context"
+
+// Backend is what a [Server] serves; the agent implements it. Every method is
+// safe for concurrent use, and an error that is (or wraps) an [*Error] reaches
+// the face as it is, any other as CodeInternal.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	Peers(ctx context.Context) ([]Peer, error)
+	Inbox(ctx context.Context) ([]InboxItem, error)
+	// Accept answers yes to an inbox item; Refuse answers no.
+	Accept(ctx context.Context, id string, r AcceptRequest) error
+	Refuse(ctx context.Context, id string) error
+	Transfers(ctx context.Context) ([]Transfer, error)
+	// Send makes one transfer for each device. It returns once the offers are
+	// made or queued; their fate follows in events.
+	Send(ctx context.Context, r SendRequest) ([]Transfer, error)
+	// CancelTransfer, PauseTransfer and ResumeTransfer take a transfer's ID or
+	// an unambiguous prefix of it.
+	CancelTransfer(ctx context.Context, id string) error
+	PauseTransfer(ctx context.Context, id string) error
+	ResumeTransfer(ctx context.Context, id string) error
+	Trust(ctx context.Context) ([]Trusted, error)
+	ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, error)
+	Find(ctx context.Context, r FindRequest) error
+	Groups(ctx context.Context) ([]Group, error)
+	// Group creates, joins or invites, and blocks until the group is up, the
+	// invitation went out, or it failed.
+	Group(ctx context.Context, r GroupRequest) (Group, error)
+	LeaveGroup(ctx context.Context, ifname string) error
+	Doctor(ctx context.Context) ([]Check, error)
+	// Watch returns the state now and every change after it. The two are one
+	// atomic step. The channel is closed after cancel, or when this watcher fell
+	// behind: then its last event has Type "end" and a Reason.
+	Watch(ctx context.Context) (events <-chan Event, cancel func(), err error)
+}
