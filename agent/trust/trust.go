@@ -1,0 +1,294 @@
+package trust
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"nigh/agent/clean"
+	"nigh/agent/identity"
+	"nigh/agent/store"
+)
+
+// MaxDevices bounds the book; a user who trusts more has another problem.
+const MaxDevices = 4096
+
+// MaxName bounds a device's name, in characters.
+const MaxName = 64
+
+const bucketName = "trust"
+
+var (
+	// ErrFull is returned when the book holds [MaxDevices].
+	ErrFull = errors.New("trust: the book of devices is full")
+	// ErrUnknown is returned for a device that is not in the book.
+	ErrUnknown = errors.New("trust: no such device")
+	// ErrZeroID is returned for the zero DeviceID, which names no device.
+	ErrZeroID = errors.New("trust: no device ID given")
+)
+
+// Standing is what the user decided about a key.
+type Standing int
+
+// The standings. The zero value is New: a key that nobody decided about.
+const (
+	New Standing = iota
+	Trusted
+	Blocked
+)
+
+var standings = [...]string{New: "new", Trusted: "trusted", Blocked: "blocked"}
+
+// String returns "new", "trusted" or "blocked".
+func (s Standing) String() string {
+	if s < 0 || int(s) >= len(standings) {
+		return fmt.Sprintf("standing %d", int(s))
+	}
+	return standings[s]
+}
+
+// MarshalText returns the form of [Standing.String].
+func (s Standing) MarshalText() ([]byte, error) {
+	if s < 0 || int(s) >= len(standings) {
+		return nil, fmt.Errorf("trust: %v does not exist", s)
+	}
+	return []byte(s.String()), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (s *Standing) UnmarshalText(text []byte) error {
+	i := slices.Index(standings[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("trust: unknown standing %q", text)
+	}
+	*s = Standing(i)
+	return nil
+}
+
+// Record is what the book holds about one device.
+type Record struct {
+	ID identity.DeviceID `json:"id"`
+	// Name is the user's label for the device, already safe to show. It is only a
+	// label: two devices may have the same.
+	Name     string   `json:"name,omitempty"`
+	Standing Standing `json:"standing"`
+	// AutoAccept lets the device send without being asked for. It only counts
+	// while the device is trusted.
+	AutoAccept bool `json:"auto_accept,omitempty"`
+	// Added is the wall clock when the standing was given, for display only: many
+	// devices have no clock.
+	Added time.Time `json:"added"`
+}
+
+// Change tells of one device whose record changed. Old and New have the standing
+// New when the device was or is not in the book.
+type Change struct {
+	Old, New Record
+}
+
+// Book is the open book. All methods may be called by several goroutines.
+type Book struct {
+	bucket *store.Bucket
+
+	// writing serialises changes and the calls to subscribers.
+	writing sync.Mutex
+
+	mu          sync.RWMutex
+	records     map[identity.DeviceID]Record // guarded by mu
+	subscribers map[int]func(Change)         // guarded by mu
+	next        int                          // guarded by mu
+}
+
+// Open reads the book from the database. A record that cannot be read counts as
+// blocked under its key, because it must never grant anything.
+func Open(s *store.Store) (*Book, error) {
+	b := &Book{
+		bucket:      s.Bucket(bucketName),
+		records:     make(map[identity.DeviceID]Record),
+		subscribers: make(map[int]func(Change)),
+	}
+	err := b.bucket.ForEach(func(key, raw []byte) error {
+		var id identity.DeviceID
+		if len(key) != len(id) {
+			return nil // names no device
+		}
+		copy(id[:], key)
+		var r Record
+		if err := json.Unmarshal(raw, &r); err != nil || r.ID != id {
+			r = Record{ID: id, Name: "unreadable record", Standing: Blocked}
+		}
+		b.records[id] = r
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return b, nil
+}
+
+// Standing returns what was decided about id. It does no I/O.
+func (b *Book) Standing(id identity.DeviceID) Standing {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.records[id].Standing
+}
+
+// Record returns the record of id, and whether the book has one.
+func (b *Book) Record(id identity.DeviceID) (Record, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	r, ok := b.records[id]
+	return r, ok
+}
+
+// List returns all records in the order of their IDs.
+func (b *Book) List() []Record {
+	b.mu.RLock()
+	list := make([]Record, 0, len(b.records))
+	for _, r := range b.records {
+		list = append(list, r)
+	}
+	b.mu.RUnlock()
+	slices.SortFunc(list, func(x, y Record) int { return x.ID.Compare(y.ID) })
+	return list
+}
+
+// Add makes id trusted, under the given name unless that is empty. The
+// permissions of a device that was trusted already stay; a blocked one starts
+// without any.
+func (b *Book) Add(id identity.DeviceID, name string) error {
+	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing != Trusted {
+			r = Record{ID: id, Name: r.Name, Standing: Trusted, Added: time.Now()}
+		}
+		if name != "" {
+			r.Name = name
+		}
+		return r, nil
+	})
+}
+
+// Block makes id blocked: its connections are refused before it can ask for
+// anything. Its permissions are gone.
+func (b *Book) Block(id identity.DeviceID) error {
+	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing != Blocked {
+			r = Record{ID: id, Name: r.Name, Standing: Blocked, Added: time.Now()}
+		}
+		return r, nil
+	})
+}
+
+// Remove takes id out of the book, so that it is new again. It returns
+// [ErrUnknown] when it is not in it.
+func (b *Book) Remove(id identity.DeviceID) error {
+	return b.change(id, func(_ Record, known bool) (Record, error) {
+		if !known {
+			return Record{}, ErrUnknown
+		}
+		return Record{ID: id}, nil
+	})
+}
+
+// Rename changes the label of a device in the book; [ErrUnknown] otherwise.
+func (b *Book) Rename(id identity.DeviceID, name string) error {
+	return b.change(id, func(r Record, known bool) (Record, error) {
+		if !known {
+			return r, ErrUnknown
+		}
+		r.Name = name
+		return r, nil
+	})
+}
+
+// SetAutoAccept sets whether a trusted device may send without asking. It
+// returns [ErrUnknown] for a device that is not trusted.
+func (b *Book) SetAutoAccept(id identity.DeviceID, auto bool) error {
+	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing != Trusted {
+			return r, ErrUnknown
+		}
+		r.AutoAccept = auto
+		return r, nil
+	})
+}
+
+// Changes calls fn for every later change, in order, each before the call that
+// made it returns. fn may read the book but must not change it and should not
+// wait. The returned function ends the subscription; fn may still be running
+// when it returns.
+func (b *Book) Changes(fn func(Change)) (cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.next
+	b.next++
+	b.subscribers[n] = fn
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.subscribers, n)
+	}
+}
+
+// change replaces the record of id by what decide makes of it, on the disk
+// first. A record of standing New is deleted.
+func (b *Book) change(id identity.DeviceID, decide func(r Record, known bool) (Record, error)) error {
+	if id.IsZero() {
+		return ErrZeroID
+	}
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	old, known := b.Record(id)
+	old.ID = id
+	r, err := decide(old, known)
+	if err != nil {
+		return err
+	}
+	r.ID = id
+	r.Name = clean.Name(r.Name, MaxName)
+	if r == old && known {
+		return nil
+	}
+	if err := b.write(r, known); err != nil {
+		return err
+	}
+	for _, fn := range b.remember(r) {
+		fn(Change{Old: old, New: r})
+	}
+	return nil
+}
+
+func (b *Book) write(r Record, known bool) error {
+	if r.Standing == New {
+		return b.bucket.Delete(r.ID[:])
+	}
+	if !known {
+		b.mu.RLock()
+		n := len(b.records)
+		b.mu.RUnlock()
+		if n >= MaxDevices {
+			return ErrFull
+		}
+	}
+	return b.bucket.Put(r.ID[:], r)
+}
+
+// remember puts r in the table and returns the subscribers to tell.
+func (b *Book) remember(r Record) []func(Change) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.Standing == New {
+		delete(b.records, r.ID)
+	} else {
+		b.records[r.ID] = r
+	}
+	fns := make([]func(Change), 0, len(b.subscribers))
+	for _, n := range slices.Sorted(maps.Keys(b.subscribers)) {
+		fns = append(fns, b.subscribers[n])
+	}
+	return fns
+}
