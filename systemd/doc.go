@@ -1,0 +1,27 @@
+// Package systemd holds the files that fit nigh into a Linux system, and the tests that
+// hold them to what they promise. It has no code of its own.
+//
+//   - nigh@.service runs the agent as one user of the machine, in a sandbox.
+//   - nigh-wifi.service and the script nigh-wifi give idle radios to wpa_supplicant where
+//     NetworkManager does not.
+//   - nigh.sysusers makes the group that nigh.dbus.conf allows Wi-Fi Direct calls.
+//   - nigh.networkmanager.conf, 10-nigh-p2p.network and 10-nigh-p2p.link keep other
+//     programs from the interfaces of groups.
+//   - nigh.firewalld-service.xml and nigh.ufw name nigh's ports to firewalls.
+//   - nigh.firewalld-zone.xml and zz-nigh.dbus.conf are choices for the administrator:
+//     they are copied beside the program and put into force by nobody else.
+//   - install puts all of them in place (make install) and takes them away.
+//
+// # A home that is not /home/USER
+//
+// The unit shows the agent /home/USER and no other home; systemd cannot look a user's home
+// up. For another one, systemctl edit nigh@USER with these lines:
+//
+//	[Service]
+//	BindPaths=/root
+//
+// or, where the home is outside /home, /root and /run/user, ReadWritePaths= and its path.
+// The same lines open a folder elsewhere for received files.
+//
+// The reasons and measurements are those of systemd.exec(5) and dbus-daemon(1).
+package systemd
