@@ -1,0 +1,310 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"nigh/agent/control"
+)
+
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("NIGH_TEST_FOREIGN"); socket != "" {
+		foreignMain(socket)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// backend answers from fields and records what it was asked.
+type backend struct {
+	mu     sync.Mutex
+	asked  []any
+	err    error
+	panics bool
+	events chan control.Event
+	block  chan struct{} // Group waits for it, or for its context
+}
+
+func (b *backend) note(v any) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.panics {
+		panic("on purpose")
+	}
+	b.asked = append(b.asked, v)
+	return b.err
+}
+
+func (b *backend) last() any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.asked) == 0 {
+		return nil
+	}
+	return b.asked[len(b.asked)-1]
+}
+
+var (
+	samplePeer     = control.Peer{ID: "AAAA-BBBB-CCCC", Short: "AAAA-BBBB", Name: "Ana's laptop", Trust: "trusted", State: "ready", Paths: []control.Path{{Kind: "direct", Ifname: "p2p-wlan0-0", Address: "[fe80::1%p2p-wlan0-0]:7421", RTT: 2.5, Signal: -48, Active: true}}, Age: 1.5}
+	sampleTransfer = control.Transfer{ID: "00112233445566778899aabbccddeeff", Direction: "send", Peer: samplePeer.ID, PeerName: samplePeer.Name, Name: "photos", Files: 3, BytesTotal: 1000, BytesDone: 10, State: "running", ETA: -1}
+	sampleItem     = control.InboxItem{ID: "77", Kind: "transfer", Peer: samplePeer.ID, Trust: "new", Expires: 300, Transfer: &sampleTransfer}
+	sampleGroup    = control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-ab-pi5", Frequency: 2437, Address: "192.168.49.1/24", Passphrase: "secret12"}
+	sampleTrusted  = control.Trusted{ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Trust: "trusted"}
+	sampleStatus   = control.Status{ID: "ZZZZ-YYYY", Short: "ZZZZ-YYYY", Name: "pi5", Version: "1.0", Agent: control.AgentInfo{PID: 7, Mode: "service"}, Radio: control.Radio{State: "ready", Ifname: "wlan0"}, Groups: []control.Group{sampleGroup}}
+	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
+)
+
+func (b *backend) Status(context.Context) (control.Status, error) {
+	return sampleStatus, b.note("status")
+}
+func (b *backend) Peers(context.Context) ([]control.Peer, error) {
+	return []control.Peer{samplePeer}, b.note("peers")
+}
+func (b *backend) Inbox(context.Context) ([]control.InboxItem, error) {
+	return []control.InboxItem{sampleItem}, b.note("inbox")
+}
+func (b *backend) Accept(_ context.Context, id string, r control.AcceptRequest) error {
+	return b.note([]any{"accept", id, r})
+}
+func (b *backend) Refuse(_ context.Context, id string) error { return b.note([]any{"refuse", id}) }
+func (b *backend) Transfers(context.Context) ([]control.Transfer, error) {
+	return []control.Transfer{sampleTransfer}, b.note("transfers")
+}
+func (b *backend) Send(_ context.Context, r control.SendRequest) ([]control.Transfer, error) {
+	return []control.Transfer{sampleTransfer}, b.note(r)
+}
+func (b *backend) CancelTransfer(_ context.Context, id string) error {
+	return b.note([]any{"cancel", id})
+}
+func (b *backend) PauseTransfer(_ context.Context, id string) error {
+	return b.note([]any{"pause", id})
+}
+func (b *backend) ResumeTransfer(_ context.Context, id string) error {
+	return b.note([]any{"resume", id})
+}
+func (b *backend) Trust(context.Context) ([]control.Trusted, error) {
+	return []control.Trusted{sampleTrusted}, b.note("trust")
+}
+func (b *backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
+	return sampleTrusted, b.note(r)
+}
+func (b *backend) Find(_ context.Context, r control.FindRequest) error { return b.note(r) }
+func (b *backend) Groups(context.Context) ([]control.Group, error) {
+	return []control.Group{sampleGroup}, b.note("groups")
+}
+func (b *backend) Group(ctx context.Context, r control.GroupRequest) (control.Group, error) {
+	err := b.note(r)
+	if b.block != nil {
+		select {
+		case <-b.block:
+		case <-ctx.Done():
+			return control.Group{}, ctx.Err()
+		}
+	}
+	return sampleGroup, err
+}
+func (b *backend) LeaveGroup(_ context.Context, ifname string) error {
+	return b.note([]any{"leave", ifname})
+}
+func (b *backend) Doctor(context.Context) ([]control.Check, error) {
+	return []control.Check{sampleCheck}, b.note("doctor")
+}
+func (b *backend) Watch(context.Context) (<-chan control.Event, func(), error) {
+	return b.events, func() {}, b.note("watch")
+}
+
+// serve runs a server for b and returns its socket and a function that stops it
+// and returns what Serve returned.
+func serve(t *testing.T, b control.Backend) (socket string, stop func() error) {
+	t.Helper()
+	socket = filepath.Join(folder(t), "agent.sock")
+	ln, err := control.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return socket, serveOn(t, b, ln)
+}
+
+func serveOn(t *testing.T, b control.Backend, ln net.Listener) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- control.NewServer(control.Config{Backend: b}).Serve(ctx, ln) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// folder is a short t.TempDir: a socket's path is limited.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "nigh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestEveryRoute(t *testing.T) {
+	b := &backend{}
+	socket, _ := serve(t, b)
+	c := &control.Client{Socket: socket}
+	ctx := deadline(t)
+	yes, intent := true, 15
+	send := control.SendRequest{Paths: []string{"/a b/ü"}, To: []string{"Ana's laptop"}, Name: "x"}
+	trust := control.TrustRequest{Action: "set", Device: "ana", AutoAccept: &yes}
+	group := control.GroupRequest{Action: "join", Device: "ana", Intent: &intent}
+	status := sampleStatus
+	openGroup := sampleGroup
+	openGroup.Passphrase = ""
+	status.Groups = []control.Group{openGroup}
+	status.Links = []control.Link{}
+	for _, tt := range []struct {
+		name  string
+		call  func() (any, error)
+		asked any
+		want  any
+	}{
+		{"status", func() (any, error) { return c.Status(ctx) }, "status", status},
+		{"peers", func() (any, error) { return c.Peers(ctx) }, "peers", []control.Peer{samplePeer}},
+		{"inbox", func() (any, error) { return c.Inbox(ctx) }, "inbox", []control.InboxItem{sampleItem}},
+		{"accept", func() (any, error) { return nil, c.Accept(ctx, "7 7/../x", control.AcceptRequest{Into: "/x"}) }, []any{"accept", "7 7/../x", control.AcceptRequest{Into: "/x"}}, nil},
+		{"refuse", func() (any, error) { return nil, c.Refuse(ctx, "77") }, []any{"refuse", "77"}, nil},
+		{"transfers", func() (any, error) { return c.Transfers(ctx) }, "transfers", []control.Transfer{sampleTransfer}},
+		{"send", func() (any, error) { return c.Send(ctx, send) }, send, []control.Transfer{sampleTransfer}},
+		{"cancel", func() (any, error) { return nil, c.CancelTransfer(ctx, "00") }, []any{"cancel", "00"}, nil},
+		{"pause", func() (any, error) { return nil, c.PauseTransfer(ctx, "00") }, []any{"pause", "00"}, nil},
+		{"resume", func() (any, error) { return nil, c.ResumeTransfer(ctx, "00") }, []any{"resume", "00"}, nil},
+		{"trust", func() (any, error) { return c.Trust(ctx) }, "trust", []control.Trusted{sampleTrusted}},
+		{"change trust", func() (any, error) { return c.ChangeTrust(ctx, trust) }, trust, sampleTrusted},
+		{"find", func() (any, error) { return nil, c.Find(ctx, control.FindRequest{Seconds: 2.5}) }, control.FindRequest{Seconds: 2.5}, nil},
+		{"groups", func() (any, error) { return c.Groups(ctx) }, "groups", []control.Group{sampleGroup}},
+		{"group", func() (any, error) { return c.Group(ctx, group) }, group, sampleGroup},
+		{"leave", func() (any, error) { return nil, c.LeaveGroup(ctx, "p2p-wlan0-0") }, []any{"leave", "p2p-wlan0-0"}, nil},
+		{"doctor", func() (any, error) { return c.Doctor(ctx) }, "doctor", []control.Check{sampleCheck}},
+	} {
+		got, err := tt.call()
+		if err != nil || !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s = %+v, %v; want %+v", tt.name, got, err, tt.want)
+		}
+		if asked := b.last(); !reflect.DeepEqual(asked, tt.asked) {
+			t.Errorf("%s reached the backend as %+v, want %+v", tt.name, asked, tt.asked)
+		}
+	}
+}
+
+// A method that a Backend gains must be reachable by a Client.
+func TestClientHasEveryBackendMethod(t *testing.T) {
+	face := reflect.TypeFor[control.Backend]()
+	client := reflect.TypeFor[*control.Client]()
+	for i := range face.NumMethod() {
+		if _, ok := client.MethodByName(face.Method(i).Name); !ok {
+			t.Errorf("Client has no %s", face.Method(i).Name)
+		}
+	}
+}
+
+func TestErrorsTravel(t *testing.T) {
+	b := &backend{}
+	socket, stop := serve(t, b)
+	c := &control.Client{Socket: socket}
+	for _, code := range []string{
+		control.CodeFailed, control.CodeUsage, control.CodeRefused, control.CodeNotFound, control.CodeAway,
+		control.CodeAmbiguous, control.CodeTimeout, control.CodePermission, control.CodePartial, control.CodeBusy,
+		control.CodeNoRadio, control.CodeUnreadable, control.CodeDiskFull,
+	} {
+		b.err = &control.Error{Code: code, Message: "m", Hint: "h"}
+		_, err := c.Status(deadline(t))
+		if got, ok := errors.AsType[*control.Error](err); !ok || *got != *b.err.(*control.Error) {
+			t.Errorf("%s came back as %#v", code, err)
+		}
+	}
+	b.err = errors.New("the database has \x1b[31m in it")
+	_, err := c.Status(deadline(t))
+	if got, ok := errors.AsType[*control.Error](err); !ok || got.Code != control.CodeInternal || got.Hint == "" || len(got.Message) > 40 {
+		t.Errorf("an unknown error came back as %#v", err)
+	}
+	b.err, b.panics = nil, true
+	_, err = c.Status(deadline(t))
+	if got, ok := errors.AsType[*control.Error](err); !ok || got.Code != control.CodeInternal {
+		t.Errorf("a panic came back as %#v", err)
+	}
+	b.panics = false
+	if _, err := c.Status(deadline(t)); err != nil {
+		t.Errorf("after a panic: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	_, err = c.Status(deadline(t))
+	if got, ok := errors.AsType[*control.Error](err); !ok || got.Code != control.CodeNoAgent || got.Message != "the agent is not running" || got.Exit() != 6 {
+		t.Errorf("without an agent: %#v", err)
+	}
+}
+
+func TestContexts(t *testing.T) {
+	b := &backend{block: make(chan struct{})}
+	socket, stop := serve(t, b)
+	c := &control.Client{Socket: socket}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := c.Group(short, control.GroupRequest{Action: "create"})
+	if !errors.Is(err, &control.Error{Code: control.CodeTimeout}) {
+		t.Errorf("past its deadline: %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Group(gone, control.GroupRequest{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	// A blocked call ends when the agent stops, and does not hold the agent up.
+	result := make(chan error, 1)
+	go func() {
+		_, err := c.Group(context.Background(), control.GroupRequest{Action: "invite"})
+		result <- err
+	}()
+	waitFor(t, func() bool {
+		r, ok := b.last().(control.GroupRequest)
+		return ok && r.Action == "invite"
+	})
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; err == nil {
+		t.Error("a call that the agent gave up succeeded")
+	}
+}
+
+// waitFor waits until ok holds, looking again after each millisecond.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	ctx := deadline(t)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("it did not come to pass")
+		}
+	}
+}
