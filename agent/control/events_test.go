@@ -65,7 +65,9 @@ func TestWatchEnds(t *testing.T) {
 		t.Errorf("after cancel: %+v", e)
 	}
 
-	// So does the agent's stop, with a reason.
+	// So does the agent's stop, with a reason. The server may not have noticed yet
+	// that the first watcher went: this one has a channel of its own.
+	b.events = make(chan control.Event, 1)
 	b.events <- control.Event{Seq: 41, Type: "state", State: &control.State{}}
 	events, err = c.Watch(deadline(t))
 	if err != nil {
