@@ -1,0 +1,69 @@
+# Every target does its own set-up on a Debian 12 with git, make and Go. What is missing is installed when run as root,
+# and named in one sentence otherwise.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BENCH_N ?= 3
+
+# What the tests run beside our own programs.
+test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils
+bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
+shots_packages := xvfb xterm x11-utils imagemagick fonts-dejavu-core
+golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help build run test unit lab demo bench shots lint install uninstall lab-shell clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+# The program has no C in it and runs on any Linux of its architecture.
+build: ## Build bin/nigh
+	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/nigh .
+
+run: build ## Build and start the TUI here
+	@bin/nigh
+
+test: ## Run everything: checks, tests with the race detector, radios in the lab
+	@.ci/packages $(test_packages)
+	@go run ./lab/cmd/testall
+
+unit: ## Run checks and the tests that need no virtual machine
+	@.ci/packages $(test_packages)
+	@go run ./lab/cmd/testall -steps check,unit
+
+lab: ## Run the tests with real wpa_supplicant on simulated radios
+	@.ci/packages git
+	@go run ./lab/cmd/testall -steps radio
+
+demo: build ## Two nodes form a Wi-Fi Direct group and move files (AUTO=1: by itself)
+	@go build -o bin/lab ./lab/cmd/lab
+	@bin/lab demo $(if $(AUTO),-auto)
+
+bench: build ## Measure nigh beside nc, tar, scp and rsync (BENCH_N=3 rounds)
+	@.ci/packages $(bench_packages)
+	@go run ./lab/cmd/bench -n $(BENCH_N)
+
+shots: build ## Take pictures of the TUI in a real terminal, into shots/
+	@.ci/packages $(shots_packages)
+	@go run ./lab/cmd/shots
+
+lint: ## Run the linters of .golangci.yml
+	@go run $(golangci) run
+
+install: build ## Install program, units and policies (DESTDIR, PREFIX)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' systemd/install install
+
+uninstall: ## Remove what install has put in place
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' systemd/install uninstall
+
+lab-shell: ## Open a shell in the virtual machine with the simulated radios
+	@go build -o bin/lab ./lab/cmd/lab
+	@bin/lab shell
+
+clean: ## Remove what was built here (the lab's cache stays: ~/.cache/nigh-lab)
+	@rm -rf bin dist shots
