@@ -3,7 +3,6 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -197,45 +196,8 @@ func (h *Host) Command(ctx context.Context, name string, arg ...string) *exec.Cm
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.Namespace, name}, arg...)...)
 }
 
-// Do runs fn on a thread inside the host's namespace and returns its error. Sockets made by fn itself belong to the host
-// for as long as they live, wherever they are used later; goroutines that fn starts are outside. Do may be called from any
-// goroutine.
-func (h *Host) Do(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			// fn may end the goroutine by testing.TB.FailNow.
-			select {
-			case done <- errors.New("lab: function ended its goroutine"):
-			default:
-			}
-		}()
-		runtime.LockOSThread()
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			done <- fmt.Errorf("lab: own namespace: %w", err)
-			return
-		}
-		defer home.Close()
-		there, err := os.Open(h.Path)
-		if err != nil {
-			done <- fmt.Errorf("lab: namespace of %s: %w", h.Name, err)
-			return
-		}
-		defer there.Close()
-		if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("lab: enter namespace of %s: %w", h.Name, err)
-			return
-		}
-		err = fn()
-		// A thread that cannot go back stays locked, and ends with this goroutine.
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
-}
+// Do runs fn as [Inside] does, in the host's namespace.
+func (h *Host) Do(fn func() error) error { return Inside(h.Path, fn) }
 
 // awaitUsable returns when ifname carries, has a link-local address, and none of its addresses, nor of addrs, is tentative.
 func (h *Host) awaitUsable(ifname string, addrs ...string) {

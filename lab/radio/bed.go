@@ -1,0 +1,167 @@
+package radio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	// ErrNotInLab says that this process is not in the lab's guest.
+	ErrNotInLab = errors.New("not in the lab's guest: run it with go run ./lab/cmd/lab test")
+	// ErrRadios says that the number of radios asked for cannot be had.
+	ErrRadios = errors.New("radios are not available")
+)
+
+const (
+	// MaxNodes bounds the radios of one bed: emulation of more is too slow to be of use.
+	MaxNodes = 4
+	// module simulates radios.
+	module = "mac80211_hwsim"
+	// readyWait bounds every wait for a part of a node to come up, under emulation on a loaded machine.
+	readyWait = 90 * time.Second
+)
+
+// Config says what Open makes.
+type Config struct {
+	Nodes int // 1 to MaxNodes
+	// System makes node 0 the guest itself: its own namespace, the system bus, and Debian's wpa_supplicant.service with no
+	// interface added. The guest must have been booted with systemd.
+	System   bool
+	Channels int          // that a radio can be on at once; 0 = 1, as the simplest real adapter
+	Logger   *slog.Logger // nil discards
+}
+
+// Bed is a set of nodes whose radios hear each other. One process at a time can have one.
+type Bed struct {
+	Nodes  []*Node
+	folder string // configuration, buses and logs of the nodes
+}
+
+// Open loads the radios and brings up the nodes, each until its wpa_supplicant answers on its bus. Close removes everything.
+func Open(ctx context.Context, c Config) (*Bed, error) {
+	if c.Nodes < 1 || c.Nodes > MaxNodes {
+		return nil, fmt.Errorf("radio: %d nodes: %w: 1 to %d", c.Nodes, ErrRadios, MaxNodes)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if _, err := os.Stat("/run/lab/token"); err != nil {
+		return nil, fmt.Errorf("radio: %w", ErrNotInLab)
+	}
+	b := &Bed{}
+	if err := b.open(ctx, c); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func (b *Bed) open(ctx context.Context, c Config) error {
+	if _, err := os.Stat("/sys/module/" + module); err == nil {
+		return fmt.Errorf("radio: %w: another bed has them", ErrRadios)
+	}
+	var err error
+	if b.folder, err = os.MkdirTemp("/run", "radio-"); err != nil {
+		return fmt.Errorf("radio: %w", err)
+	}
+	if c.Channels == 0 {
+		c.Channels = 1
+	}
+	if err := run(ctx, "modprobe", module, fmt.Sprintf("radios=%d", c.Nodes), fmt.Sprintf("channels=%d", c.Channels)); err != nil {
+		return fmt.Errorf("radio: load radios: %w", err)
+	}
+	phys, err := radios()
+	if err != nil {
+		return err
+	}
+	if len(phys) != c.Nodes {
+		return fmt.Errorf("radio: %w: %d came up, not %d", ErrRadios, len(phys), c.Nodes)
+	}
+	up, ctx := errgroup.WithContext(ctx)
+	for i, phy := range phys {
+		n := &Node{
+			Name: "n" + strconv.Itoa(i), Phy: phy.name, Ifname: phy.ifname,
+			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)), logger: c.Logger,
+		}
+		if i == 0 && c.System {
+			n.system, n.Bus = true, systemBus
+		} else {
+			n.NetNS, n.Bus = n.Name, "unix:path="+filepath.Join(n.folder, "bus")
+		}
+		b.Nodes = append(b.Nodes, n)
+		up.Go(func() error {
+			if err := n.up(ctx); err != nil {
+				return fmt.Errorf("radio: node %s: %w", n.Name, err)
+			}
+			return nil
+		})
+	}
+	return up.Wait()
+}
+
+// Close ends the nodes' processes, everything that was started inside the nodes' namespaces, and removes namespaces and radios.
+// It may be called after a failed start, and twice.
+func (b *Bed) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readyWait)
+	defer cancel()
+	var errs []error
+	for _, n := range b.Nodes {
+		errs = append(errs, n.down(ctx))
+	}
+	// Radios first: they leave their namespaces with the module.
+	if _, err := os.Stat("/sys/module/" + module); err == nil && b.folder != "" {
+		errs = append(errs, run(ctx, "rmmod", module))
+	}
+	for _, n := range b.Nodes {
+		if n.NetNS != "" && n.made {
+			errs = append(errs, run(ctx, "ip", "netns", "del", n.NetNS))
+			n.made = false
+		}
+	}
+	b.Nodes = nil
+	if b.folder != "" {
+		errs = append(errs, os.RemoveAll(b.folder))
+		b.folder = ""
+	}
+	return errors.Join(errs...)
+}
+
+type phy struct{ name, ifname string }
+
+// radios lists the simulated radios in the present namespace in the order of their numbers, with their interfaces.
+func radios() ([]phy, error) {
+	folders, err := filepath.Glob("/sys/class/ieee80211/phy*/device/net/*")
+	if err != nil {
+		return nil, fmt.Errorf("radio: %w", err)
+	}
+	var found []phy
+	for _, f := range folders {
+		parts := strings.Split(f, "/")
+		found = append(found, phy{name: parts[4], ifname: parts[7]})
+	}
+	number := func(p phy) int {
+		n, _ := strconv.Atoi(strings.TrimPrefix(p.name, "phy"))
+		return n
+	}
+	slices.SortFunc(found, func(a, b phy) int { return number(a) - number(b) })
+	return found, nil
+}
+
+// run starts a program, and on failure gives back what it said.
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,16 @@
+// Package radio makes nodes with simulated Wi-Fi radios, inside the lab's guest (nigh/lab/vm): each node is a network
+// namespace with a radio of mac80211_hwsim, a D-Bus bus of its own and a real wpa_supplicant on it. The radios hear each other.
+//
+// Tests take nodes by [Nodes]; other programs, such as the demo, by [Open]. Outside of the guest both refuse with
+// [ErrNotInLab], because to load radios into a real machine's kernel is not a test's business.
+//
+// # What is real and what is not
+//
+// The frames, the key handshakes, P2P and WPS are those of the kernel's mac80211 and of wpa_supplicant. The air is not: every
+// radio hears every other one at the same strength and nothing is lost.
+//
+// # Names
+//
+// wpa_supplicant is started as Debian's service is, with its control sockets in /run/wpa_supplicant, and with the radio's
+// interface added. Radios are numbered through the guest, so the interface of node n1 is wlan1, not wlan0.
+package radio

@@ -1,0 +1,521 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoArchive says that the Debian archive could not give a package that the guest is made of.
+var ErrNoArchive = errors.New("the Debian archive does not give the guest's packages")
+
+// kernelMetapackage depends on the newest kernel package of the distribution.
+const kernelMetapackage = "linux-image-amd64"
+
+// guestPrograms are the packages whose programs the guest needs. Those that the host has are used from there.
+var guestPrograms = []string{
+	"dbus", "iproute2", "iputils-ping", "iw", "kmod", "systemd", "tcpdump", "util-linux", "wireless-regdb", "wpasupplicant",
+}
+
+// keptModules are the folders and files of the kernel package's module tree that go into the guest: networks, radios,
+// their cryptography, and what the guest itself stands on.
+var keptModules = []string{
+	"arch", "crypto", "lib", "net", "virt",
+	"fs/9p", "fs/autofs", "fs/fscache", "fs/fuse", "fs/netfs", "fs/overlayfs",
+	"drivers/char", "drivers/virtio", "drivers/net/*.ko", "drivers/net/wireless/mac80211_hwsim.ko",
+}
+
+// Parts are the things a guest is booted from. They stay valid as long as the cache is not damaged.
+type Parts struct {
+	Cache     string   // cache folder
+	Kernel    string   // path of the kernel image
+	Initramfs string   // path
+	Root      string   // folder of the guest layer
+	Version   string   // kernel's release, as uname -r gives
+	Packages  []string // Debian packages, NAME=VERSION, that the parts came from
+	Built     bool     // built by this call, not found in the cache
+}
+
+// manifest is what the cache holds and what it was made from.
+type manifest struct {
+	Recipe   string          `json:"recipe"`   // digest of this package's own inputs: scripts and lists
+	Host     string          `json:"host"`     // digest of the host's list of installed packages
+	Version  string          `json:"version"`  // kernel's release
+	Packages []string        `json:"packages"` // NAME=VERSION
+	Files    map[string]file `json:"files"`    // by path inside the folder of the parts
+}
+
+// file is the expected content of one file: a digest, or where a symbolic link points.
+type file struct {
+	SHA256 string `json:"sha256,omitempty"`
+	Link   string `json:"link,omitempty"`
+}
+
+// CacheFolder is $NIGH_LAB_CACHE, else nigh-lab in $XDG_CACHE_HOME or ~/.cache. It must not be below /tmp or /run, of which
+// the guest has its own.
+func CacheFolder() (string, error) {
+	folder := os.Getenv("NIGH_LAB_CACHE")
+	if folder == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("vm: cache folder: %w: set NIGH_LAB_CACHE", err)
+		}
+		folder = filepath.Join(base, "nigh-lab")
+	}
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return "", fmt.Errorf("vm: cache folder: %w", err)
+	}
+	for _, own := range []string{"/tmp", "/run", "/proc", "/sys", "/dev"} {
+		if folder == own || strings.HasPrefix(folder, own+"/") {
+			return "", fmt.Errorf("vm: cache folder %s: the guest has its own %s: set NIGH_LAB_CACHE to another folder", folder, own)
+		}
+	}
+	return folder, nil
+}
+
+// Prepare sees to it that the host's tools are installed and the guest's parts are in the cache and whole, and builds again
+// whatever is not. It holds a lock on the cache meanwhile. A nil logger discards.
+func Prepare(ctx context.Context, cache string, logger *slog.Logger) (*Parts, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	if runtime.GOARCH != "amd64" {
+		return nil, fmt.Errorf("vm: %w: the lab's guest is amd64, this machine is %s", errors.ErrUnsupported, runtime.GOARCH)
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, fmt.Errorf("vm: cache: %w", err)
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := installTools(ctx, logger); err != nil {
+		return nil, err
+	}
+	folder := filepath.Join(cache, "parts")
+	recipe, host := recipeDigest(), hostDigest()
+	m, err := readManifest(cache)
+	if err == nil && m.Recipe == recipe {
+		if err = verify(ctx, folder, m.Files); err != nil {
+			logger.Warn("Cache is damaged, building it again", "error", err)
+		} else if m.Host == host {
+			return m.parts(cache), nil
+		} else if kernel, others, err := solve(ctx); err == nil && slices.Equal(m.Packages, append([]string{kernel}, others...)) {
+			// Something was installed on the host, but nothing that changes what the guest needs.
+			m.Host = host
+			if err := writeManifest(cache, m); err != nil {
+				return nil, err
+			}
+			return m.parts(cache), nil
+		}
+	}
+	m, err = build(ctx, cache, logger)
+	if err != nil {
+		return nil, err
+	}
+	p := m.parts(cache)
+	p.Built = true
+	return p, nil
+}
+
+func (m *manifest) parts(cache string) *Parts {
+	folder := filepath.Join(cache, "parts")
+	return &Parts{
+		Cache: cache, Version: m.Version, Packages: m.Packages,
+		Kernel: filepath.Join(folder, "vmlinuz"), Initramfs: filepath.Join(folder, "initramfs"), Root: filepath.Join(folder, "root"),
+	}
+}
+
+// lock takes the lock file, or waits for it until ctx ends.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("vm: lock: %w", err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
+	select {
+	case err := <-got:
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("vm: lock %s: %w", path, err)
+		}
+		return func() { f.Close() }, nil
+	case <-ctx.Done():
+		// The goroutine ends, and the descriptor with it, when the present holder lets go.
+		go func() { <-got; f.Close() }()
+		return nil, fmt.Errorf("vm: cache is in use: %w", ctx.Err())
+	}
+}
+
+// solve asks apt which packages the guest needs beside those that the host has installed: the kernel, as NAME=VERSION, and
+// the others, sorted.
+func solve(ctx context.Context) (kernel string, others []string, err error) {
+	out, err := output(ctx, "apt-cache", "depends", kernelMetapackage)
+	if err != nil {
+		return "", nil, fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
+	}
+	for line := range strings.Lines(out) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && strings.HasPrefix(name, "linux-image-") {
+			kernel = name
+		}
+	}
+	if kernel == "" {
+		return "", nil, fmt.Errorf("vm: %w: %s depends on no kernel", ErrNoArchive, kernelMetapackage)
+	}
+	if out, err = output(ctx, "apt-cache", "show", "--no-all-versions", kernel); err != nil {
+		return "", nil, fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
+	}
+	for line := range strings.Lines(out) {
+		if version, ok := strings.CutPrefix(line, "Version: "); ok {
+			kernel += "=" + strings.TrimSpace(version)
+			break
+		}
+	}
+	// A simulated installation lists, one a line, "Inst NAME (VERSION ...": the exact set that is missing here.
+	out, err = output(ctx, "apt-get", append([]string{"-s", "--no-install-recommends", "--no-upgrade", "install"}, guestPrograms...)...)
+	if err != nil {
+		return "", nil, fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
+	}
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "Inst" {
+			continue
+		}
+		version := f[2]
+		if strings.HasPrefix(version, "[") && len(f) > 3 {
+			version = f[3]
+		}
+		others = append(others, f[1]+"="+strings.TrimPrefix(version, "("))
+	}
+	slices.Sort(others)
+	return kernel, others, nil
+}
+
+// build makes the parts from scratch, next to the old ones, and puts them in place at the end.
+func build(ctx context.Context, cache string, logger *slog.Logger) (*manifest, error) {
+	kernel, others, err := solve(ctx)
+	if err != nil {
+		if os.Geteuid() != 0 {
+			return nil, fmt.Errorf("%w: run apt-get update as root", err)
+		}
+		// A fresh machine has no package lists.
+		if _, uerr := apt(ctx, "update"); uerr != nil {
+			return nil, errors.Join(err, uerr)
+		}
+		if kernel, others, err = solve(ctx); err != nil {
+			return nil, err
+		}
+	}
+	packages := append([]string{kernel}, others...)
+	logger.Info("Fetching the guest's packages", "packages", strings.Join(packages, " "))
+	debs := filepath.Join(cache, "debs")
+	if err := fetch(ctx, debs, packages); err != nil {
+		return nil, err
+	}
+	logger.Info("Building the guest")
+	folder := filepath.Join(cache, "parts")
+	fresh := folder + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return nil, fmt.Errorf("vm: build: %w", err)
+	}
+	root := filepath.Join(fresh, "root")
+	for _, d := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return nil, fmt.Errorf("vm: build: %w", err)
+		}
+		// As on the host: a real /lib in this layer would hide the host's symbolic link.
+		if err := os.Symlink(d, filepath.Join(root, filepath.Base(d))); err != nil {
+			return nil, fmt.Errorf("vm: build: %w", err)
+		}
+	}
+	for _, p := range others {
+		if err := unpack(ctx, debs, p, root, "--exclude=./usr/share/doc", "--exclude=./usr/share/man"); err != nil {
+			return nil, err
+		}
+	}
+	version, err := unpackKernel(ctx, debs, kernel, fresh, root)
+	if err != nil {
+		return nil, err
+	}
+	if err := activate(root); err != nil {
+		return nil, err
+	}
+	busybox, err := lookTool("busybox")
+	if err != nil {
+		return nil, err
+	}
+	if err := buildInitramfs(ctx, root, version, busybox, filepath.Join(fresh, "initramfs")); err != nil {
+		return nil, err
+	}
+	m := &manifest{Recipe: recipeDigest(), Host: hostDigest(), Version: version, Packages: packages}
+	if m.Files, err = measure(ctx, fresh); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		return nil, fmt.Errorf("vm: build: %w", err)
+	}
+	if err := os.Rename(fresh, folder); err != nil {
+		return nil, fmt.Errorf("vm: build: %w", err)
+	}
+	return m, writeManifest(cache, m)
+}
+
+// fetch downloads exactly these packages, NAME=VERSION each, and removes others from the folder. A package that is there and
+// whole is not downloaded again: apt-get compares its checksum with the archive's.
+func fetch(ctx context.Context, debs string, packages []string) error {
+	if err := os.MkdirAll(debs, 0o755); err != nil {
+		return fmt.Errorf("vm: packages: %w", err)
+	}
+	_, err := outputIn(ctx, debs, "apt-get", append([]string{"-q", "download"}, packages...)...)
+	if err != nil && os.Geteuid() == 0 {
+		if _, uerr := apt(ctx, "update"); uerr != nil {
+			return fmt.Errorf("vm: %w: %w", ErrNoArchive, errors.Join(err, uerr))
+		}
+		_, err = outputIn(ctx, debs, "apt-get", append([]string{"-q", "download"}, packages...)...)
+	}
+	if err != nil {
+		return fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
+	}
+	wanted := map[string]bool{}
+	for _, p := range packages {
+		path, err := debFile(debs, p)
+		if err != nil {
+			return err
+		}
+		wanted[path] = true
+	}
+	all, err := filepath.Glob(filepath.Join(debs, "*.deb"))
+	if err != nil {
+		return fmt.Errorf("vm: packages: %w", err)
+	}
+	for _, path := range all {
+		if !wanted[path] {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("vm: packages: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// debFile finds the file of a package NAME=VERSION: apt-get names it NAME_VERSION_ARCH.deb, with the epoch's colon escaped.
+func debFile(debs, p string) (string, error) {
+	name, version, _ := strings.Cut(p, "=")
+	name, _, _ = strings.Cut(name, ":")
+	pattern := name + "_" + strings.ReplaceAll(version, ":", "%3a") + "_*.deb"
+	found, err := filepath.Glob(filepath.Join(debs, pattern))
+	if err != nil || len(found) != 1 {
+		return "", fmt.Errorf("vm: %w: %d files %s", ErrNoArchive, len(found), pattern)
+	}
+	return found[0], nil
+}
+
+// unpack extracts a package's files into root. It is dpkg -x, but goes through the symbolic links /bin, /lib and /sbin instead
+// of replacing them.
+func unpack(ctx context.Context, debs, p, root string, tarArgs ...string) error {
+	path, err := debFile(debs, p)
+	if err != nil {
+		return err
+	}
+	script := `deb=$1 root=$2; shift 2
+dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner --delay-directory-restore -C "$root" -f - "$@"`
+	args := append([]string{"-c", script, "sh", path, root}, tarArgs...)
+	if _, err := output(ctx, "sh", args...); err != nil {
+		return fmt.Errorf("vm: unpack %s: %w", p, err)
+	}
+	return nil
+}
+
+// unpackKernel puts the image into folder and the kept modules, with their index, into root. It returns the release.
+func unpackKernel(ctx context.Context, debs, kernel, folder, root string) (string, error) {
+	whole := filepath.Join(folder, "kernel")
+	if err := os.Mkdir(whole, 0o755); err != nil {
+		return "", fmt.Errorf("vm: unpack kernel: %w", err)
+	}
+	defer os.RemoveAll(whole)
+	if err := unpack(ctx, debs, kernel, whole); err != nil {
+		return "", err
+	}
+	images, err := filepath.Glob(filepath.Join(whole, "boot/vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		return "", fmt.Errorf("vm: unpack kernel: %s has %d kernel images", kernel, len(images))
+	}
+	version := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-")
+	if err := os.Rename(images[0], filepath.Join(folder, "vmlinuz")); err != nil {
+		return "", fmt.Errorf("vm: unpack kernel: %w", err)
+	}
+	// Newer packages have their modules below /usr.
+	all := filepath.Join(whole, "lib/modules", version)
+	if _, err := os.Stat(all); err != nil {
+		all = filepath.Join(whole, "usr/lib/modules", version)
+	}
+	kept := filepath.Join(root, "usr/lib/modules", version)
+	for _, pattern := range keptModules {
+		found, err := filepath.Glob(filepath.Join(all, "kernel", pattern))
+		if err != nil {
+			return "", fmt.Errorf("vm: unpack kernel: %w", err)
+		}
+		for _, from := range found {
+			to := filepath.Join(kept, strings.TrimPrefix(from, all))
+			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+				return "", fmt.Errorf("vm: unpack kernel: %w", err)
+			}
+			if err := os.Rename(from, to); err != nil {
+				return "", fmt.Errorf("vm: unpack kernel: %w", err)
+			}
+		}
+	}
+	for _, list := range []string{"modules.order", "modules.builtin", "modules.builtin.modinfo"} {
+		if err := os.Rename(filepath.Join(all, list), filepath.Join(kept, list)); err != nil {
+			return "", fmt.Errorf("vm: unpack kernel: %w", err)
+		}
+	}
+	if _, err := output(ctx, "depmod", "--basedir", root, version); err != nil {
+		return "", fmt.Errorf("vm: index modules: %w", err)
+	}
+	return version, nil
+}
+
+// activate does what the wpasupplicant package's own script does when it is installed: the D-Bus name starts the service.
+func activate(root string) error {
+	if _, err := os.Stat(filepath.Join(root, "lib/systemd/system/wpa_supplicant.service")); err != nil {
+		return nil // the host has it installed
+	}
+	folder := filepath.Join(root, "etc/systemd/system")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("vm: activation: %w", err)
+	}
+	err := os.Symlink("/lib/systemd/system/wpa_supplicant.service", filepath.Join(folder, "dbus-fi.w1.wpa_supplicant1.service"))
+	if err != nil {
+		return fmt.Errorf("vm: activation: %w", err)
+	}
+	return nil
+}
+
+// recipeDigest changes when this package would build something else from the same packages.
+func recipeDigest() string {
+	h := sha256.New()
+	fmt.Fprintln(h, "1", initScript, bootModules, keptModules, guestPrograms)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// hostDigest changes when a package is installed on the host or removed.
+func hostDigest() string {
+	status, err := os.ReadFile("/var/lib/dpkg/status")
+	if err != nil {
+		return "unknown"
+	}
+	sum := sha256.Sum256(status)
+	return hex.EncodeToString(sum[:])
+}
+
+func readManifest(cache string) (*manifest, error) {
+	data, err := os.ReadFile(filepath.Join(cache, "manifest.json"))
+	if err != nil {
+		return nil, fmt.Errorf("vm: manifest: %w", err)
+	}
+	m := &manifest{}
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("vm: manifest: %w", err)
+	}
+	return m, nil
+}
+
+func writeManifest(cache string, m *manifest) error {
+	data, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return fmt.Errorf("vm: manifest: %w", err)
+	}
+	path := filepath.Join(cache, "manifest.json")
+	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
+		return fmt.Errorf("vm: manifest: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("vm: manifest: %w", err)
+	}
+	return nil
+}
+
+// verify compares the parts with the manifest: every file, nothing more, nothing less.
+func verify(ctx context.Context, folder string, want map[string]file) error {
+	got, err := measure(ctx, folder)
+	if err != nil {
+		return err
+	}
+	for path, w := range want {
+		if g, ok := got[path]; !ok {
+			return fmt.Errorf("vm: %s: %w", path, fs.ErrNotExist)
+		} else if g != w {
+			return fmt.Errorf("vm: %s has other content than it should", path)
+		}
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("vm: %d files, should be %d", len(got), len(want))
+	}
+	return nil
+}
+
+// measure takes the digest of every file below folder.
+func measure(ctx context.Context, folder string) (map[string]file, error) {
+	var paths []string
+	links := map[string]file{}
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		switch relative := strings.TrimPrefix(path, folder+"/"); {
+		case d.Type() == fs.ModeSymlink:
+			to, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			links[relative] = file{Link: to}
+		case d.Type().IsRegular():
+			paths = append(paths, relative)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("vm: parts: %w", err)
+	}
+	digests := make([]file, len(paths))
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(runtime.NumCPU())
+	for i, path := range paths {
+		work.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			data, err := os.ReadFile(filepath.Join(folder, path))
+			if err != nil {
+				return fmt.Errorf("vm: parts: %w", err)
+			}
+			sum := sha256.Sum256(data)
+			digests[i] = file{SHA256: hex.EncodeToString(sum[:])}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return nil, err
+	}
+	for i, path := range paths {
+		links[path] = digests[i]
+	}
+	return links, nil
+}
