@@ -31,12 +31,13 @@ const (
 type bed struct {
 	sender, receiver string // names for ip-netns(8)
 	folder           string
+	congestion       string // TCP's congestion control
 	mounted          bool
 	namespaces       []string
 }
 
-func newBed() (b *bed, err error) {
-	b = &bed{sender: fmt.Sprintf("bench-%d-a", os.Getpid()), receiver: fmt.Sprintf("bench-%d-b", os.Getpid())}
+func newBed() (_ *bed, err error) {
+	b := &bed{sender: fmt.Sprintf("bench-%d-a", os.Getpid()), receiver: fmt.Sprintf("bench-%d-b", os.Getpid())}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -68,13 +69,25 @@ func newBed() (b *bed, err error) {
 				return nil, err
 			}
 		}
-		// Debian's default; that of the machine may be one that a veth pair slows down.
-		cubic := exec.Command("ip", "netns", "exec", end.ns, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control")
-		if out, err := cubic.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("set cubic: %w: %s", err, out)
+		if b.congestion, err = setCongestion(end.ns); err != nil {
+			return nil, err
 		}
 	}
 	return b, nil
+}
+
+// setCongestion chooses TCP's congestion control in a namespace. Cubic is Debian's default; the machine may not allow it in
+// a namespace, and may have one as its own that a veth pair slows down. Reno is always allowed, and as fast here.
+func setCongestion(ns string) (string, error) {
+	var errs []error
+	for _, name := range []string{"cubic", "reno"} {
+		out, err := exec.Command("ip", "netns", "exec", ns, "sh", "-c", "echo "+name+" >/proc/sys/net/ipv4/tcp_congestion_control").CombinedOutput()
+		if err == nil {
+			return name, nil
+		}
+		errs = append(errs, fmt.Errorf("set congestion control %s: %w: %s", name, err, bytes.TrimSpace(out)))
+	}
+	return "", errors.Join(errs...)
 }
 
 func (b *bed) close() error {

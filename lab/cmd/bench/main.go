@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -116,6 +117,7 @@ func bench(ctx context.Context, rounds int, only, program string, size int64, fi
 			}
 		}
 	}
+	fmt.Printf("Medians of %d rounds, %d processors, TCP %s.\n", rounds, runtime.NumCPU(), b.congestion)
 	for _, s := range sets {
 		report(os.Stdout, s, tools, results[s.name])
 	}

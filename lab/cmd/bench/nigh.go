@@ -30,11 +30,11 @@ type agent struct {
 func (a *agent) inbox() string { return filepath.Join(a.home, "inbox") }
 
 // startAgents starts both, makes them trust each other, and waits until the sender sees the receiver ready.
-func startAgents(ctx context.Context, b *bed, program string) (pair *agents, err error) {
+func startAgents(ctx context.Context, b *bed, program string) (_ *agents, err error) {
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("nigh is not built: run make build: %w", err)
 	}
-	pair = &agents{program: program}
+	pair := &agents{program: program}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, pair.stop())
