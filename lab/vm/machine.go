@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,6 +40,9 @@ type Config struct {
 	Systemd  bool          // systemd is the guest's first process, with D-Bus and wpa_supplicant as Debian ships them
 	BootTime time.Duration // limit for the boot; 0 = 3 minutes, 6 with Systemd
 	Console  io.Writer     // copy of what the kernel and the boot print; may be nil
+	// Folders of the host that the guest must see at their own paths. Only those below /tmp and /run, which the guest has of its
+	// own, need a mount, and are read-only; all others are seen anyway.
+	Folders []string
 }
 
 // Machine is a running guest. It runs one command at a time. Close ends it.
@@ -94,7 +98,8 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 }
 
 func (m *Machine) start(ctx context.Context, c Config) error {
-	if err := m.fillShare(c.Systemd); err != nil {
+	c.Folders = hidden(c.Folders)
+	if err := m.fillShare(c); err != nil {
 		return err
 	}
 	channels := []struct {
@@ -147,9 +152,12 @@ func (m *Machine) start(ctx context.Context, c Config) error {
 }
 
 // fillShare writes what the guest's init and agent read.
-func (m *Machine) fillShare(systemd bool) error {
+func (m *Machine) fillShare(c Config) error {
 	files := map[string]string{"agent.sh": string(agentScript), "token": m.token + "\n"}
-	if systemd {
+	for i, path := range c.Folders {
+		files["folders"] += fmt.Sprintf("folder%d %s\n", i, path)
+	}
+	if c.Systemd {
 		files["systemd/nigh-lab.target"] = labTarget
 		files["systemd/nigh-lab.service"] = labService
 	}
@@ -212,10 +220,10 @@ func arguments(c Config, folder string) []string {
 		line += " systemd.unit=nigh-lab.target systemd.show_status=0 systemd.firstboot=0 systemd.journald.forward_to_console=0"
 	}
 	share := func(tag, path, more string) string {
-		return "local,path=" + path + ",mount_tag=" + tag + ",security_model=none,multidevs=remap" + more
+		return "local,path=" + escape(path) + ",mount_tag=" + tag + ",security_model=none,multidevs=remap" + more
 	}
-	socket := func(name string) string { return "socket,id=" + name + ",path=" + filepath.Join(folder, name) }
-	return []string{
+	socket := func(name string) string { return "socket,id=" + name + ",path=" + escape(filepath.Join(folder, name)) }
+	args := []string{
 		"-accel", accel, "-cpu", cpu, "-m", fmt.Sprint(memory), "-smp", fmt.Sprint(cpus),
 		"-nodefaults", "-nic", "none", "-display", "none", "-no-reboot",
 		"-kernel", c.Parts.Kernel, "-initrd", c.Parts.Initramfs, "-append", line,
@@ -229,6 +237,25 @@ func arguments(c Config, folder string) []string {
 		"-chardev", socket("output"), "-device", "virtserialport,chardev=output,name=nigh.output",
 		"-chardev", socket("size"), "-device", "virtserialport,chardev=size,name=nigh.size",
 	}
+	for i, path := range c.Folders {
+		args = append(args, "-virtfs", share(fmt.Sprintf("folder%d", i), path, ",readonly=on"))
+	}
+	return args
+}
+
+// escape quotes a value in QEMU's lists of options.
+func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
+
+// hidden gives those of the folders that the guest's own file systems would hide, each once, outer ones first.
+func hidden(folders []string) []string {
+	var found []string
+	for _, path := range folders {
+		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/run/") {
+			found = append(found, path)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // failure waits for the end of a guest that is of no more use and says what is known about it.

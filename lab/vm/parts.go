@@ -64,8 +64,7 @@ type file struct {
 	Link   string `json:"link,omitempty"`
 }
 
-// CacheFolder is $NIGH_LAB_CACHE, else nigh-lab in $XDG_CACHE_HOME or ~/.cache. It must not be below /tmp or /run, of which
-// the guest has its own.
+// CacheFolder is $NIGH_LAB_CACHE, else nigh-lab in $XDG_CACHE_HOME or ~/.cache.
 func CacheFolder() (string, error) {
 	folder := os.Getenv("NIGH_LAB_CACHE")
 	if folder == "" {
@@ -78,11 +77,6 @@ func CacheFolder() (string, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
 		return "", fmt.Errorf("vm: cache folder: %w", err)
-	}
-	for _, own := range []string{"/tmp", "/run", "/proc", "/sys", "/dev"} {
-		if folder == own || strings.HasPrefix(folder, own+"/") {
-			return "", fmt.Errorf("vm: cache folder %s: the guest has its own %s: set NIGH_LAB_CACHE to another folder", folder, own)
-		}
 	}
 	return folder, nil
 }
@@ -392,8 +386,17 @@ func unpackKernel(ctx context.Context, debs, kernel, folder, root string) (strin
 	return version, nil
 }
 
-// activate does what the wpasupplicant package's own script does when it is installed: the D-Bus name starts the service.
+// activate does what the packages' own scripts do when they are installed, as far as the guest needs it.
 func activate(root string) error {
+	// The kernel asks for the wireless regulations by this name, which is an alternative that Debian's script sets.
+	if _, err := os.Stat(filepath.Join(root, "lib/firmware/regulatory.db-debian")); err == nil {
+		for _, name := range []string{"regulatory.db", "regulatory.db.p7s"} {
+			if err := os.Symlink(name+"-debian", filepath.Join(root, "lib/firmware", name)); err != nil {
+				return fmt.Errorf("vm: activation: %w", err)
+			}
+		}
+	}
+	// wpa_supplicant's name on D-Bus starts its service.
 	if _, err := os.Stat(filepath.Join(root, "lib/systemd/system/wpa_supplicant.service")); err != nil {
 		return nil // the host has it installed
 	}

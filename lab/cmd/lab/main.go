@@ -1,16 +1,20 @@
 // Lab runs commands and tests on simulated Wi-Fi radios, in a virtual machine that it makes by itself.
 //
-//	lab prepare                     make or check what the guest is booted from
-//	lab run -- COMMAND...           run a command in the guest; its exit status is lab's
-//	lab shell                       a shell in the guest, on this terminal
+//	lab prepare                             make or check what the guest is booted from
+//	lab run [flags] -- COMMAND...           run a command in the guest; its exit status is lab's
+//	lab shell [flags]                       a shell in the guest, on this terminal
+//	lab test [flags] [-run RE] PACKAGE...   run the packages' radio tests in one guest
+//	lab demo [flags] [-auto]                two nodes find each other and move files
 //
 // Everything the guest is made of comes from the Debian archive and is kept in $NIGH_LAB_CACHE, else ~/.cache/nigh-lab.
-// Exit status: the command's own, 125 when the lab itself failed.
+// Exit status: the command's own; for tests 0 only when every package ran at least one test and all passed, else 1; 2 for
+// wrong usage; 125 when the lab itself failed.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,25 +22,44 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"nigh/lab/vm"
 )
 
-// labFailed is the exit status when the lab, not the command, is at fault; as with docker and ssh's 255 it is outside of
-// what commands commonly use.
-const labFailed = 125
+const (
+	testsFailed = 1
+	wrongUsage  = 2
+	// labFailed is the exit status when the lab, not the command, is at fault: outside of what commands commonly use.
+	labFailed = 125
+)
 
 // exitStatus ends the program with a status and without a message.
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
+// verbs are the subcommands.
+var verbs = map[string]func(ctx context.Context, args []string) error{
+	"prepare": prepareVerb,
+	"run":     runVerb,
+	"shell":   shellVerb,
+	"test":    testVerb,
+	"demo":    demoVerb,
+}
+
+const usage = `usage: lab prepare
+       lab run [flags] -- COMMAND [ARGUMENT...]
+       lab shell [flags]
+       lab test [flags] [-run RE] PACKAGE...
+       lab demo [flags] [-auto]
+lab VERB -h shows the flags.`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := command().ExecuteContext(ctx)
+	err := dispatch(ctx, os.Args[1:])
 	stop()
-	if err == nil {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
 	}
 	if status, ok := errors.AsType[exitStatus](err); ok {
@@ -46,8 +69,24 @@ func main() {
 	os.Exit(labFailed)
 }
 
-// options are the flags that all commands which boot a guest share.
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		if verb, ok := verbs[args[0]]; ok {
+			return verb(ctx, args[1:])
+		}
+		switch args[0] {
+		case "help", "-h", "-help", "--help":
+			fmt.Println(usage)
+			return nil
+		}
+	}
+	fmt.Fprintln(os.Stderr, usage)
+	return exitStatus(wrongUsage)
+}
+
+// options are the flags that all verbs which boot a guest share.
 type options struct {
+	set     *flag.FlagSet
 	systemd bool
 	memory  int
 	cpus    int
@@ -55,49 +94,74 @@ type options struct {
 	console bool
 }
 
-func command() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "lab",
-		Short:         "Simulated Wi-Fi radios in a virtual machine",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+func newOptions(verb string, timeout time.Duration) *options {
+	o := &options{set: flag.NewFlagSet("lab "+verb, flag.ContinueOnError)}
+	o.set.BoolVar(&o.systemd, "systemd", false, "boot systemd with Debian's own D-Bus and wpa_supplicant services")
+	o.set.IntVar(&o.memory, "mem", 2048, "memory of the guest in MiB")
+	o.set.IntVar(&o.cpus, "cpus", 2, "processors of the guest")
+	o.set.DurationVar(&o.timeout, "timeout", timeout, "limit for the whole run; 0 = none")
+	o.set.BoolVar(&o.console, "console", false, "show the kernel's console on standard error")
+	return o
+}
+
+// parse reads the flags; from least to most arguments must be left, most < 0 meaning any number.
+func (o *options) parse(args []string, least, most int) error {
+	if err := o.set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return exitStatus(wrongUsage)
 	}
-	root.AddCommand(prepareCommand(), runCommand(), shellCommand())
-	return root
+	if n := o.set.NArg(); n < least || most >= 0 && n > most {
+		fmt.Fprintln(os.Stderr, usage)
+		return exitStatus(wrongUsage)
+	}
+	return nil
 }
 
-func (o *options) flags(c *cobra.Command, timeout time.Duration) {
-	f := c.Flags()
-	f.BoolVar(&o.systemd, "systemd", false, "boot systemd with Debian's own D-Bus and wpa_supplicant services")
-	f.IntVar(&o.memory, "mem", 2048, "memory of the guest in MiB")
-	f.IntVar(&o.cpus, "cpus", 2, "processors of the guest")
-	f.DurationVar(&o.timeout, "timeout", timeout, "limit for the whole run; 0 = none")
-	f.BoolVar(&o.console, "console", false, "show the kernel's console on standard error")
+// guest is a booted machine with the time limit of the run.
+type guest struct {
+	*vm.Machine
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
-// boot prepares and boots, and gives a context that ends with the time limit.
-func (o *options) boot(ctx context.Context) (*vm.Machine, context.Context, context.CancelFunc, error) {
+// boot prepares and boots. Folders are those of the host that the guest must see.
+func (o *options) boot(ctx context.Context, parts *vm.Parts, folders ...string) (*guest, error) {
+	c := vm.Config{Parts: parts, Memory: o.memory, CPUs: o.cpus, Systemd: o.systemd, Folders: folders}
+	if o.console {
+		c.Console = os.Stderr
+	}
 	cancel := context.CancelFunc(func() {})
 	if o.timeout > 0 {
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("time limit of %v for the whole run", o.timeout))
-	}
-	parts, err := prepare(ctx)
-	if err != nil {
-		cancel()
-		return nil, nil, nil, err
-	}
-	c := vm.Config{Parts: parts, Memory: o.memory, CPUs: o.cpus, Systemd: o.systemd}
-	if o.console {
-		c.Console = os.Stderr
 	}
 	start := time.Now()
 	m, err := vm.Boot(ctx, c)
 	if err != nil {
 		cancel()
-		return nil, nil, nil, err
+		return nil, err
 	}
-	fmt.Fprintf(os.Stderr, "lab: guest booted in %.1f s (kernel %s)\n", time.Since(start).Seconds(), parts.Version)
-	return m, ctx, cancel, nil
+	fmt.Fprintf(os.Stderr, "lab: guest booted in %.1f s, kernel %s\n", time.Since(start).Seconds(), parts.Version)
+	return &guest{m, ctx, cancel}, nil
+}
+
+// close ends the guest and adds its error to err.
+func (g *guest) close(err *error) {
+	g.cancel()
+	if cerr := g.Close(); *err == nil {
+		*err = cerr
+	}
+}
+
+// once runs one command, ends the guest, and turns the command's status into ours.
+func (g *guest) once(c vm.Command) (err error) {
+	defer g.close(&err)
+	status, err := g.Run(g.ctx, c)
+	if err == nil && status != 0 {
+		err = exitStatus(status)
+	}
+	return err
 }
 
 func prepare(ctx context.Context) (*vm.Parts, error) {
@@ -116,88 +180,63 @@ func plain(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func prepareCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "prepare",
-		Short: "Make or check what the guest is booted from",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			start := time.Now()
-			parts, err := prepare(c.Context())
-			if err != nil {
-				return err
-			}
-			how := "checked"
-			if parts.Built {
-				how = "built"
-			}
-			fmt.Printf("lab: %s %s in %.1f s: kernel %s\n", how, parts.Cache, time.Since(start).Seconds(), parts.Version)
-			return nil
-		},
+func prepareVerb(ctx context.Context, args []string) error {
+	o := &options{set: flag.NewFlagSet("lab prepare", flag.ContinueOnError)}
+	if err := o.parse(args, 0, 0); err != nil {
+		return err
 	}
-}
-
-func runCommand() *cobra.Command {
-	var o options
-	c := &cobra.Command{
-		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
-		Short: "Run a command in the guest, in this folder, as root",
-		Args:  cobra.MinimumNArgs(1),
-	}
-	c.Flags().SetInterspersed(false)
-	terminal := c.Flags().BoolP("terminal", "t", false, "give the command the guest's terminal, on this one")
-	o.flags(c, 30*time.Minute)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		m, ctx, cancel, err := o.boot(c.Context())
-		if err != nil {
-			return err
-		}
-		defer cancel()
-		return finish(m, func() (int, error) {
-			return m.Run(ctx, vm.Command{Args: args, Dir: here(), Output: os.Stdout, Terminal: *terminal})
-		})
-	}
-	return c
-}
-
-func shellCommand() *cobra.Command {
-	var o options
-	c := &cobra.Command{
-		Use:   "shell",
-		Short: "Open a shell in the guest on this terminal",
-		Args:  cobra.NoArgs,
-	}
-	o.flags(c, 0)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		m, ctx, cancel, err := o.boot(c.Context())
-		if err != nil {
-			return err
-		}
-		defer cancel()
-		return finish(m, func() (int, error) {
-			return m.Run(ctx, vm.Command{Args: []string{"bash", "-i"}, Dir: here(), Terminal: true})
-		})
-	}
-	return c
-}
-
-// finish runs a command, ends the guest, and turns the command's status into ours.
-func finish(m *vm.Machine, run func() (int, error)) error {
-	status, err := run()
-	if cerr := m.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil && status != 0 {
-		err = exitStatus(status)
-	}
-	return err
-}
-
-// here is the present folder, which the guest sees at the same place.
-func here() string {
-	folder, err := os.Getwd()
+	start := time.Now()
+	parts, err := prepare(ctx)
 	if err != nil {
-		return "/"
+		return err
 	}
-	return folder
+	how := "checked"
+	if parts.Built {
+		how = "built"
+	}
+	fmt.Printf("lab: %s %s in %.1f s: kernel %s\n", how, parts.Cache, time.Since(start).Seconds(), parts.Version)
+	return nil
+}
+
+func runVerb(ctx context.Context, args []string) error {
+	o := newOptions("run", 30*time.Minute)
+	terminal := o.set.Bool("t", false, "give the command the guest's terminal, on this one")
+	if err := o.parse(args, 1, -1); err != nil {
+		return err
+	}
+	return o.command(ctx, vm.Command{Args: o.set.Args(), Output: os.Stdout, Terminal: *terminal})
+}
+
+func shellVerb(ctx context.Context, args []string) error {
+	o := newOptions("shell", 0)
+	if err := o.parse(args, 0, 0); err != nil {
+		return err
+	}
+	return o.command(ctx, vm.Command{Args: []string{"bash", "-i"}, Terminal: true})
+}
+
+// command boots a guest for one command in the present folder.
+func (o *options) command(ctx context.Context, c vm.Command) error {
+	if c.Terminal && !onTerminal() {
+		return errors.New("standard input and output are not a terminal")
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	c.Dir = here
+	parts, err := prepare(ctx)
+	if err != nil {
+		return err
+	}
+	g, err := o.boot(ctx, parts, here)
+	if err != nil {
+		return err
+	}
+	return g.once(c)
+}
+
+// onTerminal tells whether a person is there.
+func onTerminal() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
 }

@@ -38,7 +38,13 @@ $b ln -sf /proc/self/fd/0 /new/dev/stdin
 $b ln -sf /proc/self/fd/1 /new/dev/stdout
 $b ln -sf /proc/self/fd/2 /new/dev/stderr
 $b mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,rw,cache=none share /new/run/lab || fail "cannot mount the shared folder"
+if [ -f /new/run/lab/folders ]; then
+	while read -r tag path; do
+		$b mkdir -p "/new$path" && $b mount -t 9p -o $read9p "$tag" "/new$path" || fail "cannot mount $path"
+	done </new/run/lab/folders
+fi
 $b hostname nigh-lab
+[ -s /new/etc/machine-id ] || echo 6e6967686c61626e6967686c61620001 >/new/etc/machine-id
 
 # What the packages' own scripts would have made, when the host does not have them installed.
 for u in messagebus:990 systemd-network:989; do

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"nigh/lab/vm"
+)
+
+// testPackage is a package with its tests compiled for the guest.
+type testPackage struct {
+	path   string // import path
+	folder string
+	binary string
+}
+
+func testVerb(ctx context.Context, args []string) error {
+	o := newOptions("test", 45*time.Minute)
+	match := o.set.String("run", "", "run only the tests that match this regular expression")
+	short := o.set.Bool("short", false, "pass -test.short")
+	count := o.set.Int("count", 1, "run each test this often")
+	limit := o.set.Duration("package-timeout", 20*time.Minute, "limit for one package's tests, after which it prints its goroutines")
+	o.set.Bool("v", true, "the output is always that of go test -v")
+	if err := o.parse(args, 1, -1); err != nil {
+		return err
+	}
+	parts, err := prepare(ctx)
+	if err != nil {
+		return err
+	}
+	binaries, err := os.MkdirTemp("", "nigh-lab-bin-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(binaries)
+	packages, err := compile(ctx, binaries, o.set.Args())
+	if err != nil {
+		return err
+	}
+	folders := []string{binaries}
+	for _, p := range packages {
+		folders = append(folders, p.folder)
+	}
+	g, err := o.boot(ctx, parts, folders...)
+	if err != nil {
+		return err
+	}
+	return g.tests(packages, []string{
+		"-test.run=" + *match, "-test.v=test2json", fmt.Sprintf("-test.short=%v", *short), fmt.Sprintf("-test.count=%d", *count),
+		"-test.timeout=" + limit.String(), "-test.paniconexit0",
+	})
+}
+
+// compile builds a static test binary with the tag radio for each package that the patterns name, in that order.
+func compile(ctx context.Context, target string, patterns []string) ([]testPackage, error) {
+	list := exec.CommandContext(ctx, "go", append([]string{"list", "-tags=radio", "-f={{.ImportPath}}\t{{.Dir}}"}, patterns...)...)
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	var packages []testPackage
+	for line := range strings.Lines(string(out)) {
+		path, folder, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		p := testPackage{path: path, folder: folder, binary: filepath.Join(target, strings.ReplaceAll(path, "/", "-")+".test")}
+		if err := goBuild(ctx, p.folder, "test", "-c", "-tags=radio", "-o", p.binary, "."); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(p.binary); err != nil {
+			return nil, fmt.Errorf("%s has no tests", path)
+		}
+		packages = append(packages, p)
+	}
+	return packages, nil
+}
+
+// goBuild runs the go command so that what it builds needs nothing of the system it runs on.
+func goBuild(ctx context.Context, folder string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// tally counts what tests of one package did.
+type tally struct {
+	passed, failed, skipped int
+	failures, skips         []string // names; a skip with its reason
+}
+
+// tests runs the packages one after another and sums up.
+func (g *guest) tests(packages []testPackage, flags []string) (err error) {
+	defer g.close(&err)
+	var all tally
+	ok := true
+	for _, p := range packages {
+		start := time.Now()
+		fmt.Fprintf(os.Stderr, "lab: testing %s\n", p.path)
+		results := newResults(os.Stdout, p.path)
+		convert, err := results.convert(g.ctx)
+		if err != nil {
+			return err
+		}
+		status, err := g.Run(g.ctx, vm.Command{Args: append([]string{p.binary}, flags...), Dir: p.folder, Output: convert})
+		if cerr := convert.Close(); err == nil {
+			err = cerr
+		}
+		all.add(results.tally)
+		if err != nil {
+			all.print(os.Stdout)
+			return fmt.Errorf("%s: %w", p.path, err)
+		}
+		verdict := "ok"
+		switch {
+		case status != 0 || results.failed > 0:
+			verdict, ok = fmt.Sprintf("FAIL, exit status %d", status), false
+		case results.passed == 0:
+			verdict, ok = "FAIL, no test ran", false
+		}
+		fmt.Printf("lab: %s: %s, %.1f s\n", p.path, verdict, time.Since(start).Seconds())
+	}
+	all.print(os.Stdout)
+	if !ok {
+		return exitStatus(testsFailed)
+	}
+	return nil
+}
+
+func (t *tally) add(other tally) {
+	t.passed += other.passed
+	t.failed += other.failed
+	t.skipped += other.skipped
+	t.failures = append(t.failures, other.failures...)
+	t.skips = append(t.skips, other.skips...)
+}
+
+func (t *tally) print(w io.Writer) {
+	for _, name := range t.failures {
+		fmt.Fprintf(w, "lab: failed: %s\n", name)
+	}
+	for _, skip := range t.skips {
+		fmt.Fprintf(w, "lab: skipped: %s\n", skip)
+	}
+	fmt.Fprintf(w, "lab: %d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
+}
+
+// results reads the events that go tool test2json makes out of a test binary's output.
+type results struct {
+	tally
+	path   string
+	screen io.Writer
+	said   map[string][]string // of tests that have not ended, the last lines that may be the reason of a skip
+}
+
+func newResults(screen io.Writer, path string) *results {
+	return &results{path: path, screen: screen, said: map[string][]string{}}
+}
+
+// event is one line of test2json: see go doc test2json.
+type event struct {
+	Action string
+	Test   string
+	Output string
+}
+
+// converter is the input of a running test2json.
+type converter struct {
+	io.WriteCloser
+	wait func() error
+}
+
+// Close ends the input and waits until every event was read.
+func (c *converter) Close() error {
+	return errors.Join(c.WriteCloser.Close(), c.wait())
+}
+
+// convert starts test2json and a goroutine that reads its events; both end with Close.
+func (r *results) convert(ctx context.Context) (*converter, error) {
+	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", "-p", r.path)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	read := make(chan error, 1)
+	go func() { read <- r.read(out) }()
+	return &converter{in, func() error {
+		err := <-read
+		return errors.Join(err, cmd.Wait())
+	}}, nil
+}
+
+func (r *results) read(from io.Reader) error {
+	for events := json.NewDecoder(from); ; {
+		var e event
+		if err := events.Decode(&e); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("test2json: %w", err)
+		}
+		r.event(e)
+	}
+}
+
+func (r *results) event(e event) {
+	switch {
+	case e.Action == "output":
+		fmt.Fprint(r.screen, e.Output)
+		r.said[e.Test] = append(r.said[e.Test], e.Output)
+		if n := len(r.said[e.Test]); n > 4 {
+			r.said[e.Test] = slices.Delete(r.said[e.Test], 0, n-4)
+		}
+	case e.Test == "":
+		// The package's own end: its exit status says it.
+	case e.Action == "pass":
+		r.passed++
+	case e.Action == "fail":
+		r.failed++
+		r.failures = append(r.failures, r.path+" "+e.Test)
+	case e.Action == "skip":
+		r.skipped++
+		r.skips = append(r.skips, r.path+" "+e.Test+": "+reason(r.said[e.Test]))
+	}
+	if e.Action == "pass" || e.Action == "fail" || e.Action == "skip" {
+		delete(r.said, e.Test)
+	}
+}
+
+// reason is the last line a skipped test printed that is not the framework's own, without the place in the source.
+func reason(said []string) string {
+	for _, line := range slices.Backward(said) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "---") || strings.HasPrefix(line, "===") || line == "" {
+			continue
+		}
+		if place, text, ok := strings.Cut(line, ": "); ok && strings.Contains(place, ".go:") {
+			line = text
+		}
+		return line
+	}
+	return "no reason given"
+}
