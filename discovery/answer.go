@@ -1,0 +1,79 @@
+package discovery
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// answer sends our addresses on this link to whoever asks for our host: the Server does not. A record is multicast at most
+// once a second (RFC 6762 6).
+func (l *link) answer(now time.Time, msg *dns.Msg) {
+	if l.publisher.server == nil {
+		return
+	}
+	for _, q := range msg.Question {
+		if !strings.EqualFold(q.Name, l.d.host) || q.Qclass&classMask != dns.ClassINET {
+			continue
+		}
+		for i, kind := range [...]uint16{dns.TypeA, dns.TypeAAAA} {
+			if q.Qtype != kind && q.Qtype != dns.TypeANY || now.Sub(l.replied[i]) < time.Second {
+				continue
+			}
+			if rrs := l.addresses(kind); len(rrs) > 0 && !suppressed(rrs, msg.Answer) {
+				l.replied[i] = now
+				l.reply(rrs)
+			}
+		}
+	}
+}
+
+// addresses are those that the Server announces: the link-local one only when there is no other of its family.
+func (l *link) addresses(kind uint16) []dns.RR {
+	var out []dns.RR
+	global := slices.ContainsFunc(l.ifi.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsGlobalUnicast() })
+	for _, p := range l.ifi.Prefixes {
+		a := p.Addr()
+		hdr := dns.RR_Header{Name: l.d.host, Rrtype: kind, Class: dns.ClassINET | cacheFlush, Ttl: uint32(ttlMax / time.Second)}
+		switch {
+		case kind == dns.TypeA && a.Is4():
+			out = append(out, &dns.A{Hdr: hdr, A: a.AsSlice()})
+		case kind == dns.TypeAAAA && a.Is6() && !(global && a.IsLinkLocalUnicast()):
+			out = append(out, &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()})
+		}
+	}
+	return out
+}
+
+// suppressed says that the asker knows all of it already (RFC 6762 7.1).
+func suppressed(rrs, known []dns.RR) bool {
+	for _, rr := range rrs {
+		if !slices.ContainsFunc(known, func(k dns.RR) bool {
+			return dns.IsDuplicate(withoutFlush(rr), withoutFlush(k)) && k.Header().Ttl >= rr.Header().Ttl/2
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func withoutFlush(rr dns.RR) dns.RR {
+	rr = dns.Copy(rr)
+	rr.Header().Class &= classMask
+	return rr
+}
+
+func (l *link) reply(rrs []dns.RR) {
+	m := &dns.Msg{Compress: true, Answer: rrs}
+	m.Response, m.Authoritative = true, true
+	raw, err := m.Pack()
+	if err == nil {
+		err = l.sockets.send(raw)
+	}
+	if err != nil {
+		l.d.logger.Debug("Answer not sent", "ifname", l.ifi.Name, "err", err)
+	}
+}

@@ -1,0 +1,408 @@
+package discovery
+
+import (
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	ttlMin = time.Second
+	ttlMax = 120 * time.Second
+	grace  = time.Second // RFC 6762 10.1, 10.2: what is withdrawn may still be rescued
+
+	instancesMax = 512 // of one link
+	targetsMax   = 4   // SRV records of one instance
+	addressesMax = 16  // of one host
+
+	missingFirst = 100 * time.Millisecond // from the first record of an instance to the question for the others
+	missingMax   = time.Minute
+	heardWindow  = 4 * time.Second // RFC 6762 7.3: as long as a question heard counts as asked by us
+
+	classMask  = 0x7fff
+	cacheFlush = 0x8000 // RFC 6762 18.13
+)
+
+// refreshAt are the ages, in percent of its lifetime, at which a record is asked for again (RFC 6762 5.2).
+var refreshAt = [...]int{80, 85, 90, 95}
+
+// jitterPart spreads the refresh questions of many devices over a thirtieth of the lifetime: 4 s of 120 s.
+const jitterPart = 30
+
+// lease is the lifetime of one record.
+type lease struct {
+	got     time.Time
+	ttl     time.Duration // as we count it, within ttlMin and ttlMax
+	sent    time.Duration // as its sender said
+	expires time.Time
+	asked   int       // refresh questions asked
+	refresh time.Time // when to ask the next one; zero when there is none
+}
+
+func newLease(now time.Time, ttl uint32) lease {
+	l := lease{got: now, sent: time.Duration(ttl) * time.Second}
+	l.ttl = min(max(l.sent, ttlMin), ttlMax)
+	l.expires = now.Add(l.ttl)
+	l.plan()
+	return l
+}
+
+func (l *lease) plan() {
+	if l.asked == len(refreshAt) {
+		l.refresh = time.Time{}
+		return
+	}
+	l.refresh = l.got.Add(l.ttl*time.Duration(refreshAt[l.asked])/100 + rand.N(l.ttl/jitterPart+1))
+}
+
+func (l *lease) live(now time.Time) bool { return now.Before(l.expires) }
+
+// known says that the record is fresh enough to be listed as a known answer: more than half of its life is left.
+func (l *lease) known(now time.Time) bool { return l.expires.Sub(now) > l.ttl/2 }
+
+// end lets the record die after the grace time, unless it comes again.
+func (l *lease) end(now time.Time) {
+	if e := now.Add(grace); e.Before(l.expires) {
+		l.expires, l.refresh = e, time.Time{}
+	}
+}
+
+// due says that a refresh question is due, and counts it as asked.
+func (l *lease) due(now time.Time) bool {
+	if l.refresh.IsZero() || now.Before(l.refresh) || !l.live(now) {
+		return false
+	}
+	l.asked++
+	l.plan()
+	return true
+}
+
+type target struct {
+	host string // printed form
+	port uint16
+	lease
+}
+
+type instance struct {
+	name    string // printed form, whole
+	label   string
+	source  netip.Addr // who told us first
+	ptr     lease
+	targets map[string]*target // by folded host
+	txt     map[string]string  // nil until one came; the last one is kept when it expires
+	txtLife lease
+
+	askAt   time.Time // when to ask for what is missing; zero when nothing is
+	askWait time.Duration
+	heard   time.Time // when somebody else asked for its SRV record
+}
+
+// cache is what is known of one service type on one link. It belongs to one goroutine; time is given to it.
+type cache struct {
+	service   string // "_nigh._tcp.local."
+	own       string // folded name of our own instance, "" when there is none
+	ownHost   string // folded name of our own host
+	instances map[string]*instance
+	hosts     map[string]map[netip.Addr]*lease // addresses by folded host
+	heard     time.Time                        // when somebody else asked for the instances
+	refused   int                              // instances not taken because the table was full
+}
+
+func newCache(service string) *cache {
+	return &cache{service: service, instances: map[string]*instance{}, hosts: map[string]map[netip.Addr]*lease{}}
+}
+
+// apply takes the records of one response and says whether anything but a lifetime changed. Order in the packet does not
+// matter: instances come first, then their records, then the addresses of the hosts these name.
+func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed bool) {
+	for _, rr := range rrs {
+		if ptr, ok := rr.(*dns.PTR); ok && strings.EqualFold(ptr.Hdr.Name, c.service) {
+			changed = c.applyPTR(now, ptr, source) || changed
+		}
+	}
+	for _, rr := range rrs {
+		switch rr := rr.(type) {
+		case *dns.SRV:
+			changed = c.applySRV(now, rr) || changed
+		case *dns.TXT:
+			changed = c.applyTXT(now, rr) || changed
+		}
+	}
+	wanted := c.wantedHosts()
+	for _, rr := range rrs {
+		switch rr := rr.(type) {
+		case *dns.A:
+			changed = c.applyAddress(now, &rr.Hdr, rr.A, wanted) || changed
+		case *dns.AAAA:
+			changed = c.applyAddress(now, &rr.Hdr, rr.AAAA, wanted) || changed
+		}
+	}
+	for _, in := range c.instances {
+		c.watch(now, in)
+	}
+	return changed
+}
+
+func (c *cache) applyPTR(now time.Time, rr *dns.PTR, source netip.Addr) bool {
+	k := fold(rr.Ptr)
+	if k == c.own || rr.Hdr.Class&classMask != dns.ClassINET {
+		return false
+	}
+	in := c.instances[k]
+	switch {
+	case rr.Hdr.Ttl == 0:
+		if in != nil {
+			in.ptr.end(now)
+		}
+		return false
+	case in != nil:
+		in.ptr = newLease(now, rr.Hdr.Ttl)
+		return false
+	}
+	label, ok := instanceOf(rr.Ptr, c.service)
+	if !ok || len(c.instances) >= instancesMax && !c.makeRoom(source) {
+		return false
+	}
+	c.instances[k] = &instance{name: rr.Ptr, label: label, source: source, ptr: newLease(now, rr.Hdr.Ttl), targets: map[string]*target{}}
+	return true
+}
+
+// makeRoom throws out an instance of the source that told us most, so that one flooding device does not hide the others.
+func (c *cache) makeRoom(newcomer netip.Addr) bool {
+	c.refused++
+	count := map[netip.Addr]int{}
+	most := newcomer
+	for _, in := range c.instances {
+		count[in.source]++
+		if count[in.source] > count[most] {
+			most = in.source
+		}
+	}
+	if count[most] <= count[newcomer]+1 {
+		return false
+	}
+	for k, in := range c.instances {
+		if in.source == most {
+			delete(c.instances, k)
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cache) applySRV(now time.Time, rr *dns.SRV) bool {
+	in := c.instances[fold(rr.Hdr.Name)]
+	host := fold(rr.Target)
+	// Nobody else's service is on our own host.
+	if in == nil || host == c.ownHost || rr.Port == 0 && rr.Hdr.Ttl != 0 || len(host) < 2 {
+		return false
+	}
+	if rr.Hdr.Class&cacheFlush != 0 {
+		for h, t := range in.targets {
+			if h != host && now.Sub(t.got) > grace {
+				t.end(now)
+			}
+		}
+	}
+	t := in.targets[host]
+	switch {
+	case rr.Hdr.Ttl == 0:
+		if t != nil {
+			t.end(now)
+		}
+		return false
+	case t == nil && len(in.targets) >= targetsMax:
+		return false
+	}
+	changed := t == nil || t.port != rr.Port
+	in.targets[host] = &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
+	return changed
+}
+
+func (c *cache) applyTXT(now time.Time, rr *dns.TXT) bool {
+	in := c.instances[fold(rr.Hdr.Name)]
+	switch {
+	case in == nil:
+		return false
+	case rr.Hdr.Ttl == 0:
+		in.txtLife.end(now)
+		return false
+	}
+	txt := parseTXT(rr.Txt)
+	changed := in.txt == nil || !maps.Equal(in.txt, txt)
+	in.txt, in.txtLife = txt, newLease(now, rr.Hdr.Ttl)
+	return changed
+}
+
+// wantedHosts are the hosts that instances live on; nobody else's addresses are kept.
+func (c *cache) wantedHosts() map[string]bool {
+	out := make(map[string]bool, len(c.instances))
+	for _, in := range c.instances {
+		for h := range in.targets {
+			out[h] = true
+		}
+	}
+	return out
+}
+
+func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte, wanted map[string]bool) bool {
+	host := fold(hdr.Name)
+	ip, ok := netip.AddrFromSlice(raw)
+	if ip = ip.Unmap(); !ok || !wanted[host] || !dialable(ip) {
+		return false
+	}
+	addrs := c.hosts[host]
+	if addrs == nil {
+		addrs = map[netip.Addr]*lease{}
+		c.hosts[host] = addrs
+	}
+	if hdr.Class&cacheFlush != 0 {
+		for a, l := range addrs {
+			if a != ip && a.Is4() == ip.Is4() && now.Sub(l.got) > grace {
+				l.end(now)
+			}
+		}
+	}
+	l := addrs[ip]
+	switch {
+	case hdr.Ttl == 0:
+		if l != nil {
+			l.end(now)
+		}
+		return false
+	case l == nil && len(addrs) >= addressesMax:
+		return false
+	}
+	fresh := newLease(now, hdr.Ttl)
+	addrs[ip] = &fresh
+	return l == nil
+}
+
+// dialable leaves out what cannot be another device's address.
+func dialable(ip netip.Addr) bool {
+	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsLoopback() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// watch plans the question for what an instance lacks.
+func (c *cache) watch(now time.Time, in *instance) {
+	switch {
+	case c.complete(now, in):
+		in.askAt, in.askWait = time.Time{}, 0
+	case in.askAt.IsZero():
+		in.askWait = missingFirst
+		in.askAt = now.Add(missingFirst)
+	}
+}
+
+func (c *cache) complete(now time.Time, in *instance) bool {
+	if len(in.targets) == 0 || in.txt == nil || !in.txtLife.live(now) {
+		return false
+	}
+	for h := range in.targets {
+		if len(c.hosts[h]) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// expire removes what is over and says whether anything was.
+func (c *cache) expire(now time.Time) (changed bool) {
+	for k, in := range c.instances {
+		if !in.ptr.live(now) {
+			delete(c.instances, k)
+			changed = true
+			continue
+		}
+		for h, t := range in.targets {
+			if !t.live(now) {
+				delete(in.targets, h)
+				changed = true
+			}
+		}
+	}
+	wanted := c.wantedHosts()
+	for h, addrs := range c.hosts {
+		for a, l := range addrs {
+			if !l.live(now) {
+				delete(addrs, a)
+				changed = true
+			}
+		}
+		if !wanted[h] {
+			delete(c.hosts, h)
+		}
+	}
+	if changed {
+		for _, in := range c.instances {
+			c.watch(now, in)
+		}
+	}
+	return changed
+}
+
+// next returns when something is due: a record to expire, or a question to ask.
+func (c *cache) next() time.Time {
+	var at time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	life := func(l *lease) { sooner(l.expires); sooner(l.refresh) }
+	for _, in := range c.instances {
+		life(&in.ptr)
+		// An expired TXT record is kept; only its refreshing is due.
+		sooner(in.txtLife.refresh)
+		sooner(in.askAt)
+		for _, t := range in.targets {
+			life(&t.lease)
+		}
+	}
+	for _, addrs := range c.hosts {
+		for _, l := range addrs {
+			life(l)
+		}
+	}
+	return at
+}
+
+// view returns what can be reached, by (instance, host). old is the view before: where the addresses of a living
+// instance ran out, the last ones stay until new ones come or the instance goes.
+func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
+	out := make(map[key]Event, len(c.instances))
+	for name, in := range c.instances {
+		if in.txt == nil {
+			continue
+		}
+		for host, t := range in.targets {
+			k := key{ifi.Index, name, host}
+			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: in.txt}
+			for a := range c.hosts[host] {
+				if !ifi.onLink(a) {
+					continue
+				}
+				if a.Is6() && a.IsLinkLocalUnicast() {
+					a = a.WithZone(ifi.Name)
+				}
+				e.Addrs = append(e.Addrs, netip.AddrPortFrom(a, t.port))
+			}
+			slices.SortFunc(e.Addrs, func(x, y netip.AddrPort) int {
+				return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))
+			})
+			if len(e.Addrs) == 0 {
+				if e.Addrs = old[k].Addrs; len(e.Addrs) == 0 {
+					continue
+				}
+			}
+			out[k] = e
+		}
+	}
+	return out
+}

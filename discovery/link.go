@@ -1,0 +1,326 @@
+package discovery
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	askEvery  = time.Minute
+	viewEvery = 20 * time.Millisecond // at most, while packets pour in
+	packetsIn = 256
+
+	nudgeAgain = time.Second
+	retryFirst = time.Second
+	retryMax   = time.Minute
+)
+
+// askAfter are the times between the first questions on a link.
+var askAfter = [...]time.Duration{time.Second, 3 * time.Second, 9 * time.Second, 27 * time.Second}
+
+// goodbyeAfter are the times, since the Server's own goodbye, at which it is repeated: one packet is easily lost.
+var goodbyeAfter = [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+
+// link is discovery on one link. Everything in it belongs to the goroutine of run.
+type link struct {
+	d         *Discovery
+	ifi       Interface
+	publisher publisher
+	sockets   sockets
+	stopRead  context.CancelFunc
+	packets   chan packet
+	cache     *cache
+	shown     map[key]Event
+
+	askAt   time.Time // next question by the schedule
+	asked   int       // questions asked by the schedule
+	nudgeAt time.Time // next question for our own instance; zero when none is due
+	nudges  int       // that are still to come after nudgeAt
+	viewed  time.Time // when shown was made
+	dirty   bool      // the cache differs from shown
+	retryAt time.Time // when to try again what failed
+	retry   time.Duration
+	replied [2]time.Time // when our addresses were last sent, by family of the record
+	status  InterfaceStatus
+}
+
+func newLink(d *Discovery, ifi Interface) *link {
+	l := &link{d: d, ifi: ifi, packets: make(chan packet, packetsIn), cache: newCache(d.service), shown: map[key]Event{}}
+	l.cache.own, l.cache.ownHost = fold(d.name), fold(d.host)
+	l.status = InterfaceStatus{Index: ifi.Index, Name: ifi.Name}
+	l.stopRead = func() {}
+	return l
+}
+
+// run works until ctx ends, and then takes back what it said about instances. The link must be closed afterwards.
+func (l *link) run(ctx context.Context, update <-chan Interface) {
+	l.open(ctx)
+	l.schedule(time.Now())
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case ifi := <-update:
+			l.change(ctx, ifi)
+		case p := <-l.packets:
+			l.take(time.Now(), p)
+			l.drain()
+		case <-until(l.next()):
+		}
+		l.step(ctx, time.Now())
+	}
+	for k := range l.shown {
+		l.d.queue.set(k, nil)
+	}
+}
+
+// drain takes what is waiting, so that a flood costs one look at the cache and not one a packet.
+func (l *link) drain() {
+	for range packetsIn {
+		select {
+		case p := <-l.packets:
+			l.take(time.Now(), p)
+		default:
+			return
+		}
+	}
+}
+
+// open opens what is missing. What fails is tried again later.
+func (l *link) open(ctx context.Context) {
+	var failed error
+	if l.sockets.v4 == nil && l.sockets.v6 == nil {
+		var readCtx context.Context
+		readCtx, l.stopRead = context.WithCancel(ctx)
+		failed = l.listen(readCtx)
+	} else if l.sockets.v4 == nil && l.ifi.has(false) || l.sockets.v6 == nil && l.ifi.has(true) {
+		l.shut()
+		l.open(ctx)
+		return
+	}
+	if l.publisher.server == nil && l.d.name != "" {
+		if err := l.publisher.start(l.d, l.ifi); err != nil {
+			failed = err
+		} else {
+			// Asking for our own instance makes the Server announce it now and not after its half second of pretended
+			// probes.
+			l.nudge(time.Now())
+		}
+	}
+	l.retryAt, l.status.Error = time.Time{}, ""
+	if failed != nil && ctx.Err() == nil {
+		l.retry = min(max(2*l.retry, retryFirst), retryMax)
+		l.retryAt, l.status.Error = time.Now().Add(l.retry), failed.Error()
+		l.d.logger.Warn("Discovery does not work on this interface", "ifname", l.ifi.Name, "err", failed)
+	} else {
+		l.retry = 0
+	}
+	l.report()
+}
+
+// listen opens a socket for each family that the link has an address of: without one, packets would carry another link's.
+func (l *link) listen(ctx context.Context) error {
+	var failed error
+	for _, v6 := range []bool{false, true} {
+		if !l.ifi.has(v6) {
+			continue
+		}
+		s, err := openSocket(l.ifi, v6)
+		if err != nil {
+			failed = err
+			continue
+		}
+		if v6 {
+			l.sockets.v6 = s
+		} else {
+			l.sockets.v4 = s
+		}
+		l.sockets.wg.Go(func() { s.receive(ctx, l.packets) })
+	}
+	return failed
+}
+
+// shut closes the sockets.
+func (l *link) shut() {
+	l.stopRead()
+	l.sockets.close()
+}
+
+// close ends discovery on the link; with goodbyes when the link is still there.
+func (l *link) close(goodbyes bool) {
+	publishing := l.publisher.server != nil
+	l.publisher.stop()
+	if goodbyes && publishing {
+		if raw, err := goodbye(l.d.service, l.d.name); err == nil {
+			start := time.Now()
+			for _, at := range goodbyeAfter {
+				<-time.After(at - time.Since(start))
+				_ = l.sockets.send(raw)
+			}
+		}
+	}
+	l.shut()
+}
+
+// change takes other addresses of the link.
+func (l *link) change(ctx context.Context, ifi Interface) {
+	lost := slices.ContainsFunc(l.ifi.Prefixes, func(p netip.Prefix) bool { return !slices.Contains(ifi.Prefixes, p) })
+	families := l.ifi.has(false) != ifi.has(false) || l.ifi.has(true) != ifi.has(true)
+	l.ifi = ifi
+	if families {
+		l.shut()
+	}
+	if lost {
+		// Only a new Server says, by the cache-flush bit, that an address is no longer ours. The nudge makes it speak within
+		// the second in which its predecessor's goodbye is not yet believed.
+		l.publisher.stop()
+	}
+	l.open(ctx)
+	l.nudge(time.Now())
+	if families {
+		l.schedule(time.Now())
+	}
+	// Other neighbours are on the link now.
+	l.dirty = true
+}
+
+// schedule starts the questions anew.
+func (l *link) schedule(now time.Time) {
+	l.asked = 0
+	l.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
+}
+
+// nudge makes our Server announce its present addresses, now and once more.
+func (l *link) nudge(now time.Time) {
+	if l.publisher.server != nil {
+		l.nudgeAt, l.nudges = now, 1
+	}
+}
+
+// next returns when step has something to do.
+func (l *link) next() time.Time {
+	at := l.askAt
+	for _, t := range []time.Time{l.cache.next(), l.nudgeAt, l.retryAt} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	if l.dirty {
+		if t := l.viewed.Add(viewEvery); t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// step does what is due.
+func (l *link) step(ctx context.Context, now time.Time) {
+	if ctx.Err() != nil {
+		return
+	}
+	if !l.retryAt.IsZero() && !now.Before(l.retryAt) {
+		l.open(ctx)
+	}
+	if l.cache.expire(now) {
+		l.dirty = true
+	}
+	if l.dirty && now.Sub(l.viewed) >= viewEvery {
+		l.show(now)
+	}
+	if !l.nudgeAt.IsZero() && !now.Before(l.nudgeAt) {
+		l.ask([]dns.Question{{Name: l.d.name, Qtype: dns.TypeSRV, Qclass: dns.ClassINET}}, nil)
+		l.nudgeAt = time.Time{}
+		if l.nudges > 0 {
+			l.nudges--
+			l.nudgeAt = now.Add(nudgeAgain)
+		}
+	}
+	all := !now.Before(l.askAt)
+	if all {
+		wait := askEvery
+		if l.asked < len(askAfter) {
+			wait = askAfter[l.asked]
+		}
+		l.asked++
+		l.askAt = now.Add(wait)
+	}
+	if questions := l.cache.due(now, all); len(questions) > 0 {
+		var known []dns.RR
+		if questions[0].Qtype == dns.TypePTR {
+			known = l.cache.answers(now, l.d.name)
+		}
+		l.ask(questions, known)
+	}
+}
+
+func (l *link) ask(questions []dns.Question, known []dns.RR) {
+	packets, err := pack(questions, known)
+	for _, raw := range packets {
+		if e := l.sockets.send(raw); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		l.d.logger.Debug("Question not sent", "ifname", l.ifi.Name, "err", err)
+	}
+}
+
+// show tells the reader of events what differs from what it knows.
+func (l *link) show(now time.Time) {
+	view := l.cache.view(l.ifi, l.shown)
+	for k := range l.shown {
+		if _, ok := view[k]; !ok {
+			l.d.queue.set(k, nil)
+		}
+	}
+	for k, e := range view {
+		if old, ok := l.shown[k]; !ok || !old.equal(e) {
+			l.d.queue.set(k, &e)
+		}
+	}
+	l.shown, l.viewed, l.dirty = view, now, false
+	l.report()
+}
+
+func (l *link) report() {
+	l.status.IPv4, l.status.IPv6 = l.sockets.v4 != nil, l.sockets.v6 != nil
+	l.status.Publishing = l.publisher.server != nil
+	l.status.Instances = len(l.cache.instances)
+	l.d.setStatus(l.status)
+}
+
+// take looks at one packet. What is not multicast DNS from a neighbour on this link is dropped (RFC 6762 11).
+func (l *link) take(now time.Time, p packet) {
+	msg, ok := l.accept(p)
+	if !ok {
+		l.status.Dropped++
+		return
+	}
+	l.status.Accepted++
+	if !msg.Response {
+		// Our own questions come back; they must not count as somebody else's.
+		if !l.ifi.own(p.src.Addr()) {
+			l.cache.hear(now, msg)
+		}
+		l.answer(now, msg)
+		return
+	}
+	if l.cache.apply(now, append(msg.Answer, msg.Extra...), p.src.Addr()) {
+		l.dirty = true
+	}
+}
+
+func (l *link) accept(p packet) (*dns.Msg, bool) {
+	if p.src.Port() != mdnsPort || p.hops != mdnsHops || !l.ifi.onLink(p.src.Addr()) {
+		return nil, false
+	}
+	var msg dns.Msg
+	if err := msg.Unpack(p.data); err != nil || msg.Opcode != dns.OpcodeQuery || msg.Rcode != dns.RcodeSuccess {
+		return nil, false
+	}
+	return &msg, true
+}
