@@ -1,0 +1,82 @@
+package session
+
+import "time"
+
+// Every bound of the package. What a peer can make grow, wait or repeat has a
+// line here.
+const (
+	// Ports. The default port and how many after it are tried when it is taken.
+	defaultPort = 7421
+	portTries   = 16
+
+	// Accepting.
+	maxHandshakes    = 16              // connections that have not proved a key
+	handshakeTimeout = 5 * time.Second // to prove it
+	acceptRate       = 20              // connections per second from one address
+	acceptBurst      = 40
+	maxAddresses     = 256 // addresses remembered for acceptRate
+
+	// Connections that were accepted, or opened for the peer to ask on.
+	maxTrustedConns  = 64
+	maxStrangerConns = 16
+	maxPeerConns     = 8 // of one device; a further one replaces the quietest
+	maxStrangerEach  = 4 // the same for a stranger
+
+	// TLS.
+	maxCertificate = 2 << 10 // bytes of DER
+
+	// Requests of peers.
+	maxHeader           = 8 << 10
+	readHeaderTimeout   = 5 * time.Second
+	maxBody             = 1 << 20
+	maxStrangerBody     = 64 << 10
+	bodyTimeout         = 10 * time.Second
+	strangerAnswer      = 30 * time.Second // for a stranger to take an answer
+	strangerRequestRate = 10               // per second on one connection
+	strangerBurst       = 20
+	idleTimeout         = 90 * time.Second
+	maxDialBack         = 2 // at once for one peer
+
+	// Our requests.
+	maxResponseHeader     = 8 << 10
+	responseHeaderTimeout = 30 * time.Second
+	maxControlConns       = 2
+	maxBulkConns          = 2
+	bulkIdle              = 30 * time.Second
+	maxHello              = 4 << 10
+	maxHelloName          = 64 // characters
+	maxParked             = 3  // nigh/1r connections of a peer that wait for use
+	maxPeers              = 256
+
+	// Dialling.
+	dialTimeout   = 10 * time.Second // for all candidates together
+	maxCandidates = 16
+	dialStagger   = 250 * time.Millisecond
+	dialRetry     = 50 * time.Millisecond // while the link is not ready
+	dialBackAfter = 250 * time.Millisecond
+
+	// Holding.
+	backoffMin   = 300 * time.Millisecond
+	backoffMax   = 10 * time.Second
+	helloEvery   = 30 * time.Second
+	helloTimeout = 10 * time.Second // on a connection that is open
+	reverseAfter = time.Second      // without a connection from a held peer
+
+	// Sockets. The keep-alive values find a silent peer in 9 to 10 s: the kernel
+	// asks after keepIdle of silence, then every keepInterval, and gives up when
+	// nothing was heard for userTimeout.
+	keepIdle     = 5 * time.Second
+	keepInterval = time.Second
+	keepCount    = 5
+	userTimeout  = 9 * time.Second
+	// serveTimeout is the same where we serve: there a receiver that does not read
+	// (a slow card, a paused transfer) counts as silent too and needs patience.
+	serveTimeout = 30 * time.Second
+	// notSentLowat bounds what waits unsent in the kernel, so that a cancel or a
+	// change of path takes effect at once.
+	notSentLowat = 128 << 10
+	// flushBytes is how many bytes of records are gathered for one write.
+	flushBytes = 256 << 10
+	// readBytes is the largest buffer below TLS; it grows with use.
+	readBytes = 256 << 10
+)
