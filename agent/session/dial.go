@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -25,8 +24,9 @@ type purpose struct {
 
 // race dials the candidates in their order, the next one 250 ms after the last or
 // when that failed, and returns the first connection to the wanted device. The
-// others are closed. When more arrives, candidates() is read again and what is
-// new, or failed before, is dialled too. All of it is bounded by ctx.
+// others are closed. When more fires, candidates() is read again and all of it is
+// dialled once more: a SYN that was lost before a link was ready is not repeated
+// by the kernel for seconds. All of it is bounded by ctx.
 func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more func() <-chan struct{}, what purpose) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	type result struct {
@@ -38,7 +38,7 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 		results = make(chan result)
 		wg      sync.WaitGroup
 		queue   []Candidate
-		running = make(map[netip.AddrPort]bool)
+		running = make(map[netip.AddrPort]int) // dials under way
 		errs    []error
 	)
 	defer func() {
@@ -52,9 +52,9 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 	}()
 	enqueue := func() {
 		queue = queue[:0]
-		seen := maps.Clone(running)
+		seen := make(map[netip.AddrPort]bool)
 		for _, c := range candidates() {
-			if !seen[c.Addr] && len(seen) < maxCandidates {
+			if !seen[c.Addr] && running[c.Addr] < maxSameDials && len(running)+len(queue) < maxCandidates {
 				seen[c.Addr] = true
 				queue = append(queue, c)
 			}
@@ -73,14 +73,16 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 		case <-next:
 			c := queue[0]
 			queue = queue[1:]
-			running[c.Addr] = true
+			running[c.Addr]++
 			wg.Go(func() {
 				conn, err := s.dial(ctx, c, what)
 				results <- result{c, conn, err}
 			})
 			timer.Reset(dialStagger)
 		case r := <-results:
-			delete(running, r.from.Addr)
+			if running[r.from.Addr]--; running[r.from.Addr] == 0 {
+				delete(running, r.from.Addr)
+			}
 			if r.err == nil {
 				return r.conn, nil
 			}

@@ -129,7 +129,8 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 	defer back.Stop()
 	delay := reverseAfter
 	var opening, improving <-chan dialled
-	kicked, changed := p.kicks(), p.changes()
+	moved := false // the connection that the peer asks us on takes the old path
+	kicked, changed, arrived := p.kicks(), p.changes(), p.arrivals()
 	p.moveBulk(c)
 	for {
 		hello := false
@@ -138,6 +139,12 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 			return ctx.Err()
 		case <-c.done:
 			return ErrLost
+		case <-arrived:
+			arrived = p.arrivals()
+			if found := p.newer(c); found != nil {
+				p.switchTo(found, c)
+				hello = true
+			}
 		case <-kicked:
 			kicked = p.kicks()
 			improving = p.improve(ctx, c, improving)
@@ -156,6 +163,7 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 		case r := <-opening:
 			opening = nil
 			if r.err == nil {
+				moved = false
 				delay = reverseAfter
 			} else {
 				p.s.log.Debug("Cannot open a connection for the peer", "peer", p.id.Short(), "err", r.err)
@@ -164,7 +172,7 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 			}
 		case <-back.C:
 			in, out := p.s.asksUs(p.id)
-			if !in && !out && opening == nil {
+			if !in && (!out || moved) && opening == nil {
 				opening = p.start(ctx, func(ctx context.Context) (*conn, error) { return p.openReverse(ctx, true) })
 			}
 		}
@@ -177,6 +185,10 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 			return err
 		}
 		if now != c {
+			if !samePath(now.path, c.path) {
+				moved = true
+				back.Reset(delay)
+			}
 			c = now
 			p.moveBulk(c)
 		}
@@ -215,19 +227,34 @@ func (p *peer) switchTo(found, old *conn) {
 		select {
 		case <-old.done:
 		case <-found.done:
-		case <-time.After(reverseAfter):
+		case <-time.After(retireAfter):
 		}
 		closeOld()
 	})
+}
+
+// newer returns a connection that the peer opened for us, without being asked,
+// while we use c, which it opened too: it has found a better path.
+func (p *peer) newer(c *conn) *conn {
+	if !c.reverse || p.isAsking() {
+		return nil
+	}
+	return p.take()
+}
+
+// samePath reports whether two connections take the same way: the port of an
+// accepted one is another each time.
+func samePath(a, b Candidate) bool {
+	return a.Kind == b.Kind && a.Ifname == b.Ifname && a.Addr.Addr() == b.Addr.Addr()
 }
 
 // moveBulk makes new bulk connections when the control connection has taken
 // another path than the bulk connections have.
 func (p *peer) moveBulk(c *conn) {
 	p.bulk.mu.Lock()
-	same := p.bulk.path == c.path || p.bulk.path == Candidate{}
+	stays := samePath(p.bulk.path, c.path) || p.bulk.path == Candidate{}
 	p.bulk.mu.Unlock()
-	if !same {
+	if !stays {
 		p.bulk.renew(nil)()
 	}
 }

@@ -51,6 +51,7 @@ const (
 	// Dialling.
 	dialTimeout   = 10 * time.Second // for all candidates together
 	maxCandidates = 16
+	maxSameDials  = 2 // of one address, when there was a kick in between
 	dialStagger   = 250 * time.Millisecond
 	dialRetry     = 50 * time.Millisecond // while the link is not ready
 	dialBackAfter = 250 * time.Millisecond
@@ -60,7 +61,11 @@ const (
 	backoffMax   = 10 * time.Second
 	helloEvery   = 30 * time.Second
 	helloTimeout = 10 * time.Second // on a connection that is open
-	reverseAfter = time.Second      // without a connection from a held peer
+	// How long a held peer has to connect to us before we open a connection for it,
+	// and how long it waits for that one when it cannot dial.
+	reverseAfter = 500 * time.Millisecond
+	reverseWait  = 3 * time.Second
+	retireAfter  = time.Second // the connection that a better one replaces
 
 	// Sockets. The keep-alive values find a silent peer in 9 to 10 s: the kernel
 	// asks after keepIdle of silence, then every keepInterval, and gives up when

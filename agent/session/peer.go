@@ -27,7 +27,8 @@ type peer struct {
 	mu        sync.Mutex
 	release   context.CancelFunc // guarded by mu; not nil while held
 	parked    []*conn            // guarded by mu; nigh/1r connections nobody asks on yet, oldest first
-	dialBacks int                // guarded by mu
+	dialBacks int                // guarded by mu; the peer asked for
+	asking    int                // guarded by mu; we asked for
 	kicked    chan struct{}      // guarded by mu; closed and replaced by kick
 	arrived   chan struct{}      // guarded by mu; the same by park
 	changed   chan struct{}      // guarded by mu; the same when a connection ended or came in
@@ -139,6 +140,13 @@ func (l *line) use(c *conn) *conn {
 	return c
 }
 
+// dialledPath returns the path of the last connection, if we dialled it.
+func (l *line) dialledPath() (Candidate, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.path, !l.reversed && l.path != Candidate{}
+}
+
 func (l *line) isReversed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,7 +239,7 @@ func (l *line) connectControl(ctx context.Context) (*conn, error) {
 				return nil, failed
 			}
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, 2*reverseAfter)
+			ctx, cancel = context.WithTimeout(ctx, reverseWait)
 			defer cancel()
 		case <-ctx.Done():
 			return nil, p.failure(failed, ctx.Err())
@@ -311,6 +319,8 @@ func (p *peer) hasControl() bool {
 
 // askDialBack asks the peer to open a connection to us and waits for it.
 func (p *peer) askDialBack(ctx context.Context) (*conn, error) {
+	p.ask(1)
+	defer p.ask(-1)
 	arrived := p.arrivals()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+Host+"/v1/dialback", nil)
 	if err != nil {
@@ -375,6 +385,18 @@ func (p *peer) take() *conn {
 		}
 		_ = c.Close()
 	}
+}
+
+func (p *peer) ask(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking += n
+}
+
+func (p *peer) isAsking() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asking > 0
 }
 
 func (p *peer) hasParked() bool {

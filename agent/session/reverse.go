@@ -12,10 +12,8 @@ func (p *peer) openReverse(ctx context.Context, urgent bool) (*conn, error) {
 	defer cancel()
 	candidates := func() []Candidate {
 		list := p.candidates()
-		for _, c := range p.s.connsOf(p.id) {
-			if c.dialled && !c.serving {
-				return append([]Candidate{c.path}, list...)
-			}
+		if path, ok := p.control.dialledPath(); ok {
+			list = append([]Candidate{path}, list...)
 		}
 		return list
 	}
