@@ -55,7 +55,7 @@ var layers = []struct {
 	{"nigh/wpa/...", []string{"nigh/wpa/..."}},
 	{"nigh/link/...", []string{"nigh/link/..."}},
 	{"nigh/discovery/...", nil},
-	{"nigh/systemd", nil},
+	{"nigh/systemd", []string{"nigh/agent/control"}},
 	{"nigh/agent", []string{"nigh/agent/...", "nigh/wpa", "nigh/link/...", "nigh/discovery"}},
 	{"nigh/agent/control", nil},
 	{"nigh/agent/clean", nil},
