@@ -1,0 +1,313 @@
+package dbusapi
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Signal is one decoded signal: one of the struct types of this file.
+type Signal interface{ signal() }
+
+// Signals of the bus and of the connection.
+type (
+	// OwnerChanged: the name fi.w1.wpa_supplicant1 has a new owner, or none when Owner is empty.
+	OwnerChanged struct{ Owner string }
+	// Disconnected: the connection to the bus is closed. It is the last signal.
+	Disconnected struct{}
+	// Overflow: signals were dropped because nobody took them; read the properties again.
+	Overflow struct{}
+)
+
+// Signals of the root object and of interfaces.
+type (
+	// InterfaceAdded: the supplicant has a new interface, such as that of a group.
+	InterfaceAdded struct {
+		Path   Path
+		Ifname string
+	}
+	// InterfaceRemoved: the interface is gone.
+	InterfaceRemoved struct{ Path Path }
+	// InterfaceChanged: State and DisconnectReason as far as they changed ("" and 0 when not).
+	InterfaceChanged struct {
+		Path             Path
+		State            string
+		DisconnectReason int // negative = decided here, -4 = the other side fell silent
+	}
+	// StationAuthorized: a station of our group owner finished (or, if Gone, lost) its 4-way handshake. Address is
+	// the station's interface address.
+	StationAuthorized struct {
+		Path    Path
+		Address net.HardwareAddr
+		Gone    bool
+	}
+)
+
+// Signals of P2P. Path is the object that emitted the signal, where it matters.
+type (
+	// DeviceFound: a peer is seen, or seen again.
+	DeviceFound struct {
+		Path Path
+		Peer Peer
+	}
+	// DeviceLost: a peer expired and its path is dead.
+	DeviceLost struct{ Path Path }
+	// FindStopped: the search ended.
+	FindStopped struct{}
+	// GONegotiationRequest: a peer asks for GO negotiation and we had not called Connect.
+	GONegotiationRequest struct {
+		Peer       Path
+		PasswordID uint16 // 1 = the peer types a PIN that we show, 4 = push button, 5 = the peer shows, we type
+		Intent     byte
+	}
+	// GONegotiationSuccess: roles are agreed; the group is not there yet.
+	GONegotiationSuccess struct {
+		Peer      Path
+		Owner     bool // we are the group owner
+		SSID      string
+		Frequency int
+		PeerIface net.HardwareAddr
+	}
+	// GONegotiationFailure: Status is the P2P status code, -1 for a local timeout.
+	GONegotiationFailure struct {
+		Peer   Path
+		Status int
+	}
+	// GroupStarted: the group is up here. The addresses are set on a client to which the owner gave one in the 4-way
+	// handshake.
+	GroupStarted struct {
+		Interface           Path
+		Group               Path
+		Owner               bool
+		Persistent          bool
+		Local, Mask, Owner4 netip.Addr
+	}
+	// GroupFinished: the group ended; no reason is given.
+	GroupFinished struct {
+		Interface Path
+		Owner     bool
+	}
+	// GroupFormationFailure: Path is the group's interface if it existed, else the owner of P2P.
+	GroupFormationFailure struct {
+		Path   Path
+		Reason string // "" or "FREQ_CONFLICT" before 2.12
+	}
+	// WPSFailed: ConfigError 18 = wrong PIN, 12 = push-button overlap.
+	WPSFailed struct {
+		Path        Path
+		ConfigError int
+	}
+	// Provision: a provision discovery request from a peer, or (if Response) its answer to ours. Kind is
+	// "pbc", "display" (we show PIN) or "keypad" (we type the PIN that the peer shows).
+	Provision struct {
+		Peer     Path
+		Kind     string
+		PIN      string
+		Response bool
+	}
+	// ProvisionFailure: 1 timeout, 2 rejected, 3 timeout while joining, 4 information unavailable.
+	ProvisionFailure struct {
+		Peer   Path
+		Status int
+	}
+	// InvitationResult: the answer to our Invite.
+	InvitationResult struct {
+		Status int
+		BSSID  net.HardwareAddr
+	}
+	// InvitationReceived: a peer invites us and the supplicant did not accept by itself.
+	InvitationReceived struct {
+		Source       net.HardwareAddr
+		OwnerAddress net.HardwareAddr // device address of the group owner
+		BSSID        net.HardwareAddr // nil when no group runs yet
+		PersistentID int              // -1 when not known: the supplicant leaves out 0
+		Frequency    int
+	}
+	// PersistentAdded: the supplicant has a new persistent group profile.
+	PersistentAdded struct {
+		Path       Path
+		Persistent Persistent
+	}
+	// PersistentRemoved: the profile is gone.
+	PersistentRemoved struct{ Path Path }
+	// MemberJoined: a P2P client joined our group owner, or (if Left) left it.
+	MemberJoined struct {
+		Group Path
+		Peer  Path
+		Left  bool
+	}
+)
+
+func (OwnerChanged) signal()          {}
+func (Disconnected) signal()          {}
+func (Overflow) signal()              {}
+func (InterfaceAdded) signal()        {}
+func (InterfaceRemoved) signal()      {}
+func (InterfaceChanged) signal()      {}
+func (StationAuthorized) signal()     {}
+func (DeviceFound) signal()           {}
+func (DeviceLost) signal()            {}
+func (FindStopped) signal()           {}
+func (GONegotiationRequest) signal()  {}
+func (GONegotiationSuccess) signal()  {}
+func (GONegotiationFailure) signal()  {}
+func (GroupStarted) signal()          {}
+func (GroupFinished) signal()         {}
+func (GroupFormationFailure) signal() {}
+func (WPSFailed) signal()             {}
+func (Provision) signal()             {}
+func (ProvisionFailure) signal()      {}
+func (InvitationResult) signal()      {}
+func (InvitationReceived) signal()    {}
+func (PersistentAdded) signal()       {}
+func (PersistentRemoved) signal()     {}
+func (MemberJoined) signal()          {}
+
+// Decode turns a D-Bus signal of the supplicant, or NameOwnerChanged of the bus, into a Signal. It returns nil for
+// signals that package wpa has no use for and for those without the arguments they need.
+func Decode(s *dbus.Signal) Signal {
+	args := arguments(s.Body)
+	switch s.Name {
+	case "org.freedesktop.DBus.NameOwnerChanged":
+		if args.text(0) == Name {
+			return OwnerChanged{Owner: args.text(2)}
+		}
+	case Name + ".InterfaceAdded":
+		return orNil(args.path(0), InterfaceAdded{args.path(0), args.dict(1).text("Ifname")})
+	case Name + ".InterfaceRemoved":
+		return orNil(args.path(0), InterfaceRemoved{args.path(0)})
+	case ifaceInterface + ".PropertiesChanged":
+		d := args.dict(0)
+		c := InterfaceChanged{s.Path, d.text("State"), d.number("DisconnectReason")}
+		if c.State != "" || c.DisconnectReason != 0 {
+			return c
+		}
+	case ifaceInterface + ".StaAuthorized", ifaceInterface + ".StaDeauthorized":
+		if mac, err := net.ParseMAC(args.text(0)); err == nil && len(mac) == 6 {
+			return StationAuthorized{s.Path, mac, s.Name == ifaceInterface+".StaDeauthorized"}
+		}
+	case ifaceGroup + ".PeerJoined", ifaceGroup + ".PeerDisconnected":
+		return orNil(args.path(0), MemberJoined{s.Path, args.path(0), s.Name == ifaceGroup+".PeerDisconnected"})
+	default:
+		return decodeP2P(s, args)
+	}
+	return nil
+}
+
+func decodeP2P(s *dbus.Signal, args arguments) Signal {
+	if len(s.Name) <= len(ifaceP2P)+1 || s.Name[:len(ifaceP2P)+1] != ifaceP2P+"." {
+		return nil
+	}
+	path := args.path(0)
+	switch s.Name[len(ifaceP2P)+1:] {
+	case "DeviceFoundProperties":
+		return orNil(path, DeviceFound{path, peerOf(args.dict(1))})
+	case "DeviceLost":
+		return orNil(path, DeviceLost{path})
+	case "FindStopped":
+		return FindStopped{}
+	case "GONegotiationRequest":
+		return orNil(path, GONegotiationRequest{path, uint16(args.number(1)), byte(args.number(2))})
+	case "GONegotiationSuccess":
+		d := args.dict(0)
+		return orNil(d.path("peer_object"), GONegotiationSuccess{
+			Peer:      d.path("peer_object"),
+			Owner:     d.text("role_go") == "GO",
+			SSID:      string(d.blob("ssid")),
+			Frequency: d.number("frequency"),
+			PeerIface: d.mac("peer_interface_addr"),
+		})
+	case "GONegotiationFailure":
+		d := args.dict(0)
+		return orNil(d.path("peer_object"), GONegotiationFailure{d.path("peer_object"), d.number("status")})
+	case "GroupStarted":
+		d := args.dict(0)
+		return orNil(d.path("interface_object"), GroupStarted{
+			Interface:  d.path("interface_object"),
+			Group:      d.path("group_object"),
+			Owner:      d.text("role") == "GO",
+			Persistent: d.flag("persistent"),
+			Local:      d.ip4("IpAddr"),
+			Mask:       d.ip4("IpAddrMask"),
+			Owner4:     d.ip4("IpAddrGo"),
+		})
+	case "GroupFinished":
+		d := args.dict(0)
+		return orNil(d.path("interface_object"), GroupFinished{d.path("interface_object"), d.text("role") == "GO"})
+	case "GroupFormationFailure":
+		return GroupFormationFailure{s.Path, args.text(0)}
+	case "WpsFailed":
+		return WPSFailed{s.Path, args.dict(1).number("config_error")}
+	case "ProvisionDiscoveryPBCRequest":
+		return orNil(path, Provision{Peer: path, Kind: "pbc"})
+	case "ProvisionDiscoveryPBCResponse":
+		return orNil(path, Provision{Peer: path, Kind: "pbc", Response: true})
+	case "ProvisionDiscoveryRequestDisplayPin":
+		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.text(1)})
+	case "ProvisionDiscoveryResponseDisplayPin":
+		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.text(1), Response: true})
+	case "ProvisionDiscoveryRequestEnterPin":
+		return orNil(path, Provision{Peer: path, Kind: "keypad"})
+	case "ProvisionDiscoveryResponseEnterPin":
+		return orNil(path, Provision{Peer: path, Kind: "keypad", Response: true})
+	case "ProvisionDiscoveryFailure":
+		return orNil(path, ProvisionFailure{path, args.number(1)})
+	case "InvitationResult":
+		d := args.dict(0)
+		return InvitationResult{d.number("status"), d.mac("BSSID")}
+	case "InvitationReceived":
+		d := args.dict(0)
+		r := InvitationReceived{
+			Source:       d.mac("sa"),
+			OwnerAddress: d.mac("go_dev_addr"),
+			BSSID:        d.mac("bssid"),
+			PersistentID: -1,
+			Frequency:    d.number("op_freq"),
+		}
+		if _, ok := d["persistent_id"]; ok {
+			r.PersistentID = d.number("persistent_id")
+		}
+		if r.Source == nil {
+			return nil
+		}
+		return r
+	case "PersistentGroupAdded":
+		return orNil(path, PersistentAdded{path, persistentOf(dictOf(args.dict(1)["Properties"].Value()))})
+	case "PersistentGroupRemoved":
+		return orNil(path, PersistentRemoved{path})
+	}
+	return nil
+}
+
+// orNil drops a signal whose object path is missing.
+func orNil(p Path, s Signal) Signal {
+	if None(p) {
+		return nil
+	}
+	return s
+}
+
+// arguments are the arguments of a signal; those that are missing or of another type read as zero.
+type arguments []any
+
+func (a arguments) at(i int) any {
+	if i < len(a) {
+		return a[i]
+	}
+	return nil
+}
+
+func (a arguments) text(i int) string {
+	s, _ := a.at(i).(string)
+	return cut(s)
+}
+
+func (a arguments) path(i int) Path {
+	p, _ := a.at(i).(dbus.ObjectPath)
+	return p
+}
+
+func (a arguments) number(i int) int { return numberOf(a.at(i)) }
+
+func (a arguments) dict(i int) dict { return dictOf(a.at(i)) }

@@ -1,0 +1,86 @@
+// Package wpa forms Wi-Fi Direct (P2P) groups through the D-Bus interface of wpa_supplicant.
+//
+// A [Radio] finds other P2P devices, forms groups with them in every way that wpa_supplicant 2.10 knows (GO negotiation,
+// autonomous group and join, persistent group and invitation; push button and PIN in both roles), and tells what happens
+// by events. It hides object paths, dictionaries, the difference between P2P and WPS, provision discovery and retries. It
+// does not put addresses on interfaces (package link), does not discover services, and trusts nobody: a device's name and
+// address are its own words.
+//
+// It is called by package agent. It follows the Wi-Fi P2P specification 1.7 (3.1.4 group formation, 3.1.5 invitation) as
+// far as wpa_supplicant implements it.
+//
+// # State machines
+//
+// Four small machines run on one goroutine. Their input is signals of the supplicant, commands, results of calls and
+// timers; calls run on a second goroutine, strictly one at a time. A nil error of Find, Connect or GroupAdd means nothing:
+// progress is what signals say, and every state has a deadline. The test of the machine runs every row of this table.
+//
+//	machine     state       event                                 then
+//	supplicant  Absent      owner of the name appears             Starting
+//	supplicant  Starting    prepared                              Ready
+//	supplicant  Starting    built without P2P                     NoP2P
+//	supplicant  Starting    no interface                          Absent
+//	supplicant  Starting    access denied                         Absent
+//	supplicant  Ready       owner of the name is gone             Absent
+//	supplicant  Ready       interface of the owner removed        Absent
+//	discovery   Idle        Find                                  Social
+//	discovery   Social      12 s                                  Progressive
+//	discovery   Progressive time is over                          Idle
+//	discovery   Social      Connect                               Paused
+//	discovery   Paused      formation failed                      Social
+//	discovery   Social      StopFind                              Idle
+//	discovery   Idle        Listen                                Listening
+//	discovery   Social      supplicant restarts                   Social
+//	formation   Idle        Connect, peer unknown                 Seeking
+//	formation   Seeking     DeviceFound of the peer               Waiting
+//	formation   Seeking     20 s                                  Idle: ErrPeerGone
+//	formation   Idle        Connect, push button                  Waiting
+//	formation   Idle        Connect, no PIN yet                   Provision
+//	formation   Provision   PIN from provision discovery          Waiting
+//	formation   Provision   10 s                                  Waiting
+//	formation   Idle        Connect, peer is group owner          Joining
+//	formation   Idle        Connect, persistent group known       Inviting
+//	formation   Idle        Connect while forming                 Idle: ErrBusy
+//	formation   Waiting     GONegotiationRequest of the peer      Waiting
+//	formation   Waiting     GONegotiationSuccess                  Negotiated
+//	formation   Waiting     GONegotiationFailure 9, intent 15     Waiting
+//	formation   Waiting     GONegotiationFailure 11               Idle: ErrRejected
+//	formation   Waiting     GONegotiationFailure 10               Idle: ErrMethod
+//	formation   Waiting     GONegotiationFailure 7                Idle: ErrChannel
+//	formation   Waiting     GONegotiationFailure 1, peer is GO    Joining
+//	formation   Waiting     GONegotiationFailure -1               Seeking
+//	formation   Waiting     125 s                                 Idle: ErrTimeout
+//	formation   Waiting     ctx ends                              Idle: context.Canceled
+//	formation   Negotiated  InterfaceAdded                        Building
+//	formation   Negotiated  25 s                                  Idle: ErrFormation
+//	formation   Building    GroupStarted as client                Idle: group
+//	formation   Building    GroupStarted as owner                 Building
+//	formation   Building    owner, PeerJoined                     Idle: group
+//	formation   Building    owner, no client for 20 s             Idle: ErrFormation
+//	formation   Building    WpsFailed 18, GroupFormationFailure   Idle: ErrWrongPIN
+//	formation   Building    WpsFailed 12, GroupFormationFailure   Idle: ErrOverlap
+//	formation   Building    killed by NetworkManager              Idle: ErrKilledByNetworkManager
+//	formation   Joining     GroupStarted as client                Idle: group
+//	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
+//	formation   Joining     65 s                                  Idle: ErrTimeout
+//	formation   Inviting    InvitationResult 0                    Building
+//	formation   Inviting    InvitationResult 8                    Waiting
+//	formation   Inviting    20 s                                  Waiting
+//	formation   Waiting     supplicant gone                       Idle: ErrSupplicantGone
+//	group       Linked      PeerJoined                            Populated
+//	group       Populated   PeerDisconnected                      Linked
+//	group       Linked      no client for GroupIdle               Gone: no client for some time
+//	group       Populated   GroupFinished                         Gone: ended by the radio
+//	group       Populated   owner says goodbye                    Gone: ended by the other side
+//	group       Populated   beacons lost                          Degraded
+//	group       Degraded    State completed                       Populated
+//	group       Degraded    GroupFinished                         Gone: the other side vanished
+//	group       Populated   Leave                                 Gone: left
+//	group       Populated   InterfaceRemoved                      Gone: removed by another program
+//	group       Populated   supplicant gone                       Gone: wpa_supplicant stopped or crashed
+//
+// # NetworkManager
+//
+// NetworkManager removes every group that it did not start itself, 60 ms after GroupStarted, unless the D-Bus policy that
+// nigh installs keeps that signal from it. The error is [ErrKilledByNetworkManager].
+package wpa

@@ -1,0 +1,435 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"nigh/wpa/dbusapi"
+)
+
+// Deadlines of the formation machine: the supplicant's own timer, a little more for what it does not tell.
+const (
+	seekLimit      = 20 * time.Second
+	provisionLimit = 10 * time.Second
+	waitLimit      = 125 * time.Second // the peer's user has 120 s
+	buildLimit     = 25 * time.Second
+	joinLimit      = 65 * time.Second
+	inviteLimit    = 20 * time.Second
+	cancelLimit    = 3 * time.Second
+	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
+	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
+	refusedPause   = time.Second      // before calling Connect again when both sides called at once
+	maxRefused     = 3
+	maxPostfix     = 23 // SSID of 32 bytes less "DIRECT-xy"
+)
+
+// formKind is what a formation is for.
+type formKind int
+
+const (
+	formConnect formKind = iota // whatever fits
+	formAccept                  // an answer to a peer that asked: GO negotiation only
+	formJoin                    // join the group of an inviting owner
+	formStart                   // an autonomous group
+)
+
+// stage is the state of the formation machine; no formation at all is Idle.
+type stage int
+
+const (
+	stageSeeking stage = iota
+	stageProvision
+	stageWaiting
+	stageNegotiated
+	stageBuilding
+	stageJoining
+	stageInviting
+	stageCancelling
+)
+
+func (s stage) String() string {
+	return [...]string{"Seeking", "Provision", "Waiting", "Negotiated", "Building", "Joining", "Inviting", "Cancelling"}[s]
+}
+
+// formation is the formation machine while it is not Idle.
+type formation struct {
+	kind    formKind
+	stage   stage
+	peer    net.HardwareAddr // nil for an autonomous group
+	path    dbusapi.Path     // the peer's object
+	profile dbusapi.Path     // the persistent group being invited to
+	method  Method
+	opts    ConnectOptions
+	group   dbusapi.Path // interface of the group that comes of it; empty until known
+	started time.Time
+	timer   *timer
+	err     error // what is known to have gone wrong, until the failure itself is told
+	reply   func(Group, error)
+
+	refused     int  // Connect calls that failed at once
+	fresh       bool // do not invite (again)
+	intentTried bool
+	seekTried   bool
+	joinTried   bool
+}
+
+// builds reports whether a new interface is this formation's group.
+func (f *formation) builds() bool {
+	switch f.stage {
+	case stageNegotiated, stageBuilding, stageJoining, stageInviting, stageCancelling:
+		return true
+	}
+	return false
+}
+
+// claims reports whether a group that is up is what this formation wanted. The supplicant does not say: it is the group
+// on the interface bound to it, any group where one is due, or one from the profile of that peer, which the peer may have
+// invited us to while we asked it.
+func (f *formation) claims(m *machine, g *group) bool {
+	if f.stage == stageCancelling {
+		return false
+	}
+	if f.group == g.path || f.group == "" && f.builds() {
+		return true
+	}
+	return f.peer != nil && slices.Equal(m.peerOf(g.SSID, g.Role), f.peer)
+}
+
+// enter moves the formation to a stage with its deadline.
+func (f *formation) enter(m *machine, s stage) {
+	limits := [...]time.Duration{seekLimit, provisionLimit, waitLimit, buildLimit, buildLimit, joinLimit, inviteLimit, cancelLimit}
+	m.log.Debug("Formation", "stage", s.String(), "peer", f.peer.String())
+	f.stage = s
+	f.timer.stop()
+	f.timer = m.after(limits[s], func() { m.expired(f) })
+}
+
+// begin makes f the formation, or says why not.
+func (m *machine) begin(f *formation) bool {
+	err := m.usable()
+	if err == nil && m.form != nil {
+		err = fmt.Errorf("%w: forming a group with %s", ErrBusy, m.form.peer)
+	}
+	if err == nil && len(m.groups) > 0 {
+		err = fmt.Errorf("%w: leave the group first", ErrBusy)
+	}
+	if err != nil {
+		f.reply(Group{}, err)
+		return false
+	}
+	if f.opts.Intent < 0 {
+		f.opts.Intent = m.cfg.Intent
+	}
+	f.started = time.Now()
+	m.form = f
+	m.pause()
+	if f.peer != nil {
+		delete(m.requests, f.peer.String())
+	}
+	return true
+}
+
+func (m *machine) startGroup(o GroupOptions, reply func(Group, error)) func(error) {
+	f := &formation{kind: formStart, opts: ConnectOptions{Frequency: o.Frequency, Persistent: o.Persistent}, reply: reply}
+	if !m.begin(f) {
+		return nil
+	}
+	var profile dbusapi.Path // a persistent group of ours that was not made with one peer: clients come back to it
+	for path, p := range m.profiles {
+		if o.Persistent && p.Owner && p.Peer == nil {
+			profile = path
+		}
+	}
+	f.enter(m, stageBuilding)
+	owner, before := m.owner, ""
+	if m.before != nil {
+		before = m.before.config.SSIDPostfix
+	}
+	m.order(func(ctx context.Context) error {
+		if o.SSIDPostfix != before {
+			if err := m.api.SetConfig(ctx, owner, dbusapi.SSIDPostfix(o.SSIDPostfix)); err != nil {
+				return err
+			}
+		}
+		err := m.api.GroupAdd(ctx, owner, o.Frequency, o.Persistent, profile)
+		if o.SSIDPostfix != before { // the SSID is made at once
+			ignore(m.api.SetConfig(ctx, owner, dbusapi.SSIDPostfix(before)))
+		}
+		return err
+	}, func(err error) {
+		if err == nil || m.form != f {
+			return
+		}
+		if errors.Is(err, dbusapi.ErrInvalidArgs) { // its one answer to every trouble
+			err = fmt.Errorf("%w: %w", ErrFormation, err)
+			if o.Frequency != 0 {
+				err = fmt.Errorf("%w: %d MHz: %w", ErrChannel, o.Frequency, err)
+			}
+		}
+		m.finish(f, Group{}, callErr(err))
+	})
+	return m.canceller(f)
+}
+
+func (m *machine) connect(peer net.HardwareAddr, method Method, o ConnectOptions, reply func(Group, error)) func(error) {
+	for _, g := range m.groups {
+		shared := slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, peer) }) ||
+			g.Role == Client && slices.Equal(g.Peer, peer)
+		switch {
+		case !g.up || g.state == groupEnding:
+		case shared:
+			reply(g.Group.clone(), nil)
+			return nil
+		case g.Role == Owner:
+			return m.inviteMember(g, peer, method, reply)
+		}
+	}
+	f := &formation{kind: formConnect, peer: peer, method: method, opts: o, reply: reply}
+	if !m.begin(f) {
+		return nil
+	}
+	m.locate(f)
+	return m.canceller(f)
+}
+
+func (m *machine) accept(req Request, method Method, o ConnectOptions, reply func(Group, error)) func(error) {
+	delete(m.requests, req.Peer.Address.String())
+	if req.Group != "" {
+		return m.admit(req, method, reply)
+	}
+	f := &formation{kind: formAccept, peer: req.Peer.Address, method: method, opts: o, reply: reply, fresh: true}
+	if req.Kind == Invitation {
+		if f.fresh = req.runs; req.runs {
+			f.kind, f.peer = formJoin, req.owner
+		} else {
+			f.kind = formConnect
+		}
+	}
+	if !m.begin(f) {
+		return nil
+	}
+	m.locate(f)
+	return m.canceller(f)
+}
+
+// locate makes sure that the supplicant knows the peer, and what it is doing now.
+func (m *machine) locate(f *formation) {
+	f.path = dbusapi.PeerPath(m.owner, f.peer)
+	if m.peers[f.path] == nil {
+		m.seek(f)
+		return
+	}
+	path := f.path
+	f.enter(m, stageSeeking)
+	do(m, func(ctx context.Context) (dbusapi.Peer, error) { return m.api.Peer(ctx, path) }, func(v dbusapi.Peer, err error) {
+		switch {
+		case m.form != f || f.stage != stageSeeking:
+		case errors.Is(err, dbusapi.ErrUnknownObject):
+			m.seek(f)
+		case err != nil:
+			m.finish(f, Group{}, callErr(err))
+		default:
+			m.peerFound(path, v) // which decides
+		}
+	})
+}
+
+// seek looks for a peer that the supplicant has forgotten.
+func (m *machine) seek(f *formation) {
+	f.enter(m, stageSeeking)
+	owner := m.owner
+	m.order(func(ctx context.Context) error { return seek(ctx, m.api, owner) }, func(err error) {
+		if err != nil && m.form == f {
+			m.finish(f, Group{}, callErr(err))
+		}
+	})
+}
+
+// decide picks the way to a group with a peer that is near.
+func (m *machine) decide(f *formation) {
+	p := m.peers[f.path]
+	profile, known := m.profileWith(f.peer)
+	switch {
+	case f.kind == formConnect && known && !f.fresh:
+		f.profile = profile
+		f.enter(m, stageInviting)
+		owner, peer := m.owner, f.path
+		m.order(func(ctx context.Context) error { return m.api.Invite(ctx, owner, peer, profile) }, func(err error) {
+			if err != nil && m.form == f && f.stage == stageInviting {
+				f.fresh = true
+				m.decide(f)
+			}
+		})
+	case f.kind == formJoin, f.kind == formConnect && p != nil && p.IsGO:
+		f.joinTried = true
+		f.enter(m, stageJoining)
+		m.callConnect(f)
+	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
+		// Nobody knows the PIN yet: have the peer's user asked for it.
+		f.enter(m, stageProvision)
+		owner, peer := m.owner, f.path
+		m.order(func(ctx context.Context) error { return m.api.ProvisionDiscovery(ctx, owner, peer, "keypad") }, func(err error) {
+			if err != nil && m.form == f && f.stage == stageProvision {
+				m.negotiate(f)
+			}
+		})
+	default:
+		m.negotiate(f)
+	}
+}
+
+func (m *machine) negotiate(f *formation) {
+	f.enter(m, stageWaiting)
+	m.callConnect(f)
+}
+
+// callConnect calls Connect for a formation that is Waiting or Joining.
+func (m *machine) callConnect(f *formation) {
+	args := dbusapi.ConnectArgs{
+		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
+		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
+	}
+	owner, at := m.owner, f.stage
+	do(m, func(ctx context.Context) (string, error) {
+		pin, err := m.api.Connect(ctx, owner, args)
+		if err == nil && f.method.Kind == KindShowPIN && f.method.Shown != nil {
+			f.method.Shown(pin)
+		}
+		return pin, err
+	}, func(pin string, err error) {
+		switch {
+		case m.form != f || f.stage != at:
+		case err == nil:
+			if f.method.Kind == KindShowPIN && f.method.PIN == "" {
+				f.method.PIN = pin // another try shows the same one
+				f.method.Shown = nil
+			}
+		case errors.Is(err, dbusapi.ErrInvalidArgs) && !f.seekTried: // the peer expired
+			f.seekTried = true
+			m.seek(f)
+		case errors.Is(err, dbusapi.ErrFailed) && f.refused < maxRefused:
+			// Both sides called at the same moment and the peer's frame is being answered.
+			f.refused++
+			m.after(refusedPause, func() {
+				if m.form == f && f.stage == at {
+					m.callConnect(f)
+				}
+			})
+		default:
+			m.finish(f, Group{}, callErr(err))
+		}
+	})
+}
+
+// formed ends a formation whose group is up, or lets a group owner wait for its client.
+func (m *machine) formed(f *formation, g *group) {
+	f.group = g.path
+	if g.Role == Owner && f.kind != formStart && len(g.Members) == 0 {
+		f.enter(m, stageBuilding)
+		f.timer.stop()
+		f.timer = m.after(clientLimit, func() {
+			f.err = ErrFormation
+			m.end(g, ReasonFormationFailed)
+		})
+		return
+	}
+	m.finish(f, g.Group.clone(), nil)
+}
+
+// finish makes the formation machine Idle. A failure cleans up what the supplicant may still be doing.
+func (m *machine) finish(f *formation, g Group, err error) {
+	if m.form != f {
+		return
+	}
+	m.form = nil
+	f.timer.stop()
+	if f.peer != nil {
+		delete(m.requests, f.peer.String())
+	}
+	if err != nil {
+		m.log.Info("Formation failed", "peer", f.peer.String(), "stage", f.stage.String(), "err", err)
+		if f.stage != stageCancelling && m.state == Ready && !m.stopping {
+			m.cleanUp(f)
+		}
+	}
+	f.reply(g, err)
+	m.resume()
+}
+
+// cleanUp is the recipe that ends a formation in every stage: each of the three calls is for stages in which the others
+// do nothing, and says so by an error.
+func (m *machine) cleanUp(f *formation) {
+	owner, group := m.owner, f.group
+	if g := m.groups[group]; g != nil {
+		m.end(g, ReasonFormationFailed)
+		group = ""
+	}
+	if _, there := m.ifaces[group]; !there || group == owner {
+		group = ""
+	}
+	m.order(func(ctx context.Context) error {
+		ignore(m.api.Cancel(ctx, owner))
+		ignore(m.api.StopFind(ctx, owner))
+		if group != "" {
+			ignore(m.api.Disconnect(ctx, group))
+		}
+		return nil
+	}, nil)
+}
+
+func (m *machine) canceller(f *formation) func(error) {
+	return func(why error) { m.cancel(f, why) }
+}
+
+// cancel ends a formation because its caller does not want it any more.
+func (m *machine) cancel(f *formation, why error) {
+	if m.form != f || f.stage == stageCancelling {
+		return
+	}
+	wait := f.stage == stageJoining || f.stage == stageInviting
+	m.cleanUp(f)
+	f.err = why
+	f.enter(m, stageCancelling)
+	m.order(func(context.Context) error { return nil }, func(error) { // after the clean-up
+		if m.form != f {
+			return
+		}
+		switch _, there := m.ifaces[f.group]; {
+		case f.group != "" && there: // InterfaceRemoved follows
+		case wait:
+			f.timer.stop()
+			f.timer = m.after(lifeSigns, func() { m.finish(f, Group{}, why) })
+		default:
+			m.finish(f, Group{}, why)
+		}
+	})
+}
+
+// expired is the end of a stage's time.
+func (m *machine) expired(f *formation) {
+	if m.form != f {
+		return
+	}
+	switch f.stage {
+	case stageSeeking:
+		m.finish(f, Group{}, ErrPeerGone)
+	case stageProvision: // it was only polite
+		m.negotiate(f)
+	case stageCancelling:
+		m.finish(f, Group{}, f.err)
+	case stageNegotiated, stageBuilding:
+		if f.err == nil {
+			f.err = ErrFormation
+		}
+		m.finish(f, Group{}, f.err)
+	case stageInviting: // the peer may have a new name for itself, or nothing listens
+		f.fresh = true
+		m.locate(f)
+	default:
+		m.finish(f, Group{}, ErrTimeout)
+	}
+}

@@ -1,0 +1,380 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"nigh/wpa/dbusapi"
+)
+
+// WPS configuration errors (Wi-Fi Simple Configuration 2.0.8, table 33).
+const (
+	wpsOverlap  = 12
+	wpsWrongPIN = 18
+)
+
+// formationSignal handles what the supplicant says of group formation.
+func (m *machine) formationSignal(s dbusapi.Signal) {
+	f := m.form
+	switch s := s.(type) {
+	case dbusapi.GONegotiationRequest:
+		m.negotiationRequest(s)
+	case dbusapi.Provision:
+		m.provision(s)
+	case dbusapi.InvitationReceived:
+		m.invitationReceived(s)
+	case dbusapi.InvitationResult:
+		m.invitationResult(s)
+	case dbusapi.GroupStarted:
+		if f != nil && f.stage == stageCancelling {
+			path := s.Interface
+			f.group = path
+			m.order(func(ctx context.Context) error { return m.api.Disconnect(ctx, path) }, nil)
+			return
+		}
+		m.groupStarted(s)
+	case dbusapi.GONegotiationSuccess:
+		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
+			f.enter(m, stageNegotiated)
+		}
+	case dbusapi.GONegotiationFailure:
+		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
+			m.negotiationFailed(f, s.Status)
+		}
+	case dbusapi.ProvisionFailure:
+		if f != nil && f.path == s.Peer {
+			m.provisionFailed(f, s.Status)
+		}
+	case dbusapi.WPSFailed:
+		if f != nil && (s.Path == f.group || s.Path == m.owner) {
+			switch s.ConfigError {
+			case wpsWrongPIN:
+				f.err = ErrWrongPIN
+			case wpsOverlap:
+				f.err = ErrOverlap
+			}
+		}
+	case dbusapi.GroupFormationFailure:
+		m.formationFailed(s)
+	}
+}
+
+// negotiationFailed handles a status of GO negotiation; each way out is tried once.
+func (m *machine) negotiationFailed(f *formation, status int) {
+	switch {
+	case status == 9 && f.opts.Intent == 15 && !f.intentTried:
+		f.intentTried = true
+		f.opts.Intent = 14
+		m.negotiate(f)
+	case status == -1 && !f.seekTried && f.kind == formConnect && time.Since(f.started) < waitLimit/2:
+		// The peer did not even acknowledge. Forget what we believe of it and look again.
+		f.seekTried = true
+		m.forgetPeers(f)
+	case (status == 1 || status == 2) && !f.joinTried && f.kind == formConnect:
+		// It may have become a group owner, which we learn only by asking.
+		f.joinTried = true
+		path := f.path
+		do(m, func(ctx context.Context) (dbusapi.Peer, error) { return m.api.Peer(ctx, path) }, func(v dbusapi.Peer, err error) {
+			switch {
+			case m.form != f || f.stage != stageWaiting:
+			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0:
+				m.peerFound(path, v)
+				m.decide(f)
+			case status != 1: // with 1 its user has to accept: it will ask us
+				m.finish(f, Group{}, statusErr(status))
+			}
+		})
+	case status == 1:
+	default:
+		m.finish(f, Group{}, statusErr(status))
+	}
+}
+
+// forgetPeers flushes the supplicant's peers, which it does only for us and only while nothing else goes on, and looks for
+// the peer again.
+func (m *machine) forgetPeers(f *formation) {
+	owner := m.owner
+	f.enter(m, stageSeeking)
+	m.order(func(ctx context.Context) error {
+		if err := m.api.Flush(ctx, owner); err != nil {
+			return err
+		}
+		return seek(ctx, m.api, owner)
+	}, func(err error) {
+		if err != nil && m.form == f {
+			m.finish(f, Group{}, callErr(err))
+		}
+	})
+}
+
+func (m *machine) provisionFailed(f *formation, status int) {
+	switch f.stage {
+	case stageProvision:
+		if status == 2 {
+			m.finish(f, Group{}, ErrRejected)
+		} else {
+			m.negotiate(f)
+		}
+	case stageJoining:
+		if status == 2 {
+			m.finish(f, Group{}, ErrRejected)
+		} else {
+			m.finish(f, Group{}, ErrTimeout)
+		}
+	}
+}
+
+// formationFailed handles GroupFormationFailure, which comes from the group's interface when there is one.
+func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
+	if g := m.groups[s.Path]; g != nil {
+		g.reason = ReasonFormationFailed
+	}
+	f := m.form
+	if f == nil || s.Path != f.group && s.Path != m.owner {
+		return
+	}
+	if f.stage == stageCancelling {
+		if f.group == "" {
+			m.finish(f, Group{}, f.err)
+		}
+		return
+	}
+	if f.stage == stageSeeking || f.stage == stageProvision { // an older formation's
+		return
+	}
+	switch {
+	case s.Reason == "FREQ_CONFLICT":
+		f.err = fmt.Errorf("%w: the group is on another channel than this radio's Wi-Fi connection", ErrChannel)
+	case f.err == nil && f.kind == formStart:
+		f.err = ErrFormation
+	case f.err == nil && s.Reason != "":
+		f.err = fmt.Errorf("%w: %s", ErrFormation, s.Reason)
+	case f.err == nil:
+		f.err = ErrFormation
+	}
+	m.finish(f, Group{}, f.err)
+}
+
+// formationLost handles the removal of an interface on which no group was up.
+func (m *machine) formationLost(path dbusapi.Path) {
+	f := m.form
+	if f == nil || f.group != path {
+		return
+	}
+	if f.stage == stageCancelling {
+		m.finish(f, Group{}, f.err)
+		return
+	}
+	// On success the supplicant keeps the interface; a client of 2.10 keeps it between WPS and the connection too.
+	if f.err == nil {
+		f.err = ErrFormation
+	}
+	m.finish(f, Group{}, f.err)
+}
+
+const (
+	requestLife = 110 * time.Second // the peer waits 120 s
+	maxRequests = 64
+)
+
+// request is a peer that waits for our answer.
+type request struct {
+	kind RequestKind
+	at   time.Time
+}
+
+// ask tells of a peer that wants a group, once for each attempt: the peer repeats its frames, and GO negotiation follows
+// provision discovery.
+func (m *machine) ask(peer dbusapi.Path, req Request) {
+	addr := dbusapi.PeerAddress(peer)
+	if addr == nil || m.stopping || m.state != Ready {
+		return
+	}
+	key := addr.String()
+	if old := m.requests[key]; old != nil && time.Since(old.at) < requestLife && (old.kind == req.Kind || req.Kind == Negotiation) {
+		return
+	}
+	if len(m.requests) >= maxRequests {
+		for k, r := range m.requests {
+			if time.Since(r.at) >= requestLife {
+				delete(m.requests, k)
+			}
+		}
+		if len(m.requests) >= maxRequests {
+			return
+		}
+	}
+	m.requests[key] = &request{req.Kind, time.Now()}
+	if p := m.peers[peer]; p != nil {
+		req.Peer = *p
+		m.emit(RequestReceived{req})
+		return
+	}
+	do(m, func(ctx context.Context) (dbusapi.Peer, error) { return m.api.Peer(ctx, peer) }, func(v dbusapi.Peer, err error) {
+		req.Peer = Peer{Address: addr, Seen: time.Now()}
+		if err == nil {
+			m.peerFound(peer, v)
+			if p := m.peers[peer]; p != nil {
+				req.Peer = *p
+			}
+		}
+		m.emit(RequestReceived{req})
+	})
+}
+
+func (m *machine) negotiationRequest(s dbusapi.GONegotiationRequest) {
+	if f := m.form; f != nil && f.path == s.Peer && f.stage != stageCancelling {
+		if f.stage == stageInviting {
+			// We want the old group, the peer a new one: it has forgotten the old one.
+			f.fresh, f.kind = true, formAccept
+			m.dropProfile(f.profile)
+			m.negotiate(f)
+		} else if f.stage == stageSeeking || f.stage == stageProvision {
+			m.negotiate(f)
+		}
+		return // the two requests cross; the supplicant makes one group of them
+	}
+	m.ask(s.Peer, Request{Kind: Negotiation, PasswordID: s.PasswordID})
+}
+
+// provision handles provision discovery, which a peer does before it negotiates or joins our group.
+func (m *machine) provision(s dbusapi.Provision) {
+	addr := dbusapi.PeerAddress(s.Peer)
+	f := m.form
+	if s.Response {
+		if f != nil && f.path == s.Peer && f.stage == stageProvision {
+			if s.Kind == "display" && f.method.PIN == "" && len(s.PIN) == 8 {
+				f.method.PIN = s.PIN
+			}
+			m.negotiate(f)
+		}
+		return
+	}
+	if f != nil && f.path == s.Peer {
+		return
+	}
+	req := Request{Kind: ProvisionPBC}
+	switch s.Kind {
+	case "display":
+		req.Kind, req.PIN = ProvisionShowPIN, s.PIN
+	case "keypad":
+		req.Kind = ProvisionEnterPIN
+	}
+	for _, g := range m.groups {
+		if g.Role != Owner || !g.up || g.state == groupEnding {
+			continue
+		}
+		req.Group = g.ID
+		if a := m.admissions[addr.String()]; a != nil && a.group == g.path {
+			m.openWPS(a)
+			return
+		}
+	}
+	m.ask(s.Peer, req)
+}
+
+func (m *machine) invitationReceived(s dbusapi.InvitationReceived) {
+	if m.form != nil && slices.Equal(m.form.peer, s.Source) {
+		return
+	}
+	owner := s.OwnerAddress
+	if owner == nil {
+		owner = s.Source
+	}
+	m.ask(dbusapi.PeerPath(m.owner, s.Source), Request{Kind: Invitation, owner: owner, runs: s.BSSID != nil})
+}
+
+// invitation is an Invite into a running group that waits for the peer's answer.
+type invitation struct {
+	timer *timer
+	reply func(error)
+}
+
+func (m *machine) inviteDone(err error) {
+	if i := m.invited; i != nil {
+		m.invited = nil
+		i.timer.stop()
+		i.reply(err)
+	}
+}
+
+func (m *machine) invitationResult(s dbusapi.InvitationResult) {
+	f := m.form
+	if f == nil || f.stage != stageInviting {
+		if s.Status == 1 { // its user is being asked
+			s.Status = 0
+		}
+		m.inviteDone(statusErr(s.Status))
+		return
+	}
+	switch s.Status {
+	case 0:
+		f.enter(m, stageBuilding)
+	case 8: // the peer forgot the group
+		m.dropProfile(f.profile)
+		f.fresh = true
+		m.locate(f)
+	case 1: // the peer does not take invitations unasked: ask its user in the ordinary way
+		f.fresh = true
+		m.locate(f)
+	case -1:
+		if f.seekTried {
+			f.fresh = true
+			m.locate(f)
+			return
+		}
+		f.seekTried = true
+		m.seek(f)
+	default:
+		m.finish(f, Group{}, statusErr(s.Status))
+	}
+}
+
+func (m *machine) reject(req Request, reply func(error)) {
+	delete(m.requests, req.Peer.Address.String())
+	if err := m.usable(); err != nil || req.Kind == Invitation || req.Group != "" {
+		reply(err) // to those, silence is the refusal
+		return
+	}
+	owner, peer := m.owner, dbusapi.PeerPath(m.owner, req.Peer.Address)
+	m.order(func(ctx context.Context) error { return m.api.RejectPeer(ctx, owner, peer) }, func(err error) { reply(callErr(err)) })
+}
+
+// invite invites a peer to a running group.
+func (m *machine) invite(id GroupID, peer net.HardwareAddr, reply func(error)) {
+	g := m.groupByID(id)
+	if err := m.usable(); err != nil || g == nil {
+		if err == nil {
+			err = ErrNoGroup
+		}
+		reply(err)
+		return
+	}
+	if g.Role == Owner {
+		m.expect(g, peer, PBC(), nil)
+	}
+	m.callInvite(g, peer, reply)
+}
+
+func (m *machine) callInvite(g *group, peer net.HardwareAddr, reply func(error)) {
+	if m.invited != nil {
+		reply(fmt.Errorf("%w: another invitation is on its way", ErrBusy))
+		return
+	}
+	i := &invitation{reply: reply}
+	i.timer = m.after(inviteLimit, func() { m.inviteDone(ErrTimeout) })
+	m.invited = i
+	on, path := g.path, dbusapi.PeerPath(m.owner, peer)
+	m.order(func(ctx context.Context) error { return m.api.Invite(ctx, on, path, "") }, func(err error) {
+		if err != nil && m.invited == i {
+			if errors.Is(err, dbusapi.ErrInvalidArgs) {
+				err = fmt.Errorf("%w: %w", ErrPeerGone, err)
+			}
+			m.inviteDone(callErr(err))
+		}
+	})
+}

@@ -1,0 +1,426 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"nigh/wpa/dbusapi"
+)
+
+const (
+	endLimit     = 5 * time.Second  // Disconnect until the interface is gone
+	removeLimit  = 2 * time.Second  // GroupFinished until the interface is gone
+	degradeLimit = 15 * time.Second // the supplicant gives a silent group owner 12.6 s
+	killWindow   = time.Second      // NetworkManager removes a foreign group 60 ms after its start
+)
+
+// groupState is the state of a group machine. What follows Linked for addresses is the business of package link.
+type groupState int
+
+const (
+	groupLinked groupState = iota
+	groupPopulated
+	groupDegraded
+	groupEnding
+)
+
+func (s groupState) String() string {
+	return [...]string{"Linked", "Populated", "Degraded", "Ending"}[s]
+}
+
+// group is one group's machine.
+type group struct {
+	Group
+	path     dbusapi.Path // its interface object: the only one that Disconnect may be called on
+	object   dbusapi.Path // its W.Group object
+	state    groupState
+	ours     bool // we end it when Run ends
+	alone    bool // started by StartGroup: lives without clients
+	up       bool // GroupUp was told
+	started  time.Time
+	finished bool   // GroupFinished was seen
+	reason   Reason // why it ends, as far as known
+	timer    *timer // deadline of Ending and Degraded
+	idle     *timer // end of a group owner without clients
+	waiting  []func(error)
+}
+
+// left tells everybody who waits for the end.
+func (g *group) left(err error) {
+	w := g.waiting
+	g.waiting = nil
+	for _, f := range w {
+		f(err)
+	}
+}
+
+// interfaceAdded ties a new interface to the formation that waits for one. GroupStarted names its interface, but a
+// formation that fails before has nothing else by which to know what to clean up.
+func (m *machine) interfaceAdded(path dbusapi.Path) {
+	if f := m.form; f != nil && f.group == "" && f.builds() {
+		f.group = path
+		if f.stage == stageNegotiated || f.stage == stageInviting {
+			f.enter(m, stageBuilding)
+		}
+	}
+}
+
+// groupStarted makes the machine of a group that is up, and reads what the signal does not say.
+func (m *machine) groupStarted(s dbusapi.GroupStarted) {
+	if m.state != Ready || s.Interface == m.owner || m.groups[s.Interface] != nil {
+		return
+	}
+	g := m.newGroup(s.Interface, s.Owner, s.Group)
+	g.Persistent, g.ours = s.Persistent, true
+	g.Local, g.Mask4, g.Owner4 = s.Local, s.Mask, s.Owner4
+	m.readGroup(g)
+}
+
+// adopt takes over a group that runs already.
+func (m *machine) adopt(i dbusapi.Interface, ours bool) {
+	g := m.newGroup(i.Path, i.Role == "GO", "")
+	g.ours = ours
+	m.readGroup(g)
+}
+
+func (m *machine) newGroup(path dbusapi.Path, owner bool, object dbusapi.Path) *group {
+	m.lastGroup++
+	g := &group{path: path, object: object, started: time.Now()}
+	g.ID = GroupID(strconv.Itoa(m.lastGroup))
+	g.Ifname = m.ifaces[path]
+	if owner {
+		g.Role = Owner
+	}
+	m.groups[path] = g
+	return g
+}
+
+// details are what is read of a group.
+type details struct {
+	ifname string
+	group  dbusapi.Group
+	iface  *net.Interface
+}
+
+func (m *machine) readGroup(g *group) {
+	path, object, ifname, client := g.path, g.object, g.Ifname, g.Role == Client
+	do(m, func(ctx context.Context) (details, error) {
+		d := details{ifname: ifname}
+		if ifname == "" {
+			i, err := m.api.Interface(ctx, path)
+			if err != nil {
+				return d, err
+			}
+			d.ifname = i.Ifname
+		}
+		var err error
+		if dbusapi.None(object) {
+			if object, err = m.api.GroupObject(ctx, path); err != nil {
+				return d, err
+			}
+		}
+		if d.group, err = m.api.Group(ctx, object); err != nil {
+			return d, err
+		}
+		if client && (d.group.Frequency == 0 || isZero(d.group.BSSID)) { // 2.10 after re-invocation
+			if bssid, freq, err := m.api.CurrentBSS(ctx, path); err == nil && freq != 0 {
+				d.group.BSSID, d.group.Frequency = bssid, freq
+			}
+		}
+		d.iface, _ = net.InterfaceByName(d.ifname) // another namespace's, in tests
+		return d, nil
+	}, func(d details, err error) {
+		if m.groups[path] != g {
+			return
+		}
+		if err != nil {
+			m.log.Warn("Reading the group failed", "err", err)
+			m.end(g, ReasonEnded)
+			return
+		}
+		m.groupRead(g, d)
+	})
+}
+
+func (m *machine) groupRead(g *group, d details) {
+	g.Ifname, g.SSID, g.Passphrase = d.ifname, d.group.SSID, d.group.Passphrase
+	g.BSSID, g.Frequency = d.group.BSSID, d.group.Frequency
+	if d.iface != nil {
+		g.Index, g.InterfaceAddress = d.iface.Index, d.iface.HardwareAddr
+	}
+	if g.Role == Client {
+		g.Passphrase = ""
+		g.state = groupPopulated
+	}
+	for _, p := range d.group.Members {
+		if addr := dbusapi.PeerAddress(p); addr != nil && !isZero(addr) {
+			g.join(addr)
+		}
+	}
+	if len(g.Members) > 0 && g.state == groupLinked {
+		g.state = groupPopulated
+	}
+	f := m.form
+	mine := f != nil && f.claims(m, g)
+	if mine {
+		g.Peer, g.alone = f.peer, f.kind == formStart
+	} else if g.Peer == nil {
+		g.Peer = m.peerOf(g.SSID, g.Role)
+	}
+	g.up = true
+	m.log.Info("Group is up", "group", g.Group)
+	m.emit(GroupUp{g.Group.clone()})
+	m.watchIdle(g)
+	if m.disc.stage != discIdle {
+		m.pause() // a search would cost the new group its first seconds
+	}
+	if mine {
+		m.formed(f, g)
+	}
+}
+
+func (g *group) join(addr net.HardwareAddr) bool {
+	if slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) }) {
+		return false
+	}
+	g.Members = append(g.Members, addr)
+	return true
+}
+
+func isZero(addr net.HardwareAddr) bool {
+	return !slices.ContainsFunc(addr, func(b byte) bool { return b != 0 })
+}
+
+// groupSignal handles what the supplicant says of running groups.
+func (m *machine) groupSignal(s dbusapi.Signal) {
+	switch s := s.(type) {
+	case dbusapi.MemberJoined:
+		for _, g := range m.groups {
+			if g.path == groupIface(s.Group) {
+				m.member(g, dbusapi.PeerAddress(s.Peer), s.Left)
+			}
+		}
+	case dbusapi.StationAuthorized:
+		if g := m.groups[s.Path]; g != nil && g.Role == Owner {
+			g.Stations = slices.DeleteFunc(g.Stations, func(a net.HardwareAddr) bool { return slices.Equal(a, s.Address) })
+			if !s.Gone {
+				g.Stations = append(g.Stations, s.Address)
+			}
+			m.groupChanged(g)
+			m.watchIdle(g)
+		}
+	case dbusapi.InterfaceChanged:
+		if g := m.groups[s.Path]; g != nil && g.Role == Client {
+			m.linkChanged(g, s)
+		}
+	case dbusapi.GroupFinished:
+		if g := m.groups[s.Interface]; g != nil {
+			g.finished = true
+			if g.reason == "" {
+				g.reason = ReasonEnded
+			}
+			if g.state != groupEnding {
+				g.state = groupEnding
+			}
+			g.timer.stop()
+			g.timer = m.after(removeLimit, func() { m.groupGone(g, g.reason) })
+		}
+	}
+}
+
+// groupIface returns the interface that a W.Group object belongs to.
+func groupIface(p dbusapi.Path) dbusapi.Path {
+	for i := len(p) - 1; i > 0; i-- {
+		if p[i] == '/' {
+			if len(p) > i+1 && i > 7 && p[i-7:i] == "/Groups" {
+				return p[:i-7]
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
+	if addr == nil || isZero(addr) {
+		return
+	}
+	if left {
+		g.Members = slices.DeleteFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) })
+		if len(g.Members) == 0 && g.state == groupPopulated {
+			g.state = groupLinked
+		}
+	} else {
+		if !g.join(addr) {
+			return
+		}
+		if g.state == groupLinked {
+			g.state = groupPopulated
+		}
+		if g.Peer == nil {
+			g.Peer = addr
+		}
+		delete(m.requests, addr.String())
+	}
+	m.groupChanged(g)
+	m.watchIdle(g)
+	if left || !g.up {
+		return
+	}
+	if f := m.form; f != nil && f.group == g.path {
+		m.formed(f, g)
+	}
+	if a := m.admissions[addr.String()]; a != nil {
+		m.admitted(a, g.Group.clone(), nil)
+	}
+}
+
+func (m *machine) groupChanged(g *group) {
+	if g.up {
+		m.emit(GroupChanged{g.Group.clone()})
+	}
+}
+
+// watchIdle ends a group that was formed with a peer and has had no client for some time.
+func (m *machine) watchIdle(g *group) {
+	empty := g.Role == Owner && len(g.Members) == 0 && len(g.Stations) == 0
+	if !empty || g.alone || !g.ours || m.cfg.GroupIdle < 0 {
+		g.idle.stop()
+		g.idle = nil
+		return
+	}
+	if g.idle == nil {
+		g.idle = m.after(m.cfg.GroupIdle, func() { m.end(g, ReasonIdle) })
+	}
+}
+
+// linkChanged follows the connection of a client: a group owner that falls silent has some seconds to come back.
+func (m *machine) linkChanged(g *group, s dbusapi.InterfaceChanged) {
+	switch {
+	case s.DisconnectReason < 0:
+		// -4 is the beacon loss; others are our own supplicant's decisions, which GroupFinished follows.
+		if s.DisconnectReason == -4 && g.reason == "" {
+			g.reason = ReasonPeerVanished
+		}
+	case s.DisconnectReason > 0 && g.reason == "":
+		g.reason = ReasonPeerLeft
+	}
+	if s.DisconnectReason != 0 && g.state == groupPopulated {
+		g.state = groupDegraded
+		g.timer.stop()
+		g.timer = m.after(degradeLimit, func() { m.end(g, g.reason) })
+	}
+	if s.State == "completed" && g.state == groupDegraded {
+		g.state, g.reason = groupPopulated, ""
+		g.timer.stop()
+		m.groupChanged(g)
+	}
+}
+
+// end ends a group of ours. Only here and in the clean-up of a formation is P2PDevice.Disconnect called, and only on the
+// interface of a group: on the parent it would drop the user's Wi-Fi.
+func (m *machine) end(g *group, why Reason) {
+	if m.groups[g.path] != g || g.path == m.owner {
+		return
+	}
+	if g.reason == "" || why == ReasonLeft {
+		g.reason = why
+	}
+	if g.state == groupEnding {
+		return
+	}
+	g.state = groupEnding
+	g.timer.stop()
+	g.timer = m.after(endLimit, func() { m.groupGone(g, g.reason) })
+	path := g.path
+	m.order(func(ctx context.Context) error { return m.api.Disconnect(ctx, path) }, func(err error) {
+		if err != nil && m.groups[path] == g && errors.Is(err, dbusapi.ErrUnknownObject) {
+			m.groupGone(g, g.reason)
+		}
+	})
+}
+
+// interfaceRemoved is the end of a group, of whatever kind.
+func (m *machine) interfaceRemoved(path dbusapi.Path) {
+	g := m.groups[path]
+	if g == nil {
+		m.formationLost(path)
+		return
+	}
+	if g.finished || g.state == groupEnding {
+		m.groupGone(g, g.reason)
+		return
+	}
+	// Nobody told us: the interface was taken away under the group.
+	reason := ReasonKilled
+	early := time.Since(g.started) < killWindow
+	g.state = groupEnding
+	index, ifname := g.Index, g.Ifname
+	do(m, func(ctx context.Context) (bool, error) {
+		nm, err := m.api.HasOwner(ctx, nameNM)
+		removeOrphan(index, ifname)
+		return nm, err
+	}, func(nm bool, _ error) {
+		if nm && early {
+			reason = ReasonKilledByNetworkManager
+		}
+		m.groupGone(g, reason)
+	})
+}
+
+// groupGone is the last of a group.
+func (m *machine) groupGone(g *group, why Reason) {
+	if m.groups[g.path] != g {
+		return
+	}
+	delete(m.groups, g.path)
+	g.timer.stop()
+	g.idle.stop()
+	if why == "" {
+		why = ReasonEnded
+	}
+	g.reason = why
+	if f := m.form; f != nil && f.group == g.path {
+		switch {
+		case why == ReasonKilledByNetworkManager:
+			f.err = ErrKilledByNetworkManager
+		case f.err == nil:
+			f.err = ErrFormation
+		}
+		m.finish(f, Group{}, f.err)
+	}
+	for _, a := range m.admissions {
+		if a.group == g.path {
+			m.admitted(a, Group{}, ErrNoGroup)
+		}
+	}
+	if g.up {
+		m.log.Info("Group is gone", "group", g.Group, "reason", string(why))
+		m.emit(GroupGone{g.Group.clone(), why})
+	}
+	g.left(nil)
+	m.resume()
+}
+
+func (m *machine) leave(id GroupID, reply func(error)) {
+	g := m.groupByID(id)
+	if g == nil {
+		reply(ErrNoGroup)
+		return
+	}
+	g.waiting = append(g.waiting, reply)
+	m.end(g, ReasonLeft)
+}
+
+func (m *machine) groupByID(id GroupID) *group {
+	for _, g := range m.groups {
+		if g.ID == id && g.up {
+			return g
+		}
+	}
+	return nil
+}

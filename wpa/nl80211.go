@@ -1,0 +1,175 @@
+package wpa
+
+import (
+	"net"
+	"slices"
+	"time"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kernelLimit bounds a talk with nl80211, which answers at once.
+const kernelLimit = 2 * time.Second
+
+// wdev is one wireless device of nl80211. A P2P device has no network interface: Index is 0.
+type wdev struct {
+	Wiphy   uint32
+	Index   int
+	Ifname  string
+	Type    uint32
+	Address net.HardwareAddr
+}
+
+// wiphy is one radio.
+type wiphy struct {
+	ID    uint32
+	Name  string
+	Types []uint32 // interface types it supports
+}
+
+// can reports whether the radio supports both roles of a P2P group.
+func (w wiphy) can() bool {
+	return slices.Contains(w.Types, unix.NL80211_IFTYPE_P2P_CLIENT) && slices.Contains(w.Types, unix.NL80211_IFTYPE_P2P_GO)
+}
+
+// nl80211 runs one command and gives each answer's attributes to each.
+func nl80211(command uint8, flags netlink.HeaderFlags, build func(*netlink.AttributeEncoder), each func(*netlink.AttributeDecoder)) error {
+	conn, err := genetlink.Dial(nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(kernelLimit)); err != nil {
+		return err
+	}
+	family, err := conn.GetFamily(unix.NL80211_GENL_NAME)
+	if err != nil {
+		return err
+	}
+	ae := netlink.NewAttributeEncoder()
+	if build != nil {
+		build(ae)
+	}
+	data, err := ae.Encode()
+	if err != nil {
+		return err
+	}
+	request := genetlink.Message{Header: genetlink.Header{Command: command}, Data: data}
+	answers, err := conn.Execute(request, family.ID, netlink.Request|flags)
+	if err != nil {
+		return err
+	}
+	for _, a := range answers {
+		ad, err := netlink.NewAttributeDecoder(a.Data)
+		if err != nil {
+			return err
+		}
+		if each != nil {
+			each(ad)
+		}
+		if ad.Err() != nil {
+			return ad.Err()
+		}
+	}
+	return nil
+}
+
+// wdevs lists the wireless devices of this network namespace.
+func wdevs() ([]wdev, error) {
+	var list []wdev
+	err := nl80211(unix.NL80211_CMD_GET_INTERFACE, netlink.Dump, nil, func(ad *netlink.AttributeDecoder) {
+		var w wdev
+		for ad.Next() {
+			switch ad.Type() {
+			case unix.NL80211_ATTR_WIPHY:
+				w.Wiphy = ad.Uint32()
+			case unix.NL80211_ATTR_IFINDEX:
+				w.Index = int(ad.Uint32())
+			case unix.NL80211_ATTR_IFNAME:
+				w.Ifname = ad.String()
+			case unix.NL80211_ATTR_IFTYPE:
+				w.Type = ad.Uint32()
+			case unix.NL80211_ATTR_MAC:
+				w.Address = slices.Clone(ad.Bytes())
+			}
+		}
+		list = append(list, w)
+	})
+	return list, err
+}
+
+// wiphys lists the radios of this network namespace. A radio comes in many parts.
+func wiphys() ([]wiphy, error) {
+	var list []wiphy
+	split := func(ae *netlink.AttributeEncoder) { ae.Flag(unix.NL80211_ATTR_SPLIT_WIPHY_DUMP, true) }
+	err := nl80211(unix.NL80211_CMD_GET_WIPHY, netlink.Dump, split, func(ad *netlink.AttributeDecoder) {
+		var w wiphy
+		for ad.Next() {
+			switch ad.Type() {
+			case unix.NL80211_ATTR_WIPHY:
+				w.ID = ad.Uint32()
+			case unix.NL80211_ATTR_WIPHY_NAME:
+				w.Name = ad.String()
+			case unix.NL80211_ATTR_SUPPORTED_IFTYPES:
+				ad.Nested(func(types *netlink.AttributeDecoder) error {
+					for types.Next() {
+						w.Types = append(w.Types, uint32(types.Type())) // flags: the type is the attribute's
+					}
+					return nil
+				})
+			}
+		}
+		i := slices.IndexFunc(list, func(o wiphy) bool { return o.ID == w.ID })
+		if i < 0 {
+			list = append(list, w)
+			return
+		}
+		if w.Name != "" {
+			list[i].Name = w.Name
+		}
+		list[i].Types = append(list[i].Types, w.Types...)
+	})
+	return list, err
+}
+
+// deviceAddress returns the P2P device address of the radio that an interface belongs to, which D-Bus has only from 2.12
+// on: that of the radio's P2P device, else the interface's own. It is nil when the kernel does not show the interface to
+// this network namespace.
+func deviceAddress(ifname string) net.HardwareAddr {
+	list, err := wdevs()
+	if err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(list, func(w wdev) bool { return w.Ifname == ifname })
+	if i < 0 {
+		return nil
+	}
+	for _, w := range list {
+		if w.Wiphy == list[i].Wiphy && w.Type == unix.NL80211_IFTYPE_P2P_DEVICE {
+			return w.Address
+		}
+	}
+	return list[i].Address
+}
+
+// removeOrphan removes the network device that stays behind when another program removes a group's interface from the
+// supplicant. It needs CAP_NET_ADMIN, and does nothing when the device is gone or is not that of a group.
+func removeOrphan(index int, ifname string) {
+	if index == 0 {
+		return
+	}
+	list, err := wdevs()
+	if err != nil {
+		return
+	}
+	for _, w := range list {
+		group := w.Type == unix.NL80211_IFTYPE_P2P_GO || w.Type == unix.NL80211_IFTYPE_P2P_CLIENT
+		if w.Index == index && w.Ifname == ifname && group {
+			ignore(nl80211(unix.NL80211_CMD_DEL_INTERFACE, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
+				ae.Uint32(unix.NL80211_ATTR_IFINDEX, uint32(index))
+			}, nil))
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package wpa
+
+import (
+	"slices"
+	"time"
+
+	"nigh/wpa/dbusapi"
+)
+
+// maxPeers bounds the table; the supplicant keeps at most 100.
+const maxPeers = 256
+
+// peerFound records a peer. The supplicant tells of a peer again in every search and when its name changes.
+func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
+	addr := dbusapi.PeerAddress(path)
+	if addr == nil || m.state != Ready {
+		return
+	}
+	p := Peer{
+		Address: addr, Name: v.Name, DeviceType: v.DeviceType, SignalDBm: v.SignalDBm, ConfigMethods: v.ConfigMethods,
+		IsGO: v.GroupCapab&dbusapi.GroupOwner != 0, Vendor: v.VendorExtension, Seen: time.Now(),
+	}
+	old := m.peers[path]
+	switch {
+	case old == nil && len(m.peers) >= maxPeers:
+		return
+	case old == nil:
+		m.emit(PeerSeen{p})
+	case !old.equal(p):
+		m.emit(PeerChanged{p})
+	}
+	m.peers[path] = &p
+	m.peersDirty = true
+	if f := m.form; f != nil && f.stage == stageSeeking && slices.Equal(f.peer, addr) {
+		m.decide(f)
+	}
+}
+
+// peerLost forgets a peer that expired.
+func (m *machine) peerLost(path dbusapi.Path) {
+	p := m.peers[path]
+	if p == nil {
+		return
+	}
+	delete(m.peers, path)
+	delete(m.requests, p.Address.String())
+	m.peersDirty = true
+	m.emit(PeerLost{p.Address})
+}

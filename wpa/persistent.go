@@ -1,0 +1,108 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+
+	"nigh/wpa/dbusapi"
+)
+
+// maxProfiles bounds the profiles given to the supplicant: it searches them one after the other.
+const maxProfiles = 64
+
+// addProfiles gives the supplicant the profiles that it does not have. One that it refuses is left out.
+func addProfiles(ctx context.Context, api supplicant, owner dbusapi.Path, known []Persistent) (map[dbusapi.Path]Persistent, error) {
+	paths, err := api.PersistentGroups(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	have := map[dbusapi.Path]Persistent{}
+	for _, p := range paths {
+		if v, err := api.Persistent(ctx, p); err == nil && v.SSID != "" {
+			have[p] = Persistent{SSID: v.SSID, BSSID: v.BSSID, PSK: v.PSK, Owner: v.Owner}
+		}
+	}
+	out := map[dbusapi.Path]Persistent{}
+	for _, k := range known[:min(len(known), maxProfiles)] {
+		path := dbusapi.Path("")
+		for p, h := range have {
+			if h.same(k) {
+				path = p
+			}
+		}
+		if path == "" {
+			v := dbusapi.Persistent{SSID: k.SSID, BSSID: k.BSSID, PSK: k.PSK, Owner: k.Owner}
+			if path, err = api.AddPersistent(ctx, owner, v, k.Peer); err != nil {
+				if errors.Is(err, dbusapi.ErrInvalidArgs) || errors.Is(err, dbusapi.ErrFailed) {
+					continue
+				}
+				return nil, err
+			}
+		}
+		out[path] = k
+	}
+	return out, nil
+}
+
+// persistentAdded records a profile that a formation made. For profiles that we add ourselves the supplicant sends the
+// signal before it has filled them in, and we know them anyway.
+func (m *machine) persistentAdded(s dbusapi.PersistentAdded) {
+	v := s.Persistent
+	if v.SSID == "" || v.PSK == "" || len(v.BSSID) != 6 {
+		return
+	}
+	p := Persistent{SSID: v.SSID, BSSID: v.BSSID, PSK: v.PSK, Owner: v.Owner}
+	switch {
+	case m.form != nil && m.form.peer != nil:
+		p.Peer = m.form.peer
+	case !v.Owner:
+		p.Peer = v.BSSID
+	}
+	if slices.ContainsFunc(m.known, p.same) {
+		m.profiles[s.Path] = p
+		return
+	}
+	for path, old := range m.profiles {
+		if p.Peer != nil && slices.Equal(old.Peer, p.Peer) {
+			m.dropProfile(path)
+		}
+	}
+	m.profiles[s.Path] = p
+	m.known = append(m.known, p)
+	m.emit(PersistentSaved{p})
+}
+
+// dropProfile removes a profile that is of no use any more.
+func (m *machine) dropProfile(path dbusapi.Path) {
+	p, ok := m.profiles[path]
+	if !ok {
+		return
+	}
+	delete(m.profiles, path)
+	m.known = slices.DeleteFunc(m.known, p.same)
+	owner := m.owner
+	m.order(func(ctx context.Context) error { return m.api.RemovePersistent(ctx, owner, path) }, nil)
+	m.emit(PersistentRemoved{p})
+}
+
+// profileWith returns the profile of the persistent group with a peer.
+func (m *machine) profileWith(peer net.HardwareAddr) (dbusapi.Path, bool) {
+	for path, p := range m.profiles {
+		if len(p.Peer) == 6 && slices.Equal(p.Peer, peer) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// peerOf returns the other device of the persistent group that a running group was started from.
+func (m *machine) peerOf(ssid string, role Role) net.HardwareAddr {
+	for _, p := range m.profiles {
+		if p.SSID == ssid && p.Owner == (role == Owner) {
+			return p.Peer
+		}
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nigh/wpa/dbusapi"
+)
+
+// configMethods lets peers use a button or a PIN either way; without it they see no button under NetworkManager.
+const configMethods = "display keypad virtual_push_button"
+
+// settings is what the supplicant had before we changed it.
+type settings struct {
+	owner   dbusapi.Path
+	config  dbusapi.Config
+	methods string
+	created bool // the supplicant has the interface because we asked for it
+}
+
+// ready is what prepare found.
+type ready struct {
+	iface    dbusapi.Interface
+	address  net.HardwareAddr
+	before   settings
+	crashed  bool // our settings were in place: an earlier run did not put them back
+	profiles map[dbusapi.Path]Persistent
+	found    snapshot
+}
+
+// snapshot is what the supplicant's properties say.
+type snapshot struct {
+	peers  map[dbusapi.Path]dbusapi.Peer
+	ifaces map[dbusapi.Path]dbusapi.Interface
+}
+
+// prepare finds the owner of P2P and sets everything that NetworkManager leaves at useless defaults.
+func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent) (ready, error) {
+	var r ready
+	if _, err := api.Present(ctx); err != nil {
+		return r, err
+	}
+	caps, err := api.Capabilities(ctx)
+	if err != nil {
+		return r, err
+	}
+	if !slices.Contains(caps, "p2p") {
+		return r, fmt.Errorf("%w: wpa_supplicant was built without P2P", ErrNoP2P)
+	}
+	if r.iface, r.before.created, err = findOwner(ctx, api, cfg); err != nil {
+		return r, err
+	}
+	owner := r.iface.Path
+	r.before.owner = owner
+	if r.before.config, err = api.Config(ctx, owner); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrNoP2P, err)
+	}
+	if r.before.methods, err = api.ConfigMethods(ctx, owner); err != nil {
+		return r, err
+	}
+	r.crashed = cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName && r.before.methods == configMethods
+	for _, k := range wanted(cfg) {
+		if err := api.SetConfig(ctx, owner, k); err != nil {
+			return r, err
+		}
+	}
+	if err := api.SetConfigMethods(ctx, owner, configMethods); err != nil {
+		return r, err
+	}
+	if r.profiles, err = addProfiles(ctx, api, owner, known); err != nil {
+		return r, err
+	}
+	if r.found, err = look(ctx, api, owner); err != nil {
+		return r, err
+	}
+	r.address = deviceAddress(r.iface.Ifname)
+	return r, nil
+}
+
+// wanted are the settings that we make.
+func wanted(cfg Config) []dbusapi.Key {
+	keys := []dbusapi.Key{
+		dbusapi.DeviceType(cfg.DeviceType[:]),
+		dbusapi.GOIntent(cfg.Intent),
+		// Who may come back without a question is decided by which profiles we add.
+		dbusapi.PersistentReconnect(true),
+	}
+	if cfg.DeviceName != "" {
+		keys = append(keys, dbusapi.DeviceName(cfg.DeviceName))
+	}
+	if len(cfg.Vendor) > 0 {
+		keys = append(keys, dbusapi.VendorExtension(cfg.Vendor))
+	}
+	if cfg.Pool.IsValid() {
+		p := poolOf(cfg.Pool)
+		keys = append(keys, dbusapi.AddressOwner(p.owner), dbusapi.AddressMask(p.mask), dbusapi.AddressStart(p.start), dbusapi.AddressEnd(p.end))
+	}
+	return keys
+}
+
+// restore sets back what wanted changed.
+func restore(ctx context.Context, api supplicant, cfg Config, b *settings) error {
+	var errs []error
+	set := func(k dbusapi.Key) { errs = append(errs, api.SetConfig(ctx, b.owner, k)) }
+	if len(b.config.DeviceType) == 8 {
+		set(dbusapi.DeviceType(b.config.DeviceType))
+	}
+	set(dbusapi.GOIntent(int(b.config.GOIntent)))
+	set(dbusapi.PersistentReconnect(b.config.PersistentReconnect))
+	if cfg.DeviceName != "" {
+		set(dbusapi.DeviceName(b.config.DeviceName))
+	}
+	if len(cfg.Vendor) > 0 {
+		set(dbusapi.VendorExtension(b.config.VendorExtension))
+	}
+	if cfg.Pool.IsValid() {
+		set(dbusapi.AddressOwner(b.config.Owner))
+		set(dbusapi.AddressMask(b.config.Mask))
+		set(dbusapi.AddressStart(b.config.Start))
+		set(dbusapi.AddressEnd(b.config.End))
+	}
+	errs = append(errs, api.SetConfigMethods(ctx, b.owner, b.methods))
+	if b.created {
+		errs = append(errs, api.RemoveInterface(ctx, b.owner))
+	}
+	return errors.Join(errs...)
+}
+
+// pool is how a subnet is shared out: .1 is the group owner, .2 to .9 are for the handshake, and what follows is left to
+// a DHCP server for clients that cannot take an address from the handshake.
+type pool struct{ owner, mask, start, end netip.Addr }
+
+func poolOf(p netip.Prefix) pool {
+	base := p.Masked().Addr().As4()
+	at := func(n byte) netip.Addr {
+		a := base
+		a[3] += n
+		return netip.AddrFrom4(a)
+	}
+	return pool{at(1), netip.AddrFrom4([4]byte(net.CIDRMask(p.Bits(), 32))), at(2), at(9)}
+}
+
+// findOwner finds the interface that owns P2P: the configured one, else the first that was added with a radio that can.
+func findOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interface, bool, error) {
+	var none dbusapi.Interface
+	var list []dbusapi.Path
+	if cfg.Ifname != "" {
+		p, err := api.GetInterface(ctx, cfg.Ifname)
+		if err != nil && !errors.Is(err, dbusapi.ErrUnknownInterface) {
+			return none, false, err
+		}
+		if err == nil {
+			list = append(list, p)
+		}
+	} else {
+		var err error
+		if list, err = api.Interfaces(ctx); err != nil {
+			return none, false, err
+		}
+		// Numbers grow with the order in which interfaces were added, and P2P belongs to the first.
+		slices.SortFunc(list, func(a, b dbusapi.Path) int { return number(a) - number(b) })
+	}
+	cannot := ""
+	for _, p := range list {
+		i, err := api.Interface(ctx, p)
+		if errors.Is(err, dbusapi.ErrUnknownObject) || err == nil && i.IsGroup() {
+			continue
+		}
+		if err != nil {
+			return none, false, err
+		}
+		if i.P2P {
+			return i, false, nil
+		}
+		cannot = i.Ifname
+	}
+	if cannot != "" {
+		return none, false, fmt.Errorf("%w: %s offers no P2P", ErrNoP2P, cannot)
+	}
+	i, err := createOwner(ctx, api, cfg.Ifname)
+	return i, err == nil, err
+}
+
+func number(p dbusapi.Path) int {
+	n, _ := strconv.Atoi(string(p[strings.LastIndexByte(string(p), '/')+1:]))
+	return n
+}
+
+// createOwner gives the supplicant a Wi-Fi interface that nobody manages.
+func createOwner(ctx context.Context, api supplicant, ifname string) (dbusapi.Interface, error) {
+	var none dbusapi.Interface
+	for _, name := range []string{nameNM, nameIWD} {
+		if has, err := api.HasOwner(ctx, name); err != nil || has {
+			return none, errors.Join(err, ErrNoInterface)
+		}
+	}
+	if ifname == "" {
+		cards, _ := filepath.Glob("/sys/class/net/*/phy80211")
+		if len(cards) == 0 {
+			return none, ErrNoInterface
+		}
+		ifname = filepath.Base(filepath.Dir(cards[0]))
+	}
+	if _, err := os.Stat("/sys/class/net/" + ifname); err != nil {
+		return none, fmt.Errorf("%w: %s is not there", ErrNoInterface, ifname)
+	}
+	if _, err := os.Stat("/run/wpa_supplicant/" + ifname); err == nil {
+		return none, fmt.Errorf("%w: another wpa_supplicant has %s", ErrNoInterface, ifname)
+	}
+	p, err := api.CreateInterface(ctx, ifname)
+	if err != nil {
+		return none, fmt.Errorf("%w: %w", ErrNoInterface, err)
+	}
+	i, err := api.Interface(ctx, p)
+	if err == nil && !i.P2P {
+		err = fmt.Errorf("%w: %s offers no P2P", ErrNoP2P, ifname)
+	}
+	if err != nil {
+		ignore(api.RemoveInterface(ctx, p))
+	}
+	return i, err
+}
+
+// look reads peers and interfaces.
+func look(ctx context.Context, api supplicant, owner dbusapi.Path) (snapshot, error) {
+	s := snapshot{peers: map[dbusapi.Path]dbusapi.Peer{}, ifaces: map[dbusapi.Path]dbusapi.Interface{}}
+	peers, err := api.Peers(ctx, owner)
+	if err != nil {
+		return s, err
+	}
+	for _, p := range peers {
+		if v, err := api.Peer(ctx, p); err == nil {
+			s.peers[p] = v
+		}
+	}
+	ifaces, err := api.Interfaces(ctx)
+	if err != nil {
+		return s, err
+	}
+	for _, p := range ifaces {
+		if v, err := api.Interface(ctx, p); err == nil {
+			s.ifaces[p] = v
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,351 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nigh/wpa/dbusapi"
+)
+
+// Config configures a Radio.
+type Config struct {
+	Logger     *slog.Logger // nil = discard
+	Bus        string       // D-Bus address of a private bus; empty = the system bus
+	Ifname     string       // interface whose supplicant owns P2P; empty = find it
+	DeviceName string       // what other devices see, at most 32 bytes; empty = leave it as it is
+	DeviceType [8]byte      // WPS primary device type; zero = computer
+	Intent     int          // GO intent 0..15; negative = 7
+	Vendor     [][]byte     // WPS vendor extensions that other devices see: vendor ID and data, at most 10
+	Pool       netip.Prefix // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
+	Groups     []Persistent // persistent groups from earlier runs
+	// GroupIdle is how long a group formed with a peer lives here, as its owner, without any client; zero = 120 s,
+	// negative = for ever. Groups made by StartGroup always live until Leave.
+	GroupIdle time.Duration
+}
+
+const (
+	defaultIntent    = 7
+	defaultGroupIdle = 120 * time.Second
+	maxNameBytes     = 32
+	maxVendor        = 10
+	maxVendorBytes   = 250
+)
+
+// computer is the WPS primary device type 1-0050F204-1.
+var computer = [8]byte{0x00, 0x01, 0x00, 0x50, 0xf2, 0x04, 0x00, 0x01}
+
+// check fills in defaults and refuses what the supplicant would refuse later and less clearly.
+func (c *Config) check() error {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Intent < 0 {
+		c.Intent = defaultIntent
+	}
+	if c.DeviceType == ([8]byte{}) {
+		c.DeviceType = computer
+	}
+	if c.GroupIdle == 0 {
+		c.GroupIdle = defaultGroupIdle
+	}
+	switch {
+	case c.Intent > 15:
+		return fmt.Errorf("%w: GO intent %d is not 0 to 15", ErrConfig, c.Intent)
+	case len(c.DeviceName) > maxNameBytes:
+		return fmt.Errorf("%w: the device name has more than %d bytes", ErrConfig, maxNameBytes)
+	case len(c.Vendor) > maxVendor:
+		return fmt.Errorf("%w: more than %d vendor extensions", ErrConfig, maxVendor)
+	case c.Pool.IsValid() && (!c.Pool.Addr().Is4() || c.Pool.Bits() > 28):
+		return fmt.Errorf("%w: the pool %s is not an IPv4 subnet of 16 or more addresses", ErrConfig, c.Pool)
+	}
+	for _, v := range c.Vendor {
+		if len(v) < 4 || len(v) > maxVendorBytes {
+			return fmt.Errorf("%w: a vendor extension has %d bytes", ErrConfig, len(v))
+		}
+	}
+	return nil
+}
+
+// Radio is the P2P side of one wpa_supplicant. Its methods are safe for concurrent use. Those that change something need
+// Run to be running: they block until it has carried them out, and return ErrClosed after it returned.
+//
+// The behaviour is that of four state machines; the package documentation has them as a table.
+type Radio struct {
+	cfg    Config
+	api    supplicant
+	in     *inbox
+	events chan Event
+	done   chan struct{} // closed when Run returned
+	ran    atomic.Bool
+
+	mu     sync.Mutex
+	status Status // guarded by mu
+	peers  []Peer // guarded by mu
+}
+
+// Open connects to the bus. It returns ErrNoBus, ErrDenied (the bus refuses us) or ErrConfig. A supplicant that is not
+// there, has no interface or cannot do P2P is no error here: Run waits for one that can, and Status says what is wrong
+// meanwhile. The caller must call Run, or Close when it does not.
+func Open(ctx context.Context, cfg Config) (*Radio, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("wpa: open: %w", err)
+	}
+	api, err := dbusapi.Dial(ctx, cfg.Bus)
+	if errors.Is(err, dbusapi.ErrDenied) {
+		return nil, fmt.Errorf("wpa: open: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wpa: open: %w: %w", ErrNoBus, err)
+	}
+	return newRadio(cfg, api), nil
+}
+
+func newRadio(cfg Config, api supplicant) *Radio {
+	r := &Radio{cfg: cfg, api: api, in: newInbox(), events: make(chan Event, eventBuffer), done: make(chan struct{})}
+	r.status = Status{State: Starting, Ifname: cfg.Ifname, Engine: engine(cfg)}
+	return r
+}
+
+// engine names whose supplicant a radio uses (design section 4).
+func engine(cfg Config) string {
+	if cfg.Bus == "" {
+		return "system"
+	}
+	return "private"
+}
+
+// Close closes the connection of a Radio whose Run was never called. After Run it does nothing.
+func (r *Radio) Close() error {
+	if r.ran.Swap(true) {
+		return nil
+	}
+	close(r.events)
+	close(r.done)
+	return r.api.Close()
+}
+
+// Run carries out commands and follows the radio until ctx ends. Then it ends the groups it formed, puts back the
+// settings it changed, closes Events and the connection, and returns nil. It returns ErrNoBus early when the connection
+// to the bus is lost; a new Radio is needed then. It may be called once.
+func (r *Radio) Run(ctx context.Context) error {
+	if r.ran.Swap(true) {
+		return fmt.Errorf("wpa: run: %w", ErrClosed)
+	}
+	defer close(r.done)
+	defer close(r.events)
+	defer r.api.Close()
+
+	m := newMachine(r)
+	var workers sync.WaitGroup
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	workers.Go(func() { m.jobs.run(life, m.in) })
+	workers.Go(func() { m.out.run(life, r.events) })
+	err := m.loop(ctx)
+	end()
+	workers.Wait()
+	m.out.drain(r.events)
+	if err != nil {
+		return fmt.Errorf("wpa: run: %w", err)
+	}
+	return nil
+}
+
+// Events returns the channel of events. It never holds the radio up: changes of the same thing that were not taken yet
+// become one. It is closed when Run returned.
+func (r *Radio) Events() <-chan Event { return r.events }
+
+// Status returns a snapshot.
+func (r *Radio) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.status
+	s.Groups = slices.Clone(s.Groups)
+	return s
+}
+
+// Peers returns the devices that are near, by address.
+func (r *Radio) Peers() []Peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.peers)
+}
+
+func (r *Radio) publish(s Status, peers []Peer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status = s
+	if peers != nil {
+		r.peers = peers
+	}
+}
+
+// Find searches for d (at most 10 minutes; zero or less means 30 s): first on the social channels, then on all. It
+// returns when the search has begun. The search pauses while a group is being formed or has just been, and survives a
+// restart of the supplicant.
+func (r *Radio) Find(ctx context.Context, d time.Duration) error {
+	return r.command(ctx, "find", func(m *machine, reply func(error)) { m.find(bounded(d, defaultFind), reply) })
+}
+
+// StopFind ends a search, and a Listen.
+func (r *Radio) StopFind(ctx context.Context) error {
+	return r.command(ctx, "stop find", func(m *machine, reply func(error)) { m.stopFind(reply) })
+}
+
+// Listen makes this device visible to others without searching, for d (at most one hour; zero or less means 2 minutes).
+// It returns when it has begun. Between searches and formations it goes on by itself.
+func (r *Radio) Listen(ctx context.Context, d time.Duration) error {
+	return r.command(ctx, "listen", func(m *machine, reply func(error)) { m.listen(bounded(d, defaultListen), reply) })
+}
+
+// StartGroup starts a group with this device as its owner and returns when it is up. ErrChannel means that the frequency
+// cannot be used, ErrBusy that a group is there or being formed.
+func (r *Radio) StartGroup(ctx context.Context, o GroupOptions) (Group, error) {
+	if len(o.SSIDPostfix) > maxPostfix {
+		return Group{}, fmt.Errorf("wpa: start group: %w: the SSID postfix has more than %d bytes", ErrConfig, maxPostfix)
+	}
+	return r.formation(ctx, "start group", func(m *machine, reply func(Group, error)) func(error) {
+		return m.startGroup(o, reply)
+	})
+}
+
+// Connect forms a group with a peer and returns when it is up: a client when it has joined, a group owner when the peer
+// has. It picks the way by itself: a persistent group with that peer is started again, a group that the peer owns is
+// joined, a group that we own gets the peer as a new client by invitation, everything else is GO negotiation. A peer that
+// is not in Peers is looked for first. If both devices share a group already, that is returned.
+//
+// Errors are ErrBusy, ErrPeerGone, ErrTimeout, ErrRejected, ErrWrongPIN, ErrOverlap, ErrChannel, ErrMethod, ErrFormation,
+// ErrKilledByNetworkManager, ErrSupplicantGone, those of a radio that is not Ready, and ctx's. When ctx ends the formation
+// is cancelled first, which takes up to 3 s.
+func (r *Radio) Connect(ctx context.Context, peer net.HardwareAddr, method Method, o ConnectOptions) (Group, error) {
+	name := "connect to " + peer.String()
+	if err := checkConnect(peer, method, o); err != nil {
+		return Group{}, fmt.Errorf("wpa: %s: %w", name, err)
+	}
+	return r.formation(ctx, name, func(m *machine, reply func(Group, error)) func(error) {
+		return m.connect(peer, method, o, reply)
+	})
+}
+
+// Accept answers a Request with yes and returns like Connect.
+func (r *Radio) Accept(ctx context.Context, req Request, method Method, o ConnectOptions) (Group, error) {
+	name := "accept " + req.Peer.Address.String()
+	if err := checkConnect(req.Peer.Address, method, o); err != nil {
+		return Group{}, fmt.Errorf("wpa: %s: %w", name, err)
+	}
+	return r.formation(ctx, name, func(m *machine, reply func(Group, error)) func(error) {
+		return m.accept(req, method, o, reply)
+	})
+}
+
+func checkConnect(peer net.HardwareAddr, method Method, o ConnectOptions) error {
+	if len(peer) != 6 {
+		return fmt.Errorf("%w: not a device address", ErrConfig)
+	}
+	if o.Intent > 15 {
+		return fmt.Errorf("%w: GO intent %d is not 0 to 15", ErrConfig, o.Intent)
+	}
+	return method.check()
+}
+
+// Reject answers a Request with no. The peer is refused until the next Connect to it.
+func (r *Radio) Reject(ctx context.Context, req Request) error {
+	return r.command(ctx, "reject "+req.Peer.Address.String(), func(m *machine, reply func(error)) { m.reject(req, reply) })
+}
+
+// Invite invites a peer to a running group and returns when it answered: nil when it accepted or asks its user. A group
+// owned here then lets it in without another question.
+func (r *Radio) Invite(ctx context.Context, group GroupID, peer net.HardwareAddr) error {
+	return r.command(ctx, "invite "+peer.String(), func(m *machine, reply func(error)) { m.invite(group, peer, reply) })
+}
+
+// Leave ends our part in a group: a group owner ends it for all. It returns when the interface is gone, at most 5 s, and
+// ErrNoGroup when there is no such group.
+func (r *Radio) Leave(ctx context.Context, group GroupID) error {
+	return r.command(ctx, "leave group "+string(group), func(m *machine, reply func(error)) { m.leave(group, reply) })
+}
+
+// command has the machine carry out start and waits for its reply. When ctx ends it does not wait any longer.
+func (r *Radio) command(ctx context.Context, name string, start func(*machine, func(error))) error {
+	answer := make(chan error, 1)
+	r.in.command(func(m *machine) {
+		start(m, func(err error) {
+			select {
+			case answer <- err:
+			default:
+			}
+		})
+	})
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-r.done:
+		err = ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("wpa: %s: %w", name, err)
+	}
+	return nil
+}
+
+// formation is command for what ends with a group. When ctx ends it has the formation cancelled and waits for that.
+func (r *Radio) formation(ctx context.Context, name string, start func(*machine, func(Group, error)) (cancel func(error))) (Group, error) {
+	type result struct {
+		group Group
+		err   error
+	}
+	answer := make(chan result, 1)
+	var cancel func(error) // belongs to the machine; nil when there is nothing to cancel
+	r.in.command(func(m *machine) {
+		if ctx.Err() != nil {
+			return
+		}
+		cancel = start(m, func(g Group, err error) {
+			select {
+			case answer <- result{g, err}:
+			default:
+			}
+		})
+	})
+	var res result
+	select {
+	case res = <-answer:
+	case <-r.done:
+		res.err = ErrClosed
+	case <-ctx.Done():
+		r.in.command(func(*machine) {
+			if cancel != nil {
+				cancel(ctx.Err())
+			}
+		})
+		grace := time.NewTimer(cancelLimit + time.Second)
+		defer grace.Stop()
+		select {
+		case res = <-answer:
+		case <-r.done:
+			res.err = ctx.Err()
+		case <-grace.C: // Run is not running
+			res.err = ctx.Err()
+		}
+	}
+	if res.err != nil {
+		return Group{}, fmt.Errorf("wpa: %s: %w", name, res.err)
+	}
+	return res.group, nil
+}
+
+func bounded(d, standard time.Duration) time.Duration {
+	if d <= 0 {
+		return standard
+	}
+	return d
+}
