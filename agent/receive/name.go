@@ -1,0 +1,107 @@
+package receive
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+)
+
+// Bounds of names.
+const (
+	MaxName  = 255  // bytes in a component
+	MaxPath  = 1024 // bytes in a path
+	MaxDepth = 64   // components in a path
+)
+
+// ErrName means that a name from a peer is refused; the text around it says why.
+var ErrName = errors.New("name refused")
+
+// CheckName returns an error wrapping [ErrName] unless name may be one component of a path on this disk.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("receive: %w: empty", ErrName)
+	case len(name) > MaxName:
+		return fmt.Errorf("receive: %w: %d bytes long", ErrName, len(name))
+	case name == "." || name == "..":
+		return fmt.Errorf("receive: %w: %s", ErrName, name)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("receive: %w: not UTF-8", ErrName)
+	}
+	for _, r := range name {
+		switch {
+		case r == '/' || r == '\\':
+			return fmt.Errorf("receive: %w: separator in %q", ErrName, name)
+		case unicode.IsControl(r) || r == '\u2028' || r == '\u2029':
+			return fmt.Errorf("receive: %w: control character in %q", ErrName, name)
+		case unicode.Is(unicode.Bidi_Control, r):
+			return fmt.Errorf("receive: %w: bidirectional mark in %q", ErrName, name)
+		}
+	}
+	return nil
+}
+
+// CheckPath returns an error wrapping [ErrName] unless p is a relative path of checked names separated by single slashes.
+func CheckPath(p string) error {
+	if len(p) > MaxPath {
+		return fmt.Errorf("receive: %w: path of %d bytes", ErrName, len(p))
+	}
+	if n := strings.Count(p, "/"); n >= MaxDepth {
+		return fmt.Errorf("receive: %w: path of %d components", ErrName, n+1)
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if err := CheckName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fold returns the key under which a file system that ignores case or Unicode form may take two names for one.
+func Fold(name string) string { return norm.NFC.String(cases.Fold().String(norm.NFD.String(name))) }
+
+// Numbered returns the name to try when the first n were taken: "name (1).ext" for a file, "name (1)" for a directory. It never
+// exceeds [MaxName].
+func Numbered(name string, dir bool, n int) string {
+	if n == 0 {
+		return name
+	}
+	ext := ""
+	if !dir {
+		ext = path.Ext(name)
+		if stem := strings.TrimSuffix(name, ext); strings.HasSuffix(stem, ".tar") {
+			ext = ".tar" + ext
+		}
+		// ".bashrc" is a name without extension, and what is longer than any real one is not one.
+		if ext == name || len(ext) > 16 {
+			ext = ""
+		}
+	}
+	tail := fmt.Sprintf(" (%d)%s", n, ext)
+	return shorten(strings.TrimSuffix(name, ext), MaxName-len(tail)) + tail
+}
+
+// PartName returns the name under which name lies until it is whole. The tag makes it unique to one transfer and one name of it.
+func PartName(name, tag string) string {
+	tail := "." + tag + partSuffix
+	return shorten(name, MaxName-len(tail)) + tail
+}
+
+const partSuffix = ".nigh-part"
+
+// shorten cuts s to at most n bytes at the edge of a rune.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

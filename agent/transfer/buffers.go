@@ -1,0 +1,51 @@
+package transfer
+
+import (
+	"sync"
+
+	"nigh/agent/content"
+)
+
+// groupBuffer is the usual unit of reading and writing.
+const groupBuffer = content.MinGroup
+
+// pools keeps buffers for groups and for small files, so that memory stays flat whatever moves. Larger groups, of files over 64 GiB,
+// are not kept.
+type pools struct{ group, small sync.Pool }
+
+var buffers pools
+
+const (
+	groupBufferSize = groupBuffer + content.HashSize
+	smallBufferSize = batchFile + frameHeader + content.HashSize
+)
+
+// get returns a buffer of n bytes with unspecified content.
+func (p *pools) get(n int) []byte {
+	var pool *sync.Pool
+	size := n
+	switch {
+	case n <= groupBufferSize:
+		pool, size = &p.group, groupBufferSize
+	case n <= smallBufferSize:
+		pool, size = &p.small, smallBufferSize
+	default:
+		return make([]byte, n)
+	}
+	if b, ok := pool.Get().(*[]byte); ok {
+		return (*b)[:n]
+	}
+	return make([]byte, size)[:n]
+}
+
+// put gives a buffer back.
+func (p *pools) put(b []byte) {
+	switch cap(b) {
+	case groupBufferSize:
+		b = b[:cap(b)]
+		p.group.Put(&b)
+	case smallBufferSize:
+		b = b[:cap(b)]
+		p.small.Put(&b)
+	}
+}

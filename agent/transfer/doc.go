@@ -1,0 +1,2 @@
+// Package transfer moves files and folders between devices.
+package transfer

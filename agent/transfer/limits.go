@@ -1,0 +1,54 @@
+package transfer
+
+import "time"
+
+// Every bound of the package: what a peer may send, hold or make us wait. doc.go shows the ones that are part of the protocol.
+const (
+	// Offers.
+	maxOfferBody       = 64 << 10  // bytes of JSON in an offer
+	maxStateBody       = 4 << 10   // bytes of JSON in a state message
+	maxErrorBody       = 4 << 10   // bytes of a refusal that are read
+	maxTopNames        = 64        // names shown in an offer
+	maxLabel           = 255       // bytes of a label
+	maxEntries         = 1_000_000 // files and directories of a transfer
+	maxManifest        = 64 << 20  // bytes of an encoded manifest
+	maxFileSize        = 4 << 40   // bytes of one file: its groups are then 16 MiB
+	maxTotal           = 1 << 60   // bytes of a transfer; sums of sizes cannot overflow
+	maxWaitingPerPeer  = 16        // offers of one peer that wait for an answer
+	maxWaiting         = 256       // offers of all peers that wait for an answer
+	maxSending         = 256       // unfinished transfers to send
+	maxHistory         = 1000      // finished transfers that are remembered
+	maxFailures        = 64        // failed files that are named; more are counted
+	maxSkippedExamples = 16        // skipped files that are named; more are counted
+
+	// Requests for content.
+	manifestPage = 4 << 20  // bytes of a manifest page
+	maxRange     = 16 << 20 // bytes of one range request (at least one group)
+	rangeSize    = 8 << 20  // bytes we ask for at once
+	batchFile    = 1 << 20  // bytes of the largest file in a batch
+	batchEntries = 1024     // files in a batch
+	batchBytes   = 8 << 20  // bytes in a batch
+	maxBatchBody = 16 << 10 // bytes of JSON in a batch request
+	inFlight     = 2        // bulk requests at once for each source
+	maxServing   = 8        // bulk requests at once that one transfer is served
+	maxRunning   = 4        // transfers received at once
+
+	// Time. All are measured by the monotonic clock.
+	controlTimeout = 10 * time.Second       // an offer, a state message
+	firstByte      = 15 * time.Second       // until a bulk answer begins: disks spin up
+	stall          = 10 * time.Second       // without a byte of a bulk answer
+	serveStall     = 30 * time.Second       // until a receiver takes the next group
+	senderIdle     = 10 * time.Second       // without a request until a sender calls its peer away
+	retryFirst     = 300 * time.Millisecond // first wait after a lost connection, doubled each time
+	retryLast      = 10 * time.Second       // longest wait
+	retries        = 8                      // then only Wake goes on
+	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
+	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
+
+	// Journal.
+	journalMin   = 1 << 20  // bytes between two journal writes ..
+	journalMax   = 64 << 20 // .. at most
+	journalParts = 32       // a transfer is journaled about this often
+	journalEvery = 10 * time.Second
+	leafPage     = 256 // leaves in one journal value: 64 MiB of a file
+)

@@ -1,0 +1,185 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"nigh/agent/identity"
+)
+
+// serveOffer takes an offer. The same offer again (the sender lost our answer) is answered by its state.
+func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identity.DeviceID) error {
+	var offer Offer
+	if err := readJSON(r.Body, maxOfferBody, &offer); err != nil {
+		return err
+	}
+	if err := offer.check(); err != nil {
+		return err
+	}
+	offer.Peer = peer
+	key := peerX{peer, offer.X, Receive}
+	e.mu.Lock()
+	known := e.byX[key]
+	waiting, mine := 0, 0
+	for _, t := range e.all {
+		if t.rec.Direction == Receive && t.rec.State == Waiting {
+			waiting++
+			if t.rec.Peer == peer {
+				mine++
+			}
+		}
+	}
+	var state State
+	if known != nil {
+		state = known.rec.State
+	}
+	e.mu.Unlock()
+	switch {
+	case state == Refused:
+		return ErrRefused
+	case known != nil:
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	decision := e.cfg.Decide(offer)
+	t := &transfer{rec: record{ID: newHex(8), Direction: Receive, Peer: peer, Offer: offer, Started: time.Now()}}
+	first := Waiting
+	switch decision.Answer {
+	case AnswerRefuse:
+		e.log.Info("Offer refused", "peer", peer.Short(), "reason", "policy", "files", offer.Files, "bytes", offer.Bytes)
+		return &refusedError{decision.Reason}
+	case AnswerAccept:
+		if err := checkFolder(e.cfg.Inbox, offer.Bytes); err != nil {
+			if errors.Is(err, ErrNoSpace) {
+				return err
+			}
+			return fmt.Errorf("%w: %w", ErrInternal, err)
+		}
+		t.rec.Into = e.cfg.Inbox
+		first = Queued
+	default:
+		if waiting >= maxWaiting || mine >= maxWaitingPerPeer {
+			return ErrBusy
+		}
+	}
+	e.mu.Lock()
+	if e.byX[key] != nil { // the same offer twice at once
+		e.mu.Unlock()
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	e.insert(t)
+	e.set(t, first, nil)
+	e.mu.Unlock()
+	if err := e.save(t); err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	signal(e.kick)
+	e.prune()
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// serveState takes the other side's word about a transfer.
+func (e *Engine) serveState(w http.ResponseWriter, r *http.Request, peer identity.DeviceID) error {
+	var msg stateMessage
+	if err := readJSON(r.Body, maxStateBody, &msg); err != nil {
+		return err
+	}
+	x := r.PathValue("x")
+	e.mu.Lock()
+	t := e.byX[peerX{peer, x, Send}]
+	if t == nil || e.cfg.Self == peer && t.rec.State.Ended() {
+		if in := e.byX[peerX{peer, x, Receive}]; in != nil {
+			t = in
+		}
+	}
+	if t == nil {
+		e.mu.Unlock()
+		return ErrNotFound
+	}
+	var err error
+	if t.rec.Direction == Send {
+		err = e.heardReceiver(t, &msg)
+	} else {
+		err = e.heardSender(t, &msg)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	_ = e.save(t)
+	signal(e.kick)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// heardReceiver takes the word of the device we send to; with mu held.
+func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
+	if t.rec.State.final() || t.rec.State == Failed && t.rec.Code == Code(ErrCancelled) {
+		return nil // said twice, or too late
+	}
+	t.lastSeen = time.Now()
+	switch msg.State {
+	case Running:
+		t.rec.PausedThere = false
+		if msg.Done >= 0 && msg.Done <= t.rec.Offer.Bytes && t.serving == 0 {
+			t.rec.Done = msg.Done
+		}
+		if t.rec.State == Paused {
+			e.unpause(t)
+		} else if !t.rec.State.Ended() {
+			e.set(t, Running, nil)
+		}
+	case Paused:
+		t.rec.PausedThere = true
+		e.set(t, Paused, nil)
+	case Refused:
+		e.set(t, Refused, ErrRefused)
+		t.stopServing()
+		t.rec.Cleanup = true
+	case Done:
+		t.rec.Done, t.rec.Hash = t.rec.Offer.Bytes, hashOf(&t.rec.Offer, msg.Hash)
+		e.set(t, Done, nil)
+		t.rec.Cleanup = true
+	case Failed:
+		if msg.Failed > 0 && msg.Failed <= t.rec.Offer.Files {
+			t.rec.FilesFailed = msg.Failed
+		}
+		e.set(t, Failed, fromCode(msg.Code))
+		t.stopServing()
+		// After a full disk the receiver may come back.
+		t.rec.Cleanup = msg.Code != Code(ErrDiskFull) && msg.Code != Code(ErrNoSpace) && msg.Code != Code(ErrFolder)
+	default:
+		return ErrProtocol
+	}
+	return nil
+}
+
+// heardSender takes the word of the device that we receive from; with mu held.
+func (e *Engine) heardSender(t *transfer, msg *stateMessage) error {
+	if t.rec.State.Ended() || t.rec.Committing {
+		return nil
+	}
+	t.tries, t.earliest = 0, time.Time{} // it can be reached
+	switch msg.State {
+	case Running:
+		t.rec.PausedThere = false
+		e.unpause(t)
+	case Paused:
+		if t.rec.State == Waiting {
+			return ErrState
+		}
+		t.rec.PausedThere = true
+		if e.set(t, Paused, nil) {
+			t.halt(ErrPaused)
+		}
+	case Failed:
+		e.end(t, ErrCancelled, false)
+	default:
+		return ErrProtocol
+	}
+	return nil
+}

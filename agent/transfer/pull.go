@@ -1,0 +1,598 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nigh/agent/content"
+	"nigh/agent/receive"
+)
+
+// A pull receives one transfer: from the manifest to the last word. One exists while the transfer's task runs.
+type pull struct {
+	e      *Engine
+	t      *transfer
+	m      *manifest
+	folder *receive.Folder
+	hash   content.Hash // of the file settled last, guarded by mu; shown when there is only one
+
+	jobs chan job
+
+	mu      sync.Mutex
+	written bitmap // entries that are whole, or failed for good
+	synced  bitmap // the part of written that a hard stop cannot undo
+	large   map[int]*largeFile
+	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
+	again   bool           // an earlier run may have left files that the journal does not know
+
+	unjournaled atomic.Int64  // bytes since the last journal entry
+	due         chan struct{} // step is reached
+	step        int64
+}
+
+// A job is what one bulk request asks for: a batch of small files, or groups of a large one.
+type job struct {
+	batch    []smallFile
+	large    *largeFile
+	from, to int // groups
+}
+
+type smallFile struct {
+	Entry
+	part string // path to write at
+}
+
+// pullAndSettle is the task that receives t; its context ends with Run, or when the transfer is halted.
+func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
+	p := &pull{e: e, t: t, large: map[int]*largeFile{}, due: make(chan struct{}, 1)}
+	err := p.do(ctx)
+	if p.folder != nil {
+		_ = p.folder.Close()
+	}
+	e.mu.Lock()
+	e.running--
+	t.busy, t.cancel = false, nil
+	now := time.Now()
+	halted := ctx.Err() != nil
+	switch {
+	case err == nil, t.rec.State.Ended(), t.rec.State == Paused:
+		// Whoever halted it has set the state.
+	case halted:
+		e.set(t, Queued, nil) // Run ends
+	case errors.Is(err, ErrPeerGone), errors.Is(err, ErrBusy):
+		if t.tries == 0 && t.rec.State == Running {
+			e.log.Debug("Connection lost", "transfer", t.rec.ID, "err", err)
+		}
+		t.later(now)
+		e.set(t, Queued, err)
+	case errors.Is(err, ErrPaused):
+		t.rec.PausedThere = true
+		e.set(t, Paused, nil)
+	default:
+		e.end(t, err, true)
+	}
+	e.mu.Unlock()
+	_ = e.save(t)
+	signal(e.kick)
+}
+
+func (p *pull) do(ctx context.Context) error {
+	e, t := p.e, p.t
+	folder, err := receive.OpenFolder(t.rec.Into)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFolder, err)
+	}
+	p.folder = folder
+	if err := p.loadManifest(ctx); err != nil {
+		return err
+	}
+	if err := p.loadJournal(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	committing := t.rec.Committing
+	done := t.rec.Done
+	ok := ctx.Err() == nil
+	if ok && !committing {
+		ok = e.set(t, Running, nil)
+		t.sources = 1
+	}
+	e.mu.Unlock()
+	if !ok {
+		return context.Cause(ctx)
+	}
+	if !committing {
+		if err := folder.CheckSpace(p.m.Bytes - done); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		if err := p.fetch(ctx, done); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	ok = ctx.Err() == nil && e.set(t, Verifying, nil)
+	e.mu.Unlock()
+	if !ok {
+		return context.Cause(ctx)
+	}
+	return p.commit(ctx)
+}
+
+// loadManifest gets the manifest from the store, or from the sender page by page, and holds it against the offer.
+func (p *pull) loadManifest(ctx context.Context) error {
+	e, t := p.e, p.t
+	offer := &t.rec.Offer
+	p.again = t.rec.Fetched
+	if p.again {
+		m, err := e.db.manifest(t.rec.ID, offer.Root)
+		if err == nil {
+			p.m = m
+			return nil
+		}
+		e.log.Warn("Stored manifest is fetched again", "transfer", t.rec.ID, "err", err)
+	}
+	blob := make([]byte, 0, min(offer.Size, manifestPage))
+	for int64(len(blob)) < offer.Size {
+		body, end, err := p.get(ctx, t.path(fmt.Sprintf("/manifest?from=%d", len(blob))), "", nil)
+		if err != nil {
+			return err
+		}
+		want := min(offer.Size-int64(len(blob)), manifestPage)
+		before := len(blob)
+		blob = append(blob, make([]byte, want)...)
+		_, err = io.ReadFull(body, blob[before:])
+		end(err == nil)
+		if err != nil {
+			return p.lost(ctx, err)
+		}
+	}
+	m, err := parse(blob)
+	if err != nil {
+		return err
+	}
+	if !m.Summary.equal(&offer.Summary) {
+		return fmt.Errorf("%w: the manifest is not the one that was offered", ErrProtocol)
+	}
+	if err := e.db.saveManifest(t.rec.ID, m); err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	e.mu.Lock()
+	t.rec.Fetched = true
+	e.mu.Unlock()
+	p.m = m
+	return e.save(t)
+}
+
+// fetch gets all content that is missing. Whatever its result, the journal then knows all that is there.
+func (p *pull) fetch(ctx context.Context, done int64) error {
+	p.step = min(max(p.m.Bytes/journalParts, journalMin), journalMax)
+	p.jobs = make(chan job)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(p.jobs)
+		return p.plan(gctx)
+	})
+	for range inFlight {
+		g.Go(func() error { return p.work(gctx) })
+	}
+	// The sender's person sees that it began; the bytes do not wait for that.
+	p.e.tasks.Go(func() {
+		_, _ = p.e.post(gctx, p.t.rec.Peer, p.t.path("/state"), stateMessage{State: Running, Done: done})
+	})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		p.keepJournal(stop)
+	}()
+	err := g.Wait()
+	close(stop)
+	<-stopped
+	if jerr := p.writeJournal(false); jerr != nil && err == nil {
+		err = fmt.Errorf("%w: %w", ErrInternal, jerr)
+	}
+	p.closeLarge()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// plan makes directories and hands out jobs in the order of the manifest.
+func (p *pull) plan(ctx context.Context) error {
+	w := p.folder.NewWriter()
+	defer w.Close()
+	var batch []smallFile
+	var size int64
+	give := func(j job) error {
+		select {
+		case p.jobs <- j:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		j := job{batch: batch}
+		batch, size = nil, 0
+		return give(j)
+	}
+	tops := 0
+	var top topName
+	for c := p.m.from(0); ; {
+		e, ok := c.next()
+		if !ok {
+			return flush()
+		}
+		if e.top() {
+			var err error
+			if top, err = p.beginTop(w, &e, tops); err != nil {
+				return err
+			}
+			tops++
+		}
+		part := top.part + e.Path[len(top.name):]
+		switch {
+		case top.skip:
+			p.finish(&e, content.Hash{})
+			continue
+		case top.fresh:
+			p.unmark(&e)
+		}
+		if e.Dir {
+			if err := p.mkdir(w, &e, part); err != nil {
+				return err
+			}
+			continue
+		}
+		if p.isWritten(e.Index) {
+			continue
+		}
+		if e.Size > batchFile {
+			if err := p.giveLarge(ctx, w, e, part, give); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(batch) == batchEntries || size+e.Size > batchBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		batch = append(batch, smallFile{e, part})
+		size += e.Size
+	}
+}
+
+// A topName is the top-level name that the planner is at.
+type topName struct {
+	name, part string
+	skip       bool // by policy: nothing of it is received
+	fresh      bool // its part was not there: what the journal tells of it is no longer so
+}
+
+func (p *pull) beginTop(w *receive.Writer, e *Entry, n int) (topName, error) {
+	top := topName{name: e.Path, part: partName(p.t.rec.ID, e.Path, n)}
+	if policy := p.e.cfg.Conflict; policy != receive.Rename && p.folder.Exists(e.Path) {
+		if policy == receive.Refuse {
+			return top, fmt.Errorf("%w: %q", ErrExists, e.Path)
+		}
+		top.skip = true
+		return top, nil
+	}
+	top.fresh = !p.folder.Exists(top.part)
+	if e.Dir && top.fresh {
+		if err := w.Mkdir(top.part); err != nil {
+			err, _ = diskError(err)
+			return top, err
+		}
+	}
+	return top, nil
+}
+
+func (p *pull) mkdir(w *receive.Writer, e *Entry, part string) error {
+	if !e.top() {
+		if err := w.Mkdir(part); err != nil && !errors.Is(err, fs.ErrExist) {
+			err, _ = diskError(err)
+			return err // whatever lies in it could not be written
+		}
+	}
+	p.finish(e, content.Hash{})
+	return nil
+}
+
+func (p *pull) isWritten(i int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.written.has(i)
+}
+
+// unmark forgets what the journal told of an entry.
+func (p *pull) unmark(e *Entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.written.has(e.Index) {
+		p.written.clear(e.Index)
+		p.synced.clear(e.Index)
+		p.recount(-e.Size)
+	}
+	if known := p.known[e.Index]; known != nil {
+		p.recount(-knownBytes(e.Size, known))
+		delete(p.known, e.Index)
+	}
+}
+
+// recount changes the bytes done by what was there before or turned out not to be.
+func (p *pull) recount(n int64) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	p.t.rec.Done += n
+}
+
+// finish marks an entry as settled; h is the hash of a file that is whole.
+func (p *pull) finish(e *Entry, h content.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.written.set(e.Index)
+	p.hash = h
+}
+
+// fail notes that a file will not come; the others go on. bytes of it that were counted are taken back.
+func (p *pull) fail(e *Entry, why error, counted int64) {
+	p.finish(e, content.Hash{})
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	r := &p.t.rec
+	r.Done -= counted
+	r.FilesFailed++
+	if len(r.Failures) < maxFailures {
+		r.Failures = append(r.Failures, Failure{Path: strings.Clone(e.Path), Code: Code(why)})
+	}
+	p.e.log.Debug("File failed", "transfer", r.ID, "entry", e.Index, "err", why)
+	p.e.changedLocked(p.t)
+}
+
+// work does jobs until there are none.
+func (p *pull) work(ctx context.Context) error {
+	w := p.folder.NewWriter()
+	defer w.Close()
+	for j := range p.jobs {
+		var err error
+		if j.large != nil {
+			err = p.fetchGroups(ctx, w, j.large, j.from, j.to)
+		} else {
+			err = p.fetchBatch(ctx, w, j.batch)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counted reports bytes that were verified and written.
+func (p *pull) counted(n int64) {
+	p.e.progressed(p.t, n, n)
+	if p.unjournaled.Add(n) >= p.step {
+		signal(p.due)
+	}
+}
+
+// get makes a bulk request and returns its body, which fails when nothing comes for a while, and a function to end it: with true the
+// connection is kept. body is sent as JSON when it is not nil.
+func (p *pull) get(ctx context.Context, path, byteRange string, body io.Reader) (io.Reader, func(whole bool), error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watch := time.AfterFunc(firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://nigh"+path, body)
+	if err != nil {
+		watch.Stop()
+		cancel(nil)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	resp, err := p.e.cfg.Peers.Bulk(p.t.rec.Peer).Do(req)
+	if err != nil {
+		err = p.lost(ctx, err)
+		watch.Stop()
+		cancel(nil)
+		return nil, nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		err, _ := readRefusal(resp)
+		watch.Stop()
+		cancel(nil)
+		if errors.Is(err, ErrNotFound) {
+			err = ErrWithdrawn
+		}
+		return nil, nil, err
+	}
+	end := func(whole bool) {
+		if whole {
+			// Reads the end of the chunked stream, so that the connection can be used again.
+			_, _ = io.CopyN(io.Discard, resp.Body, 1)
+		} else {
+			cancel(nil)
+		}
+		watch.Stop()
+		_ = resp.Body.Close()
+		cancel(nil)
+	}
+	return &watched{resp.Body, watch, ctx}, end, nil
+}
+
+// lost turns an error of a request into what it means: the reason why the request was ended, or a peer that went away.
+func (p *pull) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrPeerGone, err)
+}
+
+// A watched body pushes the deadline of its request with every read.
+type watched struct {
+	body  io.Reader
+	timer *time.Timer
+	ctx   context.Context
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.body.Read(p)
+	if n > 0 {
+		w.timer.Reset(stall)
+	}
+	if err != nil && err != io.EOF && w.ctx.Err() != nil {
+		err = context.Cause(w.ctx)
+	}
+	return n, err
+}
+
+// commit syncs, sets times, gives the final names and tells the sender.
+func (p *pull) commit(ctx context.Context) error {
+	e, t := p.e, p.t
+	p.setTimes()
+	if err := p.folder.Sync(); err != nil {
+		err, _ = diskError(err)
+		return err
+	}
+	e.mu.Lock()
+	t.rec.Committing = true
+	ok := ctx.Err() == nil
+	e.mu.Unlock()
+	if !ok {
+		return context.Cause(ctx)
+	}
+	if err := e.save(t); err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	tops := 0
+	var final string
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			break
+		}
+		if !entry.top() {
+			continue
+		}
+		part := partName(t.rec.ID, entry.Path, tops)
+		tops++
+		if !p.folder.Exists(part) {
+			continue // skipped, failed, or renamed before a restart
+		}
+		name, err := p.folder.Commit(part, entry.Path, entry.Dir, e.cfg.Conflict)
+		if errors.Is(err, receive.ErrExists) {
+			// The name was taken meanwhile, and the policy says not to find another.
+			if e.cfg.Conflict == receive.Refuse {
+				p.fail(&entry, ErrExists, 0)
+			}
+			if err := p.folder.Remove(part); err != nil {
+				e.log.Warn("Part not removed", "transfer", t.rec.ID, "err", err)
+			}
+			continue
+		}
+		if err != nil {
+			err, _ = diskError(err)
+			return err
+		}
+		final = name
+	}
+	why, last := p.outcome(final)
+	p.lastWord(ctx, last)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if why != nil {
+		e.set(t, Failed, why)
+	} else {
+		t.rec.Done = t.rec.Offer.Bytes
+		e.set(t, Done, nil)
+	}
+	t.rec.Cleanup = true
+	return nil
+}
+
+// outcome notes where the transfer lies and what the sender is to be told about its end.
+func (p *pull) outcome(final string) (why error, last *stateMessage) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	r := &p.t.rec
+	switch {
+	case final == "" && r.Path != "": // noted before a restart
+	case r.Offer.Tops == 1 && final != "":
+		r.Path = filepath.Join(r.Into, final)
+	default:
+		r.Path = r.Into
+	}
+	r.Hash = hashOf(&r.Offer, p.hash)
+	last = &stateMessage{State: Done, Hash: r.Hash}
+	if r.FilesFailed > 0 {
+		why = ErrSomeFailed
+		if r.Offer.Files == 1 && len(r.Failures) == 1 {
+			why = fromCode(r.Failures[0].Code)
+		}
+		last = &stateMessage{State: Failed, Code: Code(why), Failed: r.FilesFailed}
+	}
+	r.Notice = last
+	return why, last
+}
+
+// lastWord tells the sender how it ended before the transfer is called so here. If the sender cannot be reached now, it is told later:
+// the files are there and the person should know.
+func (p *pull) lastWord(ctx context.Context, msg *stateMessage) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	err, _ := p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), msg)
+	if errors.Is(err, ErrPeerGone) {
+		p.e.log.Debug("Sender to be told later", "transfer", p.t.rec.ID, "err", err)
+		return
+	}
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	if p.t.rec.Notice == msg {
+		p.t.rec.Notice = nil
+	}
+}
+
+// setTimes gives directories their times, after everything in them is written.
+func (p *pull) setTimes() {
+	if p.m.Dirs == 0 {
+		return
+	}
+	w := p.folder.NewWriter()
+	defer w.Close()
+	tops := 0
+	part, name := "", ""
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			return
+		}
+		if entry.top() {
+			part, name = partName(p.t.rec.ID, entry.Path, tops), entry.Path
+			tops++
+		}
+		if entry.Dir {
+			w.SetTime(part+entry.Path[len(name):], entry.Mtime)
+		}
+	}
+}

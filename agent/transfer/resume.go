@@ -1,0 +1,183 @@
+package transfer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/content"
+)
+
+// loadJournal takes what an earlier run left. Bytes of large files are counted here and taken back should they prove wrong.
+func (p *pull) loadJournal() error {
+	e, t := p.e, p.t
+	j, err := e.db.progress(t.rec.ID)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	p.known = j.Groups
+	p.written, p.synced = j.Written.sized(p.m.entries()), j.Synced.sized(p.m.entries())
+	var done int64
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			break
+		}
+		if p.written.has(entry.Index) {
+			done += entry.Size
+		} else if known := p.known[entry.Index]; known != nil {
+			p.known[entry.Index] = known.sized(content.Groups(entry.Size))
+			done += knownBytes(entry.Size, p.known[entry.Index])
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t.rec.Done = done
+	t.rec.Failures, t.rec.FilesFailed = j.Failures, j.FilesFailed
+	t.rec.Sent = max(t.rec.Sent, j.Sent)
+	return nil
+}
+
+// knownBytes is the size of the groups in a bitmap.
+func knownBytes(size int64, groups bitmap) (n int64) {
+	for i := range content.Groups(size) {
+		if groups.has(i) {
+			_, length := content.GroupBounds(size, i)
+			n += length
+		}
+	}
+	return n
+}
+
+// keepJournal writes the journal whenever a step of bytes has come, or some time after the first byte since the last time.
+func (p *pull) keepJournal(stop <-chan struct{}) {
+	ticker := time.NewTicker(journalEvery)
+	defer ticker.Stop()
+	synced, unsynced := time.Now(), int64(0)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-p.due:
+		case <-ticker.C:
+			if p.unjournaled.Load() == 0 {
+				continue
+			}
+		}
+		unsynced += p.unjournaled.Swap(0)
+		sync := unsynced >= journalMax || time.Since(synced) >= journalEvery
+		if err := p.writeJournal(sync); err != nil {
+			p.e.log.Warn("Journal not written", "transfer", p.t.rec.ID, "err", err)
+		}
+		if sync {
+			synced, unsynced = time.Now(), 0
+		}
+	}
+}
+
+// writeJournal writes what is there now. With sync the bytes are on the disk before the journal says so; without it they count only
+// until the machine stops hard, and groups of large files are hashed again in any case.
+func (p *pull) writeJournal(sync bool) error {
+	j := &progress{Boot: bootID(), Groups: map[int]bitmap{}}
+	var leaves []leafValue
+	var open *largeFile
+	p.mu.Lock()
+	j.Written = slices.Clone(p.written)
+	j.Synced = slices.Clone(p.synced)
+	if sync {
+		j.Synced = slices.Clone(p.written)
+	}
+	maps.Copy(j.Groups, p.known)
+	for i, l := range p.large {
+		open = l
+		groups, pages := l.journal()
+		j.Groups[i] = groups
+		leaves = append(leaves, pages...)
+	}
+	single := len(p.large) == 1 && p.m.Files == 1
+	p.mu.Unlock()
+	p.e.mu.Lock()
+	j.Failures, j.FilesFailed = slices.Clone(p.t.rec.Failures), p.t.rec.FilesFailed
+	j.Sent = p.t.rec.Sent
+	p.e.mu.Unlock()
+	if sync {
+		err := error(nil)
+		if single {
+			err = open.sync()
+		} else {
+			err = p.folder.Sync()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.e.db.saveProgress(p.t.rec.ID, j, leaves); err != nil {
+		return err
+	}
+	if sync {
+		p.mu.Lock()
+		copy(p.synced, j.Synced)
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// journal returns the groups that are there and the pages of leaves that changed since the last call.
+func (l *largeFile) journal() (bitmap, []leafValue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var pages []leafValue
+	for page := range l.changed {
+		part := l.leaves[page*leafPage : min(len(l.leaves), (page+1)*leafPage)]
+		p := make([]byte, 0, len(part)*content.HashSize)
+		for _, leaf := range part {
+			p = append(p, leaf[:]...)
+		}
+		pages = append(pages, leafValue{l.Index, page, p})
+	}
+	clear(l.changed)
+	return slices.Clone(l.have), pages
+}
+
+// sync writes the file's data to the disk; a file that was closed meanwhile was whole, and is synced before it gets its name.
+func (l *largeFile) sync() error {
+	l.mu.Lock()
+	fd := -1
+	var err error
+	if l.file != nil {
+		// A file descriptor of its own, so that the file can be finished and closed meanwhile.
+		fd, err = unix.FcntlInt(l.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	l.mu.Unlock()
+	if fd < 0 || err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		if err := unix.Fdatasync(fd); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// rehash keeps of the groups that the journal tells of those whose bytes are really there, and returns the bytes of the others.
+func (l *largeFile) rehash(known bitmap) (wrong int64) {
+	buf := buffers.get(int(content.GroupSize(l.Size)))
+	defer buffers.put(buf)
+	for i := range l.leaves {
+		if !known.has(i) {
+			continue
+		}
+		off, n := content.GroupBounds(l.Size, i)
+		if _, err := l.file.ReadAt(buf[:n], off); err != nil || content.LeafOf(buf[:n], l.Size, i) != l.leaves[i] {
+			wrong += n
+			continue
+		}
+		l.have.set(i)
+		l.missing--
+	}
+	return wrong
+}

@@ -1,0 +1,357 @@
+package transfer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"nigh/agent/content"
+	"nigh/agent/identity"
+)
+
+// Handler serves the endpoints of doc.go below /v1/offer and /v1/x/. Every request needs a caller; a transfer is shown only to the
+// peer that it is with, to all others it does not exist.
+func (e *Engine) Handler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, fn func(http.ResponseWriter, *http.Request, identity.DeviceID) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			peer, ok := e.cfg.Caller(r)
+			if !ok {
+				writeRefusal(w, ErrNotFound, "")
+				return
+			}
+			if err := fn(w, r, peer); err != nil {
+				reason := ""
+				if refused, ok := errors.AsType[*refusedError](err); ok {
+					reason = refused.reason
+				}
+				e.log.Debug("Request refused", "peer", peer.Short(), "err", err)
+				writeRefusal(w, err, reason)
+			}
+		})
+	}
+	handle("POST /v1/offer", e.serveOffer)
+	handle("POST /v1/x/{x}/state", e.serveState)
+	handle("GET /v1/x/{x}/manifest", e.serving(e.serveManifest))
+	handle("GET /v1/x/{x}/file/{entry}", e.serving(e.serveFile))
+	handle("POST /v1/x/{x}/batch", e.serving(e.serveBatch))
+	return mux
+}
+
+// A refusedError carries our person's words to the peer.
+type refusedError struct{ reason string }
+
+func (r *refusedError) Error() string { return ErrRefused.Error() }
+func (r *refusedError) Unwrap() error { return ErrRefused }
+
+// A request is one bulk request while it is served.
+type request struct {
+	e    *Engine
+	t    *transfer
+	src  *source
+	w    http.ResponseWriter
+	r    *http.Request
+	rc   *http.ResponseController
+	stop <-chan struct{}
+	sent bool // the answer has begun: only breaking the connection can tell of an error
+}
+
+// serving wraps what the sender of a transfer serves to its receiver: finds the transfer, loads its source, bounds how much is served at
+// once, and ends the answer when the transfer stops.
+func (e *Engine) serving(fn func(*request) error) func(http.ResponseWriter, *http.Request, identity.DeviceID) error {
+	return func(w http.ResponseWriter, r *http.Request, peer identity.DeviceID) error {
+		t, stop, err := e.beginServing(peerX{peer, r.PathValue("x"), Send})
+		if err != nil {
+			return err
+		}
+		defer e.endServing(t)
+		src, err := e.loadSource(t)
+		if err != nil {
+			return err
+		}
+		q := &request{e: e, t: t, src: src, w: w, r: r, rc: http.NewResponseController(w), stop: stop}
+		ended := make(chan struct{})
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			select {
+			case <-stop:
+				// Unblocks a write to a receiver that does not read; the connection is of no more use.
+				_ = q.rc.SetWriteDeadline(time.Unix(1, 0))
+			case <-ended:
+			}
+		}()
+		err = fn(q)
+		close(ended)
+		<-watched
+		if !q.sent {
+			return err
+		}
+		if err != nil {
+			e.log.Debug("Answer broken off", "transfer", t.rec.ID, "err", err)
+			panic(http.ErrAbortHandler) // so that the receiver sees that it is not whole
+		}
+		_ = q.rc.SetWriteDeadline(time.Time{})
+		return nil
+	}
+}
+
+func (e *Engine) beginServing(key peerX) (*transfer, <-chan struct{}, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := e.byX[key]
+	if t == nil || t.rec.State.final() || t.rec.Cleanup || t.rec.Source == "" {
+		return nil, nil, ErrNotFound
+	}
+	switch {
+	case t.rec.PausedHere:
+		return nil, nil, ErrPaused
+	case t.rec.State == Failed && t.rec.Code == Code(ErrCancelled):
+		return nil, nil, ErrCancelled
+	case t.serving >= maxServing:
+		return nil, nil, ErrBusy
+	}
+	t.serving++
+	t.lastSeen = time.Now()
+	t.rec.PausedThere = false
+	if t.rec.State != Running {
+		e.set(t, Running, nil)
+	}
+	return t, t.stop, nil
+}
+
+func (e *Engine) endServing(t *transfer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t.serving--
+	now := time.Now()
+	t.lastSeen = now
+	if t.serving > 0 {
+		return
+	}
+	// The timer outlives nothing: it only looks, and finds an engine that stopped as it left it.
+	time.AfterFunc(senderIdle, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if t.serving == 0 && t.lastSeen.Equal(now) && t.rec.State == Running {
+			e.set(t, Queued, ErrPeerGone)
+		}
+	})
+}
+
+// loadSource returns the source of t, after a restart from the store.
+func (e *Engine) loadSource(t *transfer) (*source, error) {
+	e.mu.Lock()
+	src, key := t.src, t.rec.Source
+	e.mu.Unlock()
+	if src != nil {
+		return src, nil
+	}
+	src, err := e.db.source(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: source of %s: %w", ErrInternal, t.rec.ID, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.src == nil {
+		t.src = src
+	}
+	return t.src, nil
+}
+
+// write sends p with a deadline, so that a receiver that pauses for ever does not hold us.
+func (q *request) write(p []byte) (int, error) {
+	select {
+	case <-q.stop:
+		return 0, ErrCancelled
+	default:
+	}
+	_ = q.rc.SetWriteDeadline(time.Now().Add(serveStall))
+	select {
+	case <-q.stop: // the deadline just set may have replaced the one that stops us
+		return 0, ErrCancelled
+	default:
+	}
+	q.sent = true
+	return q.w.Write(p)
+}
+
+// Write makes the request the destination of a buffered writer.
+func (q *request) Write(p []byte) (int, error) { return q.write(p) }
+
+func (e *Engine) serveManifest(q *request) error {
+	from, err := strconv.ParseInt(q.r.FormValue("from"), 10, 64)
+	if err != nil || from < 0 || from >= q.src.Size {
+		return fmt.Errorf("%w: manifest page", ErrProtocol)
+	}
+	page := q.src.blob[from:min(q.src.Size, from+manifestPage)]
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	q.w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+	for len(page) > 0 {
+		n, err := q.write(page[:min(len(page), groupBuffer)])
+		if err != nil {
+			return err
+		}
+		page = page[n:]
+	}
+	return nil
+}
+
+// serveFile answers a range of a file: each group followed by its leaf.
+func (e *Engine) serveFile(q *request) error {
+	i, err := strconv.Atoi(q.r.PathValue("entry"))
+	if err != nil || i < 0 || i >= q.src.entries() {
+		return fmt.Errorf("%w: entry", ErrProtocol)
+	}
+	entry, _ := q.src.from(i).next()
+	from, to, err := parseRange(q.r.Header.Get("Range"), &entry)
+	if err != nil {
+		return err
+	}
+	files := q.src.newReader()
+	defer files.close()
+	f, err := files.open(&entry)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	start, _ := content.GroupBounds(entry.Size, from)
+	end, n := content.GroupBounds(entry.Size, to-1)
+	end += n
+	h := q.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(end-start+int64(to-from)*content.HashSize, 10))
+	h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, entry.Size))
+	buf := buffers.get(int(content.GroupSize(entry.Size)) + content.HashSize)
+	defer buffers.put(buf)
+	for g := from; g < to; g++ {
+		off, n := content.GroupBounds(entry.Size, g)
+		p := buf[:n]
+		if _, err := f.ReadAt(p, off); err != nil {
+			if errors.Is(err, io.EOF) {
+				return ErrChanged
+			}
+			return unreadable(entry.Path, err)
+		}
+		if err := files.unchanged(f, &entry); err != nil {
+			return err
+		}
+		leaf := content.LeafOf(p, entry.Size, g)
+		copy(buf[n:], leaf[:])
+		if !q.sent {
+			q.w.WriteHeader(http.StatusPartialContent)
+		}
+		if _, err := q.write(buf[:int(n)+content.HashSize]); err != nil {
+			return err
+		}
+		e.progressed(q.t, n, n)
+	}
+	return nil
+}
+
+// parseRange reads "bytes=a-b" as groups [from, to) of the file.
+func parseRange(header string, e *Entry) (from, to int, err error) {
+	bad := fmt.Errorf("%w: range", ErrProtocol)
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	first, last, ok2 := strings.Cut(spec, "-")
+	a, err1 := strconv.ParseInt(first, 10, 64)
+	b, err2 := strconv.ParseInt(last, 10, 64)
+	group := content.GroupSize(e.Size)
+	if !ok || !ok2 || err1 != nil || err2 != nil || e.Dir || a < 0 || b < a || b >= e.Size || a%group != 0 {
+		return 0, 0, bad
+	}
+	if (b+1)%group != 0 && b+1 != e.Size || b-a+1 > max(maxRange, group) {
+		return 0, 0, bad
+	}
+	return int(a / group), int(b/group) + 1, nil
+}
+
+// serveBatch answers many small files in one stream.
+func (e *Engine) serveBatch(q *request) error {
+	var req batchRequest
+	if err := readJSON(q.r.Body, maxBatchBody, &req); err != nil {
+		return err
+	}
+	if len(req.Entries) == 0 || len(req.Entries) > batchEntries {
+		return fmt.Errorf("%w: batch of %d", ErrProtocol, len(req.Entries))
+	}
+	// All is checked before anything is sent.
+	c := q.src.from(0)
+	total, last := int64(0), -1
+	for _, i := range req.Entries {
+		entry, ok := c.at(i)
+		if i <= last || !ok || entry.Dir || entry.Size > batchFile {
+			return fmt.Errorf("%w: entry in a batch", ErrProtocol)
+		}
+		last = i
+		total += entry.Size
+	}
+	if total > batchBytes {
+		return fmt.Errorf("%w: batch of %d bytes", ErrTooLarge, total)
+	}
+	files := q.src.newReader()
+	defer files.close()
+	buf := buffers.get(batchFile + frameHeader + content.HashSize)
+	defer buffers.put(buf)
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	out := bufio.NewWriterSize(q, groupBuffer)
+	unreported := int64(0)
+	for _, i := range req.Entries {
+		entry, _ := c.at(i)
+		n, status := e.readSmall(files, &entry, buf[frameHeader:])
+		binary.BigEndian.PutUint32(buf, uint32(i))
+		buf[4] = status
+		binary.BigEndian.PutUint32(buf[5:], uint32(n))
+		frame := buf[:frameHeader]
+		if status == frameOK {
+			sum := content.Sum(buf[frameHeader : frameHeader+n])
+			frame = append(buf[:frameHeader+n], sum[:]...)
+		}
+		if _, err := out.Write(frame); err != nil {
+			return err
+		}
+		if unreported += int64(n); unreported >= groupBuffer {
+			e.progressed(q.t, unreported, unreported)
+			unreported = 0
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	e.progressed(q.t, unreported, unreported)
+	return nil
+}
+
+// readSmall reads a whole file into p and returns its length and status.
+func (e *Engine) readSmall(files *reader, entry *Entry, p []byte) (int, byte) {
+	f, err := files.open(entry)
+	if err == nil {
+		err = readWhole(files, f, entry, p)
+		_ = f.Close()
+	}
+	switch {
+	case err == nil:
+		return int(entry.Size), frameOK
+	case errors.Is(err, ErrChanged):
+		return 0, frameChanged
+	}
+	e.log.Debug("File not readable", "entry", entry.Index, "err", err)
+	return 0, frameUnreadable
+}
+
+func readWhole(files *reader, f *os.File, entry *Entry, p []byte) error {
+	if _, err := io.ReadFull(f, p[:entry.Size]); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return ErrChanged
+		}
+		return err
+	}
+	return files.unchanged(f, entry)
+}

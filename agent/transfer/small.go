@@ -1,0 +1,123 @@
+package transfer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"nigh/agent/content"
+	"nigh/agent/receive"
+)
+
+// fetchBatch asks for many small files at once, verifies and writes each. A wrong file is asked for once more by itself.
+func (p *pull) fetchBatch(ctx context.Context, w *receive.Writer, batch []smallFile) error {
+	wrong, err := p.readBatch(ctx, w, batch)
+	for i := range wrong {
+		if err != nil {
+			break
+		}
+		p.e.log.Warn("Wrong file asked for again", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "entry", wrong[i].Index)
+		var again []smallFile
+		if again, err = p.readBatch(ctx, w, wrong[i:i+1]); err == nil && len(again) > 0 {
+			err = ErrVerify
+		}
+	}
+	return err
+}
+
+// readBatch makes one batch request. It returns the files whose bytes were wrong.
+func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFile) (wrong []smallFile, err error) {
+	req := batchRequest{Entries: make([]int, len(batch))}
+	for i := range batch {
+		req.Entries[i] = batch[i].Index
+	}
+	q, err := json.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	body, end, err := p.get(ctx, p.t.path("/batch"), "", bytes.NewReader(q))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { end(err == nil) }()
+	in := bufio.NewReaderSize(body, 64<<10)
+	buf := buffers.get(batchFile + content.HashSize)
+	defer buffers.put(buf)
+	var unreported int64
+	for i := range batch {
+		f := &batch[i]
+		status, sum, err := readFrame(in, &f.Entry, buf)
+		if err != nil {
+			return nil, p.frameError(ctx, err)
+		}
+		switch status {
+		case frameChanged:
+			p.fail(&f.Entry, ErrChanged, 0)
+			continue
+		case frameUnreadable:
+			p.fail(&f.Entry, ErrUnreadable, 0)
+			continue
+		}
+		whole := buf[:f.Size]
+		h := content.Sum(whole)
+		if h != sum {
+			wrong = append(wrong, *f)
+			continue
+		}
+		if !f.Hash.IsZero() && h != f.Hash {
+			return nil, ErrVerify
+		}
+		if err := w.WriteFile(f.part, whole, f.Executable, f.Mtime, p.again); err != nil {
+			err, fatal := diskError(err)
+			if fatal {
+				return nil, err
+			}
+			p.fail(&f.Entry, err, 0)
+			continue
+		}
+		p.finish(&f.Entry, h)
+		if unreported += f.Size; unreported >= groupBuffer {
+			p.counted(unreported)
+			unreported = 0
+		}
+	}
+	p.counted(unreported)
+	return wrong, nil
+}
+
+// readFrame reads one file of a batch into buf and returns its status and the sender's hash of it. It reads no more than the entry allows.
+func readFrame(in io.Reader, e *Entry, buf []byte) (status byte, sum content.Hash, err error) {
+	var head [frameHeader]byte
+	if _, err := io.ReadFull(in, head[:]); err != nil {
+		return 0, sum, err
+	}
+	status = head[4]
+	length := int64(binary.BigEndian.Uint32(head[5:]))
+	if got := binary.BigEndian.Uint32(head[:]); int64(got) != int64(e.Index) {
+		return 0, sum, fmt.Errorf("%w: entry %d in a batch where %d was asked for", ErrProtocol, got, e.Index)
+	}
+	switch {
+	case status == frameOK && length == e.Size:
+	case (status == frameChanged || status == frameUnreadable) && length == 0:
+		return status, sum, nil
+	default:
+		return 0, sum, fmt.Errorf("%w: entry %d of %d bytes came with status %d and %d bytes", ErrProtocol, e.Index, e.Size, status, length)
+	}
+	if _, err := io.ReadFull(in, buf[:length]); err != nil {
+		return 0, sum, err
+	}
+	_, err = io.ReadFull(in, sum[:])
+	return status, sum, err
+}
+
+// frameError keeps what the peer did wrong apart from a connection that was lost.
+func (p *pull) frameError(ctx context.Context, err error) error {
+	if Code(err) == Code(ErrProtocol) {
+		return err
+	}
+	return p.lost(ctx, err)
+}

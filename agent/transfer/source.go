@@ -1,0 +1,251 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/receive"
+)
+
+// Skipped says what of the paths to send is not sent, and is told to both persons.
+type Skipped struct {
+	Links    int      `json:"links,omitempty"`   // symbolic links: never followed
+	Special  int      `json:"special,omitempty"` // devices, FIFOs, sockets
+	Names    int      `json:"names,omitempty"`   // names that no receiver takes, see package receive
+	Examples []string `json:"examples,omitempty"`
+}
+
+func (s *Skipped) note(count *int, p string) {
+	*count++
+	if len(s.Examples) < maxSkippedExamples {
+		if receive.CheckPath(p) != nil {
+			p = strconv.QuoteToASCII(p)
+		}
+		s.Examples = append(s.Examples, p)
+	}
+}
+
+// A source is what was walked to be sent: a manifest, and where its files lie and what they looked like. It is immutable and may be
+// offered to several peers.
+type source struct {
+	*manifest
+	skipped Skipped
+	places  map[string]place // by top-level name
+	stamps  []int64          // by entry: ctime in nanoseconds, which no program can set
+}
+
+// A place is where a top-level name lies.
+type place struct {
+	Dir  string `json:"dir"`  // absolute
+	Name string `json:"name"` // in it
+}
+
+// A walker builds a source.
+type walker struct {
+	ctx context.Context
+	b   builder
+	src source
+}
+
+// walk lists paths. An unreadable file or directory is an error that names it; nothing has been offered then.
+func walk(ctx context.Context, paths []string) (*source, error) {
+	w := &walker{ctx: ctx, src: source{places: map[string]place{}}}
+	tops := make([]string, 0, len(paths))
+	for _, p := range paths {
+		if !filepath.IsAbs(p) {
+			return nil, fmt.Errorf("%w: %s is not an absolute path", ErrUnreadable, strconv.Quote(p))
+		}
+		p = filepath.Clean(p)
+		at := place{Dir: filepath.Dir(p), Name: filepath.Base(p)}
+		if at.Name == "/" {
+			return nil, fmt.Errorf("%w: / has no name", ErrNotRegular)
+		}
+		fi, err := os.Lstat(p)
+		if err != nil {
+			return nil, unreadable(p, err)
+		}
+		if !fi.Mode().IsRegular() && !fi.IsDir() {
+			return nil, fmt.Errorf("%w: %s", ErrNotRegular, strconv.Quote(p))
+		}
+		if err := receive.CheckName(at.Name); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrName, strconv.Quote(p), err)
+		}
+		name := at.Name
+		for n := 0; w.src.places[name] != (place{}); n++ {
+			if w.src.places[name] == at {
+				name = "" // the same path twice
+				break
+			}
+			name = receive.Numbered(at.Name, fi.IsDir(), n+1)
+		}
+		if name != "" {
+			w.src.places[name] = at
+			tops = append(tops, name)
+		}
+	}
+	slices.Sort(tops)
+	for _, name := range tops {
+		at := w.src.places[name]
+		dir, err := os.Open(at.Dir)
+		if err != nil {
+			return nil, unreadable(at.Dir, err)
+		}
+		err = w.add(dir, at.Name, name, filepath.Join(at.Dir, at.Name))
+		_ = dir.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if w.b.m.entries() == 0 {
+		return nil, ErrNothing
+	}
+	w.src.manifest = w.b.finish()
+	return &w.src, nil
+}
+
+// add lists what has the name real in dir under the path p of the manifest; full is shown in errors.
+func (w *walker) add(dir *os.File, real, p, full string) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), real, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && strings.Contains(p, "/") {
+			return nil // removed since its directory was read
+		}
+		return unreadable(full, err)
+	}
+	if receive.CheckPath(p) != nil {
+		w.src.skipped.note(&w.src.skipped.Names, p)
+		return nil
+	}
+	e := Entry{Path: p, Mtime: time.Unix(st.Mtim.Unix())}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		w.src.skipped.note(&w.src.skipped.Links, p)
+		return nil
+	case unix.S_IFDIR:
+		e.Dir = true
+		if err := w.entry(e, &st); err != nil {
+			return err
+		}
+		return w.dir(dir, real, p, full)
+	case unix.S_IFREG:
+		if err := unix.Faccessat(int(dir.Fd()), real, unix.R_OK, 0); err != nil {
+			return unreadable(full, err)
+		}
+		e.Size, e.Executable = st.Size, st.Mode&0o111 != 0
+		return w.entry(e, &st)
+	default:
+		w.src.skipped.note(&w.src.skipped.Special, p)
+		return nil
+	}
+}
+
+func (w *walker) entry(e Entry, st *unix.Stat_t) error {
+	if err := w.b.encode(e); err != nil {
+		return err
+	}
+	w.src.stamps = append(w.src.stamps, st.Ctim.Nano())
+	return nil
+}
+
+func (w *walker) dir(parent *os.File, real, p, full string) error {
+	fd, err := unix.Openat(int(parent.Fd()), real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return unreadable(full, err)
+	}
+	dir := os.NewFile(uintptr(fd), full)
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return unreadable(full, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := w.add(dir, name, p+"/"+name, full+"/"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unreadable(p string, err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnreadable, strconv.Quote(p), err)
+}
+
+// open opens the file of an entry for reading and checks that it is what was walked. It returns [ErrChanged] or [ErrUnreadable].
+// The roots of one request are kept in the reader.
+type reader struct {
+	src   *source
+	roots map[string]*os.Root
+}
+
+func (src *source) newReader() *reader { return &reader{src: src, roots: map[string]*os.Root{}} }
+
+func (r *reader) close() {
+	for _, root := range r.roots {
+		_ = root.Close()
+	}
+}
+
+func (r *reader) open(e *Entry) (*os.File, error) {
+	top, rest, _ := strings.Cut(e.Path, "/")
+	at, ok := r.src.places[top]
+	if !ok {
+		return nil, fmt.Errorf("%w: no place for %q", ErrInternal, top)
+	}
+	root := r.roots[at.Dir]
+	if root == nil {
+		var err error
+		if root, err = os.OpenRoot(at.Dir); err != nil {
+			return nil, unreadable(at.Dir, err)
+		}
+		if len(r.roots) >= 16 { // files given from many directories at once
+			r.close()
+			clear(r.roots)
+		}
+		r.roots[at.Dir] = root
+	}
+	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
+	f, err := root.OpenFile(path.Join(at.Name, rest), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", ErrChanged, err)
+		}
+		return nil, unreadable(e.Path, err)
+	}
+	if err := r.unchanged(f, e); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// unchanged compares a file with its entry. The change time tells of every write, rename over it, or set time.
+func (r *reader) unchanged(f *os.File, e *Entry) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return unreadable(e.Path, err)
+	}
+	sec, nsec := st.Mtim.Unix()
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size || !time.Unix(sec, nsec).Equal(e.Mtime) ||
+		st.Ctim.Nano() != r.src.stamps[e.Index] {
+		return ErrChanged
+	}
+	return nil
+}
