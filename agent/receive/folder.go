@@ -77,6 +77,18 @@ func (f *Folder) Exists(name string) bool {
 	return err == nil
 }
 
+// FoldsNames reports whether the folder's file system takes names that differ only in case for one (vfat, exfat, some ext4).
+func (f *Folder) FoldsNames() bool {
+	const probe = "case-probe.nigh-part"
+	fd, err := create(f.fd(), probe, false)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	defer f.Remove(probe)
+	return f.Exists("CASE-PROBE.nigh-part")
+}
+
 // Commit gives the finished part its final name and returns it. Nothing is ever replaced: a taken name follows the policy, and
 // with Skip and Refuse the error wraps [ErrExists] and the part stays. The part must have been synced; Commit then syncs the folder.
 func (f *Folder) Commit(part, name string, dir bool, policy Policy) (string, error) {
@@ -106,6 +118,10 @@ func renameNoReplace(dirfd int, from, to string, dir bool) error {
 	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.ENOTSUP {
 		return err
 	}
+	return renamePlain(dirfd, from, to, dir)
+}
+
+func renamePlain(dirfd int, from, to string, dir bool) error {
 	if dir {
 		// Only an empty directory is replaced by rename, and this one is made here.
 		if err := unix.Mkdirat(dirfd, to, 0o755); err != nil {
@@ -113,7 +129,8 @@ func renameNoReplace(dirfd int, from, to string, dir bool) error {
 		}
 		return unix.Renameat(dirfd, from, dirfd, to)
 	}
-	if err = unix.Linkat(dirfd, from, dirfd, to, 0); err == nil {
+	err := unix.Linkat(dirfd, from, dirfd, to, 0)
+	if err == nil {
 		return unix.Unlinkat(dirfd, from, 0)
 	}
 	if err == unix.EEXIST {
