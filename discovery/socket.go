@@ -240,10 +240,12 @@ func (f *flood) allow(now time.Time, src netip.Addr) bool {
 		f.since, f.total = now, 0
 		f.count = map[netip.Addr]int{}
 	}
-	if len(f.count) >= floodSources && f.count[src] == 0 {
+	// What one source sends beyond its share must not use up that of the others.
+	n := f.count[src]
+	if n == floodPerSource || f.total == floodTotal || n == 0 && len(f.count) == floodSources {
 		return false
 	}
 	f.total++
-	f.count[src]++
-	return f.total <= floodTotal && f.count[src] <= floodPerSource
+	f.count[src] = n + 1
+	return true
 }
