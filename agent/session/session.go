@@ -260,7 +260,8 @@ func (s *Sessions) Bulk(id identity.DeviceID) *http.Client { return s.peer(id).b
 // once. Holding twice is holding once.
 func (s *Sessions) Hold(id identity.DeviceID) { s.peer(id).startHolding() }
 
-// Release ends [Sessions.Hold]; connections stay until they are idle.
+// Release ends [Sessions.Hold]: nothing more is reported about id, and its
+// connections stay until they are idle.
 func (s *Sessions) Release(id identity.DeviceID) {
 	if p := s.known(id); p != nil {
 		p.stopHolding()

@@ -27,7 +27,7 @@ func TestRequestsCarryTheIdentity(t *testing.T) {
 	if got := mustGet(t, a.Bulk(b.id), "/v1/any"); got != want {
 		t.Errorf("bulk: %q, want %q", got, want)
 	}
-	if a.Control(b.id) != a.Control(b.id) {
+	if first, second := a.Control(b.id), a.Control(b.id); first != second {
 		t.Error("each call of Control makes a client")
 	}
 }
