@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nigh/agent/control"
+)
+
+// completeWait bounds what a press of the tab key may take.
+const completeWait = 300 * time.Millisecond
+
+func (a *app) completionCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "Print the completion script of a shell",
+		Long:  "Print the completion script of a shell.\nIt completes commands, flags, devices and IDs.",
+		Example: `  source <(nigh completion bash)
+  nigh completion zsh > "${fpath[1]}/_nigh"
+  nigh completion fish > ~/.config/fish/completions/nigh.fish`,
+		Args:      takes(1, 1, "bash, zsh or fish"),
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "bash":
+				return cmd.Root().GenBashCompletionV2(a.env.Stdout, true)
+			case "zsh":
+				return cmd.Root().GenZshCompletion(a.env.Stdout)
+			case "fish":
+				return cmd.Root().GenFishCompletion(a.env.Stdout, true)
+			default:
+				return usage(cmd, "no completion for the shell %q, only for bash, zsh and fish", args[0])
+			}
+		},
+	}
+	return cmd
+}
+
+// complete gives a flag of cmd fixed values.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // a flag that does not exist, which every test would show
+	}
+}
+
+// candidates asks the agent with fn, for a short time, and keeps what begins with
+// prefix. Without an answer there are none: the shell's line must not be disturbed.
+func (a *app) candidates(cmd *cobra.Command, prefix string, fn func(context.Context, *control.Client) []string) ([]string, cobra.ShellCompDirective) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeWait)
+	defer cancel()
+	a.verbose = false
+	var fit []string
+	for _, c := range fn(ctx, a.agent()) {
+		if strings.HasPrefix(strings.ToLower(c), strings.ToLower(prefix)) {
+			fit = append(fit, c)
+		}
+	}
+	return fit, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeDevice completes a device by its name where a shell takes the name as
+// it is, and by its short ID. A name is the other side's text: one with characters
+// that mean something to a shell is never put on the person's command line.
+func (a *app) completeDevice(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		peers, err := c.Peers(ctx)
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, p := range peers {
+			if p.Name != "" && plainWord(p.Name) {
+				all = append(all, p.Name+"\t"+p.State)
+			}
+			if p.Short != "" && plainWord(p.Short) {
+				all = append(all, p.Short+"\t"+describe(p.Name)+", "+p.State)
+			}
+		}
+		return all
+	})
+}
+
+// plainWord reports whether no shell gives s a meaning, at its start neither.
+func plainWord(s string) bool {
+	for i, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+		case i > 0 && (r == '-' || r == '.'):
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// describe returns text as a completion's description: one line, no tab.
+func describe(text string) string { return strings.ReplaceAll(show(text), "\t", " ") }
+
+func (a *app) completeInbox(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		items, err := c.Inbox(ctx)
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, item := range items {
+			text := item.Kind
+			if item.Transfer != nil {
+				text = item.Transfer.Name
+			}
+			all = append(all, item.ID+"\t"+describe(text+" from "+item.PeerName))
+		}
+		return all
+	})
+}
+
+func (a *app) completeTransfer(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		transfers, err := c.Transfers(ctx)
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, t := range transfers {
+			if !ended(t) {
+				all = append(all, t.ID+"\t"+describe(t.Name+" "+direction(t)))
+			}
+		}
+		return all
+	})
+}
+
+func (a *app) completeGroup(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		groups, err := c.Groups(ctx)
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, g := range groups {
+			all = append(all, g.Ifname)
+		}
+		return all
+	})
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"nigh/agent/control"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong, why, and what to do",
+		Long: `Check the radio, the links, the permissions and the agent, and say for each what
+is wrong, why, and one thing to do. It also works without an agent. The exit code
+is 1 only when nothing can work here at all.`,
+		Example: `  nigh doctor
+  nigh doctor --json | jq -r '.[] | select(.state != "ok") | .fix'`,
+		Args: takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks, err := a.checks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.document(checks)
+			} else {
+				err = a.printChecks(checks)
+			}
+			if err != nil {
+				return err
+			}
+			for _, c := range checks {
+				if c.ID == "usable" && c.State == "fail" {
+					return &control.Error{Code: control.CodeFailed, Message: c.Cause, Hint: c.Fix}
+				}
+			}
+			return nil
+		},
+	}
+	a.jsonFlag(cmd, "a JSON array of checks")
+	return cmd
+}
+
+// checks asks the agent, and where none answers makes the checks that need none.
+func (a *app) checks(ctx context.Context) ([]control.Check, error) {
+	checks, err := a.agent().Doctor(ctx)
+	if err == nil {
+		return checks, nil
+	}
+	e, ok := errors.AsType[*control.Error](err)
+	if !ok || e.Code != control.CodeNoAgent && e.Code != control.CodePermission || a.env.Diagnose == nil {
+		return nil, err
+	}
+	checks = a.env.Diagnose(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(checks, func(c control.Check) bool { return c.ID == "agent" }) {
+		checks = append([]control.Check{{ID: "agent", State: "warn", Cause: e.Message, Fix: e.Hint}}, checks...)
+	}
+	return checks, nil
+}
+
+func (a *app) printChecks(checks []control.Check) error {
+	t := table{whole: true}
+	for _, c := range checks {
+		t.add(word(c.State), c.ID, c.Cause)
+		if c.Fix != "" {
+			t.add("", "", "fix: "+c.Fix)
+		}
+	}
+	return t.write(a)
+}
