@@ -176,7 +176,9 @@ func TestDenied(t *testing.T) {
 	bus := startBus(t, allowAll+`<policy context="default"><deny send_destination="fi.w1.wpa_supplicant1"/></policy>`)
 	startSupplicant(t, bus)
 	r, await := open(t, Config{Bus: bus})
-	await("denial", func(s Status) bool { return s.State == Absent && errors.Is(s.Err, ErrDenied) && strings.Contains(s.Hint, "policy") })
+	await("denial", func(s Status) bool {
+		return s.State == Absent && errors.Is(s.Err, ErrDenied) && strings.Contains(s.Hint, "policy")
+	})
 	if err := r.Find(t.Context(), time.Second); !errors.Is(err, ErrDenied) {
 		t.Errorf("find: %v", err)
 	}

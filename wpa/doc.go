@@ -60,6 +60,8 @@
 //	formation   Building    WpsFailed 18, GroupFormationFailure   Idle: ErrWrongPIN
 //	formation   Building    WpsFailed 12, GroupFormationFailure   Idle: ErrOverlap
 //	formation   Building    killed by NetworkManager              Idle: ErrKilledByNetworkManager
+//	formation   Building    GroupFormationFailure                 Waiting
+//	formation   Building    GroupFormationFailure twice           Idle: ErrFormation
 //	formation   Joining     GroupStarted as client                Idle: group
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
 //	formation   Joining     65 s                                  Idle: ErrTimeout

@@ -21,6 +21,7 @@ const (
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
+	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
 	maxRefused     = 3
@@ -75,6 +76,8 @@ type formation struct {
 	intentTried bool
 	seekTried   bool
 	joinTried   bool
+	negotiated  bool // roles were agreed
+	rebuilt     bool // negotiated once more after the group could not be built
 }
 
 // builds reports whether a new interface is this formation's group.
@@ -296,6 +299,9 @@ func (m *machine) callConnect(f *formation) {
 	owner, at := m.owner, f.stage
 	do(m, func(ctx context.Context) (string, error) {
 		pin, err := m.api.Connect(ctx, owner, args)
+		if args.PIN != "" {
+			pin = args.PIN // the reply has one only when the supplicant made it
+		}
 		if err == nil && f.method.Kind == KindShowPIN && f.method.Shown != nil {
 			f.method.Shown(pin)
 		}

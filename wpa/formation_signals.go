@@ -39,6 +39,7 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 		m.groupStarted(s)
 	case dbusapi.GONegotiationSuccess:
 		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
+			f.negotiated = true
 			f.enter(m, stageNegotiated)
 		}
 	case dbusapi.GONegotiationFailure:
@@ -146,6 +147,11 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 	if f.stage == stageSeeking || f.stage == stageProvision { // an older formation's
 		return
 	}
+	negotiated := f.stage == stageNegotiated || f.stage == stageBuilding && f.negotiated
+	if f.err == nil && s.Reason != "FREQ_CONFLICT" && negotiated && !f.rebuilt {
+		m.rebuild(f)
+		return
+	}
 	switch {
 	case s.Reason == "FREQ_CONFLICT":
 		f.err = fmt.Errorf("%w: the group is on another channel than this radio's Wi-Fi connection", ErrChannel)
@@ -157,6 +163,16 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 		f.err = ErrFormation
 	}
 	m.finish(f, Group{}, f.err)
+}
+
+// rebuild negotiates once more after a group could not be built for no told reason. Other uses of the radio, a slow owner or
+// a lost frame make the client give up after 15 s; the other side fails at the same time and, if it is like us, asks too.
+func (m *machine) rebuild(f *formation) {
+	m.log.Info("Group formation failed and is tried again", "peer", f.peer.String())
+	f.rebuilt, f.negotiated, f.group = true, false, ""
+	m.negotiate(f)
+	f.timer.stop()
+	f.timer = m.after(rebuildLimit, func() { m.finish(f, Group{}, ErrFormation) })
 }
 
 // formationLost handles the removal of an interface on which no group was up.

@@ -220,12 +220,7 @@ func (m *machine) groupSignal(s dbusapi.Signal) {
 	case dbusapi.GroupFinished:
 		if g := m.groups[s.Interface]; g != nil {
 			g.finished = true
-			if g.reason == "" {
-				g.reason = ReasonEnded
-			}
-			if g.state != groupEnding {
-				g.state = groupEnding
-			}
+			g.state = groupEnding
 			g.timer.stop()
 			g.timer = m.after(removeLimit, func() { m.groupGone(g, g.reason) })
 		}
@@ -300,13 +295,15 @@ func (m *machine) watchIdle(g *group) {
 
 // linkChanged follows the connection of a client: a group owner that falls silent has some seconds to come back.
 func (m *machine) linkChanged(g *group, s dbusapi.InterfaceChanged) {
+	// Negative reasons are decided here: -4 is the loss of beacons, others are the doing of another program. A goodbye of
+	// the group owner may come without any reason, because the interface is gone before the property is told.
 	switch {
+	case g.reason != "" || s.DisconnectReason == 0:
+	case s.DisconnectReason == -4:
+		g.reason = ReasonPeerVanished
 	case s.DisconnectReason < 0:
-		// -4 is the beacon loss; others are our own supplicant's decisions, which GroupFinished follows.
-		if s.DisconnectReason == -4 && g.reason == "" {
-			g.reason = ReasonPeerVanished
-		}
-	case s.DisconnectReason > 0 && g.reason == "":
+		g.reason = ReasonEnded
+	default:
 		g.reason = ReasonPeerLeft
 	}
 	if s.DisconnectReason != 0 && g.state == groupPopulated {
@@ -352,7 +349,11 @@ func (m *machine) interfaceRemoved(path dbusapi.Path) {
 		return
 	}
 	if g.finished || g.state == groupEnding {
-		m.groupGone(g, g.reason)
+		// The signal comes before the network device goes. The supplicant does one thing after the other, so when it
+		// answers a call, the device is gone.
+		m.order(func(ctx context.Context) error { _, err := m.api.Capabilities(ctx); return err }, func(error) {
+			m.groupGone(g, g.reason)
+		})
 		return
 	}
 	// Nobody told us: the interface was taken away under the group.
@@ -380,7 +381,11 @@ func (m *machine) groupGone(g *group, why Reason) {
 	delete(m.groups, g.path)
 	g.timer.stop()
 	g.idle.stop()
-	if why == "" {
+	switch {
+	case why != "":
+	case g.finished && g.Role == Client:
+		why = ReasonPeerLeft
+	default:
 		why = ReasonEnded
 	}
 	g.reason = why

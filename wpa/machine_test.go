@@ -277,7 +277,17 @@ var scenarios = map[string]scenario{
 	"formation Building: WpsFailed 18, GroupFormationFailure": {before: func(w *world) { w.building(true) }, event: func(w *world) { w.wps(18) }},
 	"formation Building: WpsFailed 12, GroupFormationFailure": {before: func(w *world) { w.building(true) }, event: func(w *world) { w.wps(12) }},
 	"formation Building: killed by NetworkManager":            {fake: func(f *fake) { f.owners[nameNM] = true }, before: func(w *world) { w.owner(false) }, event: (*world).removed},
-	"formation Joining: GroupStarted as client":               {before: (*world).joining, event: func(w *world) { w.groupUp(false, "") }},
+	"formation Building: GroupFormationFailure": {before: func(w *world) { w.building(true) }, event: func(w *world) {
+		w.wps(0)
+		w.removed()
+	}},
+	"formation Building: GroupFormationFailure twice": {before: func(w *world) { w.building(true) }, event: func(w *world) {
+		w.wps(0)
+		w.removed()
+		w.say(dbusapi.GONegotiationSuccess{Peer: peerPath(fakePeer)}, dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-1"})
+		w.wps(0)
+	}},
+	"formation Joining: GroupStarted as client": {before: (*world).joining, event: func(w *world) { w.groupUp(false, "") }},
 	"formation Joining: FREQ_CONFLICT": {before: (*world).joining, event: func(w *world) {
 		w.say(dbusapi.GroupFormationFailure{Path: fakeOwner, Reason: "FREQ_CONFLICT"})
 	}},

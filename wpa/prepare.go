@@ -18,6 +18,9 @@ import (
 // configMethods lets peers use a button or a PIN either way; without it they see no button under NetworkManager.
 const configMethods = "display keypad virtual_push_button"
 
+// defaultMethods has the effect of the supplicant's empty default, which 2.10 cannot be set back to.
+const defaultMethods = "display keypad"
+
 // settings is what the supplicant had before we changed it.
 type settings struct {
 	owner   dbusapi.Path
@@ -127,7 +130,11 @@ func restore(ctx context.Context, api supplicant, cfg Config, b *settings) error
 		set(dbusapi.AddressStart(b.config.Start))
 		set(dbusapi.AddressEnd(b.config.End))
 	}
-	errs = append(errs, api.SetConfigMethods(ctx, b.owner, b.methods))
+	methods := b.methods
+	if methods == "" {
+		methods = defaultMethods
+	}
+	errs = append(errs, api.SetConfigMethods(ctx, b.owner, methods))
 	if b.created {
 		errs = append(errs, api.RemoveInterface(ctx, b.owner))
 	}
