@@ -75,11 +75,19 @@ func (l *lease) end(now time.Time) {
 
 // due says that a refresh question is due, and counts it as asked.
 func (l *lease) due(now time.Time) bool {
-	if l.refresh.IsZero() || now.Before(l.refresh) || !l.live(now) {
+	if l.refresh.IsZero() || now.Before(l.refresh) {
 		return false
 	}
-	l.asked++
-	l.plan()
+	if !l.live(now) {
+		// The machine slept over it.
+		l.refresh = time.Time{}
+		return false
+	}
+	// Moments that were missed are not made up for.
+	for !l.refresh.IsZero() && !now.Before(l.refresh) {
+		l.asked++
+		l.plan()
+	}
 	return true
 }
 
@@ -103,23 +111,30 @@ type instance struct {
 	heard   time.Time // when somebody else asked for its SRV record
 }
 
+type host struct {
+	users int // SRV records that name it
+	addrs map[netip.Addr]*lease
+}
+
 // cache is what is known of one service type on one link. It belongs to one goroutine; time is given to it.
 type cache struct {
 	service   string // "_nigh._tcp.local."
 	own       string // folded name of our own instance, "" when there is none
 	ownHost   string // folded name of our own host
 	instances map[string]*instance
-	hosts     map[string]map[netip.Addr]*lease // addresses by folded host
-	heard     time.Time                        // when somebody else asked for the instances
-	refused   int                              // instances not taken because the table was full
+	hosts     map[string]*host   // by folded name; exactly those that instances live on
+	sources   map[netip.Addr]int // how many instances each source told us
+	touched   bool               // something came since settle
+	heard     time.Time          // when somebody else asked for the instances
 }
 
 func newCache(service string) *cache {
-	return &cache{service: service, instances: map[string]*instance{}, hosts: map[string]map[netip.Addr]*lease{}}
+	return &cache{service: service, instances: map[string]*instance{}, hosts: map[string]*host{}, sources: map[netip.Addr]int{}}
 }
 
 // apply takes the records of one response and says whether anything but a lifetime changed. Order in the packet does not
-// matter: instances come first, then their records, then the addresses of the hosts these name.
+// matter: instances come first, then their records, then the addresses of the hosts these name. The work is bounded by the
+// packet, not by the cache.
 func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed bool) {
 	for _, rr := range rrs {
 		if ptr, ok := rr.(*dns.PTR); ok && strings.EqualFold(ptr.Hdr.Name, c.service) {
@@ -134,18 +149,15 @@ func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed b
 			changed = c.applyTXT(now, rr) || changed
 		}
 	}
-	wanted := c.wantedHosts()
 	for _, rr := range rrs {
 		switch rr := rr.(type) {
 		case *dns.A:
-			changed = c.applyAddress(now, &rr.Hdr, rr.A, wanted) || changed
+			changed = c.applyAddress(now, &rr.Hdr, rr.A) || changed
 		case *dns.AAAA:
-			changed = c.applyAddress(now, &rr.Hdr, rr.AAAA, wanted) || changed
+			changed = c.applyAddress(now, &rr.Hdr, rr.AAAA) || changed
 		}
 	}
-	for _, in := range c.instances {
-		c.watch(now, in)
-	}
+	c.touched = true
 	return changed
 }
 
@@ -170,26 +182,43 @@ func (c *cache) applyPTR(now time.Time, rr *dns.PTR, source netip.Addr) bool {
 		return false
 	}
 	c.instances[k] = &instance{name: rr.Ptr, label: label, source: source, ptr: newLease(now, rr.Hdr.Ttl), targets: map[string]*target{}}
+	c.sources[source]++
 	return true
+}
+
+func (c *cache) remove(name string) {
+	in := c.instances[name]
+	for h := range in.targets {
+		c.leave(h)
+	}
+	if c.sources[in.source]--; c.sources[in.source] == 0 {
+		delete(c.sources, in.source)
+	}
+	delete(c.instances, name)
+}
+
+// leave forgets a host when no SRV record names it any more.
+func (c *cache) leave(name string) {
+	h := c.hosts[name]
+	if h.users--; h.users == 0 {
+		delete(c.hosts, name)
+	}
 }
 
 // makeRoom throws out an instance of the source that told us most, so that one flooding device does not hide the others.
 func (c *cache) makeRoom(newcomer netip.Addr) bool {
-	c.refused++
-	count := map[netip.Addr]int{}
 	most := newcomer
-	for _, in := range c.instances {
-		count[in.source]++
-		if count[in.source] > count[most] {
-			most = in.source
+	for source, n := range c.sources {
+		if n > c.sources[most] {
+			most = source
 		}
 	}
-	if count[most] <= count[newcomer]+1 {
+	if c.sources[most] <= c.sources[newcomer]+1 {
 		return false
 	}
 	for k, in := range c.instances {
 		if in.source == most {
-			delete(c.instances, k)
+			c.remove(k)
 			return true
 		}
 	}
@@ -198,19 +227,19 @@ func (c *cache) makeRoom(newcomer netip.Addr) bool {
 
 func (c *cache) applySRV(now time.Time, rr *dns.SRV) bool {
 	in := c.instances[fold(rr.Hdr.Name)]
-	host := fold(rr.Target)
+	name := fold(rr.Target)
 	// Nobody else's service is on our own host.
-	if in == nil || host == c.ownHost || rr.Port == 0 && rr.Hdr.Ttl != 0 || len(host) < 2 {
+	if in == nil || name == c.ownHost || rr.Port == 0 && rr.Hdr.Ttl != 0 || len(name) < 2 {
 		return false
 	}
 	if rr.Hdr.Class&cacheFlush != 0 {
 		for h, t := range in.targets {
-			if h != host && now.Sub(t.got) > grace {
+			if h != name && now.Sub(t.got) > grace {
 				t.end(now)
 			}
 		}
 	}
-	t := in.targets[host]
+	t := in.targets[name]
 	switch {
 	case rr.Hdr.Ttl == 0:
 		if t != nil {
@@ -221,7 +250,13 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV) bool {
 		return false
 	}
 	changed := t == nil || t.port != rr.Port
-	in.targets[host] = &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
+	if t == nil {
+		if c.hosts[name] == nil {
+			c.hosts[name] = &host{addrs: map[netip.Addr]*lease{}}
+		}
+		c.hosts[name].users++
+	}
+	in.targets[name] = &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
 	return changed
 }
 
@@ -240,28 +275,13 @@ func (c *cache) applyTXT(now time.Time, rr *dns.TXT) bool {
 	return changed
 }
 
-// wantedHosts are the hosts that instances live on; nobody else's addresses are kept.
-func (c *cache) wantedHosts() map[string]bool {
-	out := make(map[string]bool, len(c.instances))
-	for _, in := range c.instances {
-		for h := range in.targets {
-			out[h] = true
-		}
-	}
-	return out
-}
-
-func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte, wanted map[string]bool) bool {
-	host := fold(hdr.Name)
+func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte) bool {
+	h := c.hosts[fold(hdr.Name)]
 	ip, ok := netip.AddrFromSlice(raw)
-	if ip = ip.Unmap(); !ok || !wanted[host] || !dialable(ip) {
+	if ip = ip.Unmap(); !ok || h == nil || !dialable(ip) {
 		return false
 	}
-	addrs := c.hosts[host]
-	if addrs == nil {
-		addrs = map[netip.Addr]*lease{}
-		c.hosts[host] = addrs
-	}
+	addrs := h.addrs
 	if hdr.Class&cacheFlush != 0 {
 		for a, l := range addrs {
 			if a != ip && a.Is4() == ip.Is4() && now.Sub(l.got) > grace {
@@ -289,6 +309,17 @@ func dialable(ip netip.Addr) bool {
 	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsLoopback() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
+// settle plans the questions for what is missing, once for all packets that came together.
+func (c *cache) settle(now time.Time) {
+	if !c.touched {
+		return
+	}
+	c.touched = false
+	for _, in := range c.instances {
+		c.watch(now, in)
+	}
+}
+
 // watch plans the question for what an instance lacks.
 func (c *cache) watch(now time.Time, in *instance) {
 	switch {
@@ -305,7 +336,7 @@ func (c *cache) complete(now time.Time, in *instance) bool {
 		return false
 	}
 	for h := range in.targets {
-		if len(c.hosts[h]) == 0 {
+		if len(c.hosts[h].addrs) == 0 {
 			return false
 		}
 	}
@@ -316,34 +347,28 @@ func (c *cache) complete(now time.Time, in *instance) bool {
 func (c *cache) expire(now time.Time) (changed bool) {
 	for k, in := range c.instances {
 		if !in.ptr.live(now) {
-			delete(c.instances, k)
+			c.remove(k)
 			changed = true
 			continue
 		}
 		for h, t := range in.targets {
 			if !t.live(now) {
 				delete(in.targets, h)
+				c.leave(h)
 				changed = true
 			}
 		}
 	}
-	wanted := c.wantedHosts()
-	for h, addrs := range c.hosts {
-		for a, l := range addrs {
+	for _, h := range c.hosts {
+		for a, l := range h.addrs {
 			if !l.live(now) {
-				delete(addrs, a)
+				delete(h.addrs, a)
 				changed = true
 			}
 		}
-		if !wanted[h] {
-			delete(c.hosts, h)
-		}
 	}
-	if changed {
-		for _, in := range c.instances {
-			c.watch(now, in)
-		}
-	}
+	c.touched = c.touched || changed
+	c.settle(now)
 	return changed
 }
 
@@ -365,8 +390,8 @@ func (c *cache) next() time.Time {
 			life(&t.lease)
 		}
 	}
-	for _, addrs := range c.hosts {
-		for _, l := range addrs {
+	for _, h := range c.hosts {
+		for _, l := range h.addrs {
 			life(l)
 		}
 	}
@@ -384,7 +409,7 @@ func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
 		for host, t := range in.targets {
 			k := key{ifi.Index, name, host}
 			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: in.txt}
-			for a := range c.hosts[host] {
+			for a := range c.hosts[host].addrs {
 				if !ifi.onLink(a) {
 					continue
 				}

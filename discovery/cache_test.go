@@ -150,6 +150,7 @@ func TestCacheAsksForWhatIsMissing(t *testing.T) {
 	c.apply(at(0), service(t, "pi", "10.0.0.2")[:1], source)
 	var asked []float64
 	for s := 0.0; s < 10; s += 0.01 {
+		c.expire(at(s))
 		if len(c.due(at(s), false)) > 0 {
 			asked = append(asked, s)
 		}
@@ -179,6 +180,34 @@ func TestCacheRefreshes(t *testing.T) {
 	// Four records have four moments of their own for each of the four steps.
 	if len(asked) == 0 || len(asked) > 16 || asked[0] < 95.9 || asked[0] > 100.5 || asked[len(asked)-1] > 118.5 {
 		t.Errorf("asked at %v", asked)
+	}
+}
+
+// After a step, nothing may be due in the past, or the link's goroutine would spin: also when a machine slept, and when a TXT
+// record ran out while its instance was kept alive.
+func TestCacheIsNeverDueInThePast(t *testing.T) {
+	c := newCache(testService)
+	c.apply(at(0), service(t, "pi", "10.0.0.2"), source)
+	c.apply(at(0), service(t, "incomplete", "10.0.0.3")[:2], source)
+	for _, s := range []float64{0, 0.2, 50, 97, 119, 119.5} {
+		if s == 119 {
+			c.apply(at(s), service(t, "pi", "10.0.0.2")[:2], source)
+		}
+		c.expire(at(s))
+		c.due(at(s), false)
+		if next := c.next(); !next.After(at(s)) {
+			t.Errorf("at %v s due at %v", s, next.Sub(epoch))
+		}
+	}
+	for _, s := range []float64{150, 300, 1000} {
+		c.expire(at(s))
+		c.due(at(s), true)
+		if next := c.next(); !next.IsZero() && !next.After(at(s)) {
+			t.Errorf("at %v s due at %v", s, next.Sub(epoch))
+		}
+	}
+	if len(c.instances)+len(c.hosts)+len(c.sources) != 0 {
+		t.Error("something is left")
 	}
 }
 
@@ -231,11 +260,14 @@ func TestCacheIsBoundedAndShared(t *testing.T) {
 	for i := range 100 {
 		c.apply(at(2), records(t, fmt.Sprintf("pi.local. 120 IN A 10.0.0.%d", i+1), fmt.Sprintf("pi.%s 120 IN SRV 0 0 %d h%d.local.", testService, i+1, i)), source)
 	}
-	if got := len(c.hosts["pi.local."]); got != addressesMax {
+	if got := len(c.hosts["pi.local."].addrs); got != addressesMax {
 		t.Errorf("%d addresses of one host", got)
 	}
 	if got := len(c.instances["pi."+testService].targets); got != targetsMax {
 		t.Errorf("%d targets of one instance", got)
+	}
+	if len(c.sources) != 2 || c.sources[flooder]+c.sources[source] != len(c.instances) {
+		t.Errorf("sources %v", c.sources)
 	}
 	if got := c.next(); got.Before(at(1)) {
 		t.Errorf("due in the past: %v", got.Sub(epoch))

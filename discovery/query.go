@@ -23,9 +23,10 @@ func (c *cache) due(now time.Time, all bool) []dns.Question {
 			out = append(out, dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET})
 		}
 	}
+	c.settle(now)
 	stale := map[string]bool{}
-	for h, addrs := range c.hosts {
-		for _, l := range addrs {
+	for h, host := range c.hosts {
+		for _, l := range host.addrs {
 			stale[h] = l.due(now) || stale[h]
 		}
 	}
@@ -49,7 +50,7 @@ func (c *cache) due(now time.Time, all bool) []dns.Question {
 		if missing {
 			// The zeroconf library answers no questions for addresses, but sends them with the SRV record. Others do not.
 			for h, t := range in.targets {
-				if len(c.hosts[h]) == 0 {
+				if len(c.hosts[h].addrs) == 0 {
 					ask(t.host+".", dns.TypeA, dns.TypeAAAA)
 				}
 			}
