@@ -286,10 +286,10 @@ type cursor struct {
 	i    int
 }
 
-// from returns a cursor whose next entry is i.
+// from returns a cursor whose next entry is i, or one at the end when there is no such entry.
 func (m *manifest) from(i int) *cursor {
 	c := &cursor{m: m, i: m.entries()}
-	if i >= m.entries() {
+	if i < 0 || i >= m.entries() {
 		return c
 	}
 	c.i = i / seekEvery * seekEvery
@@ -319,6 +319,9 @@ func (c *cursor) next() (Entry, bool) {
 
 // at returns entry i; the cursor moves forward cheaply and back or far by seeking.
 func (c *cursor) at(i int) (Entry, bool) {
+	if i < 0 || i >= c.m.entries() {
+		return Entry{}, false
+	}
 	if i < c.i || i >= c.i+seekEvery {
 		*c = *c.m.from(i)
 	}
