@@ -216,9 +216,6 @@ func arguments(c Config, folder string) []string {
 		cpus = 2
 	}
 	line := "console=ttyS0 quiet panic=-1 mitigations=off"
-	if c.Systemd {
-		line += " systemd.unit=nigh-lab.target systemd.show_status=0 systemd.firstboot=0 systemd.journald.forward_to_console=0"
-	}
 	share := func(tag, path, more string) string {
 		return "local,path=" + escape(path) + ",mount_tag=" + tag + ",security_model=none,multidevs=remap" + more
 	}

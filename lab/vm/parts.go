@@ -2,12 +2,8 @@ package vm
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,21 +42,6 @@ type Parts struct {
 	Version   string   // kernel's release, as uname -r gives
 	Packages  []string // Debian packages, NAME=VERSION, that the parts came from
 	Built     bool     // built by this call, not found in the cache
-}
-
-// manifest is what the cache holds and what it was made from.
-type manifest struct {
-	Recipe   string          `json:"recipe"`   // digest of this package's own inputs: scripts and lists
-	Host     string          `json:"host"`     // digest of the host's list of installed packages
-	Version  string          `json:"version"`  // kernel's release
-	Packages []string        `json:"packages"` // NAME=VERSION
-	Files    map[string]file `json:"files"`    // by path inside the folder of the parts
-}
-
-// file is the expected content of one file: a digest, or where a symbolic link points.
-type file struct {
-	SHA256 string `json:"sha256,omitempty"`
-	Link   string `json:"link,omitempty"`
 }
 
 // CacheFolder is $NIGH_LAB_CACHE, else nigh-lab in $XDG_CACHE_HOME or ~/.cache.
@@ -101,24 +81,15 @@ func Prepare(ctx context.Context, cache string, logger *slog.Logger) (*Parts, er
 	if err := installTools(ctx, logger); err != nil {
 		return nil, err
 	}
-	folder := filepath.Join(cache, "parts")
-	recipe, host := recipeDigest(), hostDigest()
-	m, err := readManifest(cache)
-	if err == nil && m.Recipe == recipe {
-		if err = verify(ctx, folder, m.Files); err != nil {
-			logger.Warn("Cache is damaged, building it again", "error", err)
-		} else if m.Host == host {
-			return m.parts(cache), nil
-		} else if kernel, others, err := solve(ctx); err == nil && slices.Equal(m.Packages, append([]string{kernel}, others...)) {
-			// Something was installed on the host, but nothing that changes what the guest needs.
-			m.Host = host
-			if err := writeManifest(cache, m); err != nil {
-				return nil, err
-			}
-			return m.parts(cache), nil
-		}
+	whole, fits := check(ctx, cache, logger)
+	if whole != nil && fits {
+		return whole.parts(cache), nil
 	}
-	m, err = build(ctx, cache, logger)
+	m, err := build(ctx, cache, logger)
+	if err != nil && whole != nil {
+		logger.Warn("Cannot renew the guest, going on with the one in the cache", "error", err)
+		return whole.parts(cache), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +98,31 @@ func Prepare(ctx context.Context, cache string, logger *slog.Logger) (*Parts, er
 	return p, nil
 }
 
-func (m *manifest) parts(cache string) *Parts {
-	folder := filepath.Join(cache, "parts")
-	return &Parts{
-		Cache: cache, Version: m.Version, Packages: m.Packages,
-		Kernel: filepath.Join(folder, "vmlinuz"), Initramfs: filepath.Join(folder, "initramfs"), Root: filepath.Join(folder, "root"),
+// check gives the manifest when the cache has every part that it should, and whether they are still what a new build would
+// make.
+func check(ctx context.Context, cache string, logger *slog.Logger) (m *manifest, fits bool) {
+	m, err := readManifest(cache)
+	if err != nil || m.Recipe != recipeDigest() {
+		return nil, false
 	}
+	if err := verify(ctx, filepath.Join(cache, "parts"), m.Files); err != nil {
+		logger.Warn("Cache is damaged, building it again", "error", err)
+		return nil, false
+	}
+	host := hostDigest()
+	if m.Host == host {
+		return m, true
+	}
+	// Something was installed on the host; it may change nothing that the guest needs.
+	kernel, others, err := solve(ctx)
+	if err != nil || !slices.Equal(m.Packages, append([]string{kernel}, others...)) {
+		return m, false
+	}
+	m.Host = host
+	if err := writeManifest(cache, m); err != nil {
+		logger.Warn("Cannot note in the cache that it was checked", "error", err)
+	}
+	return m, true
 }
 
 // lock takes the lock file, or waits for it until ctx ends.
@@ -409,116 +399,4 @@ func activate(root string) error {
 		return fmt.Errorf("vm: activation: %w", err)
 	}
 	return nil
-}
-
-// recipeDigest changes when this package would build something else from the same packages.
-func recipeDigest() string {
-	h := sha256.New()
-	fmt.Fprintln(h, "1", initScript, bootModules, keptModules, guestPrograms)
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// hostDigest changes when a package is installed on the host or removed.
-func hostDigest() string {
-	status, err := os.ReadFile("/var/lib/dpkg/status")
-	if err != nil {
-		return "unknown"
-	}
-	sum := sha256.Sum256(status)
-	return hex.EncodeToString(sum[:])
-}
-
-func readManifest(cache string) (*manifest, error) {
-	data, err := os.ReadFile(filepath.Join(cache, "manifest.json"))
-	if err != nil {
-		return nil, fmt.Errorf("vm: manifest: %w", err)
-	}
-	m := &manifest{}
-	if err := json.Unmarshal(data, m); err != nil {
-		return nil, fmt.Errorf("vm: manifest: %w", err)
-	}
-	return m, nil
-}
-
-func writeManifest(cache string, m *manifest) error {
-	data, err := json.MarshalIndent(m, "", "\t")
-	if err != nil {
-		return fmt.Errorf("vm: manifest: %w", err)
-	}
-	path := filepath.Join(cache, "manifest.json")
-	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
-		return fmt.Errorf("vm: manifest: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("vm: manifest: %w", err)
-	}
-	return nil
-}
-
-// verify compares the parts with the manifest: every file, nothing more, nothing less.
-func verify(ctx context.Context, folder string, want map[string]file) error {
-	got, err := measure(ctx, folder)
-	if err != nil {
-		return err
-	}
-	for path, w := range want {
-		if g, ok := got[path]; !ok {
-			return fmt.Errorf("vm: %s: %w", path, fs.ErrNotExist)
-		} else if g != w {
-			return fmt.Errorf("vm: %s has other content than it should", path)
-		}
-	}
-	if len(got) != len(want) {
-		return fmt.Errorf("vm: %d files, should be %d", len(got), len(want))
-	}
-	return nil
-}
-
-// measure takes the digest of every file below folder.
-func measure(ctx context.Context, folder string) (map[string]file, error) {
-	var paths []string
-	links := map[string]file{}
-	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		switch relative := strings.TrimPrefix(path, folder+"/"); {
-		case d.Type() == fs.ModeSymlink:
-			to, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			links[relative] = file{Link: to}
-		case d.Type().IsRegular():
-			paths = append(paths, relative)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("vm: parts: %w", err)
-	}
-	digests := make([]file, len(paths))
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(runtime.NumCPU())
-	for i, path := range paths {
-		work.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			data, err := os.ReadFile(filepath.Join(folder, path))
-			if err != nil {
-				return fmt.Errorf("vm: parts: %w", err)
-			}
-			sum := sha256.Sum256(data)
-			digests[i] = file{SHA256: hex.EncodeToString(sum[:])}
-			return nil
-		})
-	}
-	if err := work.Wait(); err != nil {
-		return nil, err
-	}
-	for i, path := range paths {
-		links[path] = digests[i]
-	}
-	return links, nil
 }

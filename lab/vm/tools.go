@@ -30,7 +30,7 @@ func installTools(ctx context.Context, logger *slog.Logger) error {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		return fmt.Errorf("vm: %w: install the packages %s", ErrMissingTools, strings.Join(missing, " "))
+		return fmt.Errorf("vm: %w: as root run apt-get install %s", ErrMissingTools, strings.Join(missing, " "))
 	}
 	logger.Info("Installing tools", "packages", strings.Join(missing, " "))
 	install := append([]string{"install", "-y", "--no-install-recommends"}, missing...)

@@ -44,6 +44,7 @@ if [ -f /new/run/lab/folders ]; then
 	done </new/run/lab/folders
 fi
 $b hostname nigh-lab
+echo nigh-lab >/new/etc/hostname
 [ -s /new/etc/machine-id ] || echo 6e6967686c61626e6967686c61620001 >/new/etc/machine-id
 
 # What the packages' own scripts would have made, when the host does not have them installed.
@@ -57,7 +58,17 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 if [ -d /new/run/lab/systemd ]; then
 	$b mkdir -p /new/run/systemd/system
 	$b cp /new/run/lab/systemd/* /new/run/systemd/system/
-	exec $b switch_root /new /lib/systemd/systemd
+	# Nothing that the host happens to have enabled, only what units bring by themselves.
+	$b rm -rf /new/etc/systemd/system/*.wants /new/etc/systemd/system/*.requires
+	# Of no use here, and each costs a process.
+	for u in systemd-binfmt.service proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount sys-kernel-debug.mount \
+		sys-kernel-tracing.mount sys-kernel-config.mount dev-hugepages.mount timers.target systemd-update-utmp.service \
+		modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service modprobe@loop.service; do
+		$b ln -s /dev/null "/new/run/systemd/system/$u"
+	done
+	# When the host is a container, the mark of that would make systemd behave as in one.
+	$b rm -f /new/.dockerenv
+	exec $b switch_root /new /lib/systemd/systemd --unit=nigh-lab.target --show-status=no
 fi
 exec $b switch_root /new /bin/sh /run/lab/agent.sh
 fail "cannot start the agent"
