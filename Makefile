@@ -7,11 +7,17 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?=
 BENCH_N ?= 3
 
+# git refuses to look at a checkout that another user owns, as containers have it, and the go command asks git.
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+
 # What the tests run beside our own programs.
-test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils
+test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils \
+	busybox-static dosfstools e2fsprogs
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
 shots_packages := xvfb xterm x11-utils imagemagick fonts-dejavu-core
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -23,7 +29,7 @@ help: ## Show this list
 
 # The program has no C in it and runs on any Linux of its architecture.
 build: ## Build bin/nigh
-	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/nigh .
+	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
 
 run: build ## Build and start the TUI here
 	@bin/nigh
@@ -55,7 +61,9 @@ shots: build ## Take pictures of the TUI in a real terminal, into shots/
 lint: ## Run the linters of .golangci.yml
 	@go run $(golangci) run
 
-install: build ## Install program, units and policies (DESTDIR, PREFIX)
+# With sudo there may be no go command: what make build has built is taken.
+install: ## Install program, units and policies (DESTDIR, PREFIX)
+	@[ -x bin/nigh ] || $(MAKE) --no-print-directory build
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' systemd/install install
 
 uninstall: ## Remove what install has put in place

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -221,6 +222,17 @@ func running(pid int) (cpu time.Duration, rss int64, err error) {
 		}
 	}
 	return 0, 0, fmt.Errorf("no VmHWM of process %d", pid)
+}
+
+// shrink makes this process small. The kernel counts the peak of the process that starts a program as the program's own
+// (getrusage(2)), so what is left here is the least that can be measured of another one: the result, in bytes.
+func shrink() (floor int64, err error) {
+	debug.FreeOSMemory()
+	if err := resetPeak(os.Getpid()); err != nil {
+		return 0, err
+	}
+	_, floor, err = running(os.Getpid())
+	return floor, err
 }
 
 // resetPeak makes the peak of a process's memory start anew: proc_pid_clear_refs(5).

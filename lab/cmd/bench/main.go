@@ -31,6 +31,7 @@ type measurement struct {
 	senderCPU, receiverCPU time.Duration
 	otherCPU               time.Duration // what the rest of the machine used meanwhile, with the kernel's own work
 	senderRSS, receiverRSS int64         // bytes, largest process
+	floorRSS               int64         // bytes, the least that can be measured
 }
 
 // tool is a way to bring a file or folder to the other side.
@@ -139,6 +140,10 @@ func run(ctx context.Context, b *bed, t tool, s set) (m measurement, ran bool, e
 	defer func() { err = errors.Join(err, os.RemoveAll(target)) }()
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("not done after 10 minutes"))
 	defer cancel()
+	floor, err := shrink()
+	if err != nil {
+		return m, false, err
+	}
 	before, err := busy()
 	if err != nil {
 		return m, false, err
@@ -150,6 +155,7 @@ func run(ctx context.Context, b *bed, t tool, s set) (m measurement, ran bool, e
 	if err != nil {
 		return m, false, err
 	}
+	m.floorRSS = floor
 	m.otherCPU = max(0, after-before-m.senderCPU-m.receiverCPU)
 	return m, true, equal(s.path, filepath.Join(target, filepath.Base(s.path)))
 }

@@ -96,7 +96,7 @@ func (p *agents) start(ctx context.Context, b *bed, name, namespace string) (*ag
 	}
 	var out []byte
 	err := until(ctx, "nigh: the agent does not answer", func() (answered bool) {
-		answer, err := p.ask(ctx, b, a, "id", "--json")
+		answer, err := p.ask(ctx, b, a, "status", "--json")
 		out = answer
 		return err == nil && len(out) > 0
 	})
@@ -105,7 +105,7 @@ func (p *agents) start(ctx context.Context, b *bed, name, namespace string) (*ag
 	}
 	var own struct{ ID string }
 	if err := json.Unmarshal(out, &own); err != nil || own.ID == "" {
-		return nil, errors.Join(fmt.Errorf("nigh id says %q", out), err, a.stop())
+		return nil, errors.Join(fmt.Errorf("nigh status says %q", out), err, a.stop())
 	}
 	a.id = own.ID
 	return a, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -34,9 +35,9 @@ func report(w io.Writer, s set, tools []tool, results map[string][]measurement) 
 		for _, r := range runs {
 			low, high = min(low, r.wall), max(high, r.wall)
 		}
-		fmt.Fprintf(w, "| %s | %.2f (%.2f to %.2f) | %.0f | %.2f | %.2f | %d | %d | %.2f |\n", t.name,
+		fmt.Fprintf(w, "| %s | %.2f (%.2f to %.2f) | %.0f | %.2f | %.2f | %s | %s | %.2f |\n", t.name,
 			m.wall.Seconds(), low.Seconds(), high.Seconds(), float64(s.bytes)/1e6/m.wall.Seconds(),
-			m.senderCPU.Seconds(), m.receiverCPU.Seconds(), m.senderRSS>>20, m.receiverRSS>>20, m.otherCPU.Seconds())
+			m.senderCPU.Seconds(), m.receiverCPU.Seconds(), memory(m.senderRSS, m.floorRSS), memory(m.receiverRSS, m.floorRSS), m.otherCPU.Seconds())
 	}
 	own, ok := wall["nigh"]
 	if !ok || len(wall) == 1 {
@@ -62,6 +63,15 @@ func report(w io.Writer, s set, tools []tool, results map[string][]measurement) 
 	}
 }
 
+// memory prints MiB; what is not above the floor was not measured.
+func memory(rss, floor int64) string {
+	const slack = 1 << 20 // the floor moves a little between reading it and starting a program
+	if rss <= floor+slack {
+		return fmt.Sprintf("< %d", (floor+slack)>>20+1)
+	}
+	return strconv.FormatInt(rss>>20, 10)
+}
+
 // medians takes the median of each figure by itself.
 func medians(runs []measurement) measurement {
 	return measurement{
@@ -71,6 +81,7 @@ func medians(runs []measurement) measurement {
 		otherCPU:    median(runs, func(m measurement) time.Duration { return m.otherCPU }),
 		senderRSS:   median(runs, func(m measurement) int64 { return m.senderRSS }),
 		receiverRSS: median(runs, func(m measurement) int64 { return m.receiverRSS }),
+		floorRSS:    median(runs, func(m measurement) int64 { return m.floorRSS }),
 	}
 }
 
