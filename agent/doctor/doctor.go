@@ -1,0 +1,234 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"nigh/link"
+	"nigh/wpa"
+)
+
+// State says how a check ended.
+type State string
+
+// The states, from good to bad. Fail is kept for what stops everything; what is only worse than it could be is Warn.
+const (
+	OK   State = "ok"
+	Warn State = "warn"
+	Fail State = "fail"
+)
+
+// Check is the result of one check.
+type Check struct {
+	ID    string // stable word, such as "inbox"
+	State State
+	Cause string // what is so, in one plain sentence
+	Fix   string // the one thing to do; empty when there is nothing to do
+}
+
+// Config says what to look at. A check whose subject is empty is left out.
+type Config struct {
+	State   string        // state folder of the agent
+	Inbox   string        // folder of received files
+	Socket  string        // socket of the local API
+	Bus     string        // D-Bus address; "" = the system bus
+	Ifname  string        // interface whose wpa_supplicant is asked; "" = find it
+	Port    uint16        // TCP port of the sessions; 0 = 7421
+	MinFree int64         // bytes that have to stay free for the inbox; 0 = 256 MiB
+	Timeout time.Duration // limit of all checks; 0 = 15 s, more than the radio needs
+	Given   []Check       // checks that the caller has made; they come first and replace ours of the same ID
+
+	now func() time.Time
+}
+
+const (
+	defaultPort    = 7421
+	defaultMinFree = 256 << 20
+	defaultTimeout = 15 * time.Second
+)
+
+// section is a part of the result that is found out by itself.
+type section struct {
+	id  string // of the check that says that there was no answer in time
+	run func(context.Context, Config) []Check
+}
+
+var sections = []section{
+	{"agent", agent}, {"socket", socket}, {"state", state}, {"inbox", inbox}, {"clock", clock},
+}
+
+// Run makes all checks and returns them, the summary "usable" before ours. It blocks until the slowest check is done or out of
+// time, and returns early, with what there is, when ctx ends.
+func Run(ctx context.Context, c Config) []Check {
+	c.Port = cmp.Or(c.Port, defaultPort)
+	c.MinFree = cmp.Or(c.MinFree, defaultMinFree)
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	if c.now == nil {
+		c.now = time.Now
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+
+	var own [][]Check
+	pending := make([]chan []Check, len(sections))
+	for i, s := range sections {
+		pending[i] = background(func() []Check { return s.run(ctx, c) })
+	}
+	radioPending := background(func() []Check { return radio(ctx, c) })
+	linksPending := background(func() []Check { return linkFindings(ctx) })
+	networks, err := await(ctx, background(func() readLinks { return links(ctx) }))
+	if err != nil {
+		networks.err = err
+	}
+	firewallPending := background(func() []Check { return firewall(ctx, c, networks.usable()) })
+	for i, s := range sections {
+		own = append(own, awaitChecks(ctx, s.id, pending[i]))
+	}
+
+	radioChecks := awaitChecks(ctx, "radio", radioPending)
+	linkChecks := awaitChecks(ctx, "links", linksPending)
+	linkChecks = replace(linkChecks, awaitChecks(ctx, firewallID, firewallPending))
+	summary := usable(networks, radioChecks)
+	if summary.State != Fail {
+		// Something works all the same: what the radio or a link lacks is not the end.
+		demote(radioChecks)
+		demote(linkChecks)
+	}
+	found := slices.Concat([]Check{summary}, slices.Concat(own...), radioChecks, linkChecks)
+	for _, g := range c.Given {
+		found = slices.DeleteFunc(found, func(f Check) bool { return f.ID == g.ID })
+	}
+	return slices.Concat(c.Given, found)
+}
+
+// background runs fn in a goroutine of its own. One that hangs in a system call, on a dead network file system for example,
+// is left behind: the person who asks what is wrong must get an answer.
+func background[T any](fn func() T) chan T {
+	c := make(chan T, 1)
+	go func() { c <- fn() }()
+	return c
+}
+
+// await takes a result, also one that arrives just as ctx ends.
+func await[T any](ctx context.Context, c chan T) (T, error) {
+	select {
+	case v := <-c:
+		return v, nil
+	case <-ctx.Done():
+	}
+	// What obeys ctx is about to return.
+	last := time.NewTimer(200 * time.Millisecond)
+	defer last.Stop()
+	select {
+	case v := <-c:
+		return v, nil
+	case <-last.C:
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+func awaitChecks(ctx context.Context, id string, c chan []Check) []Check {
+	checks, err := await(ctx, c)
+	if err != nil {
+		return []Check{{id, Warn, fmt.Sprintf("The check %s gave no answer in time.", id), "Look whether a disk or a network file system hangs."}}
+	}
+	return checks
+}
+
+// replace puts better checks in the place of those of the same ID.
+func replace(checks, better []Check) []Check {
+	for _, b := range better {
+		checks = slices.DeleteFunc(checks, func(c Check) bool { return c.ID == b.ID })
+	}
+	return append(checks, better...)
+}
+
+func demote(checks []Check) {
+	for i := range checks {
+		if checks[i].State == Fail {
+			checks[i].State = Warn
+		}
+	}
+}
+
+func radio(ctx context.Context, c Config) []Check {
+	var checks []Check
+	for _, f := range wpa.Diagnose(ctx, wpa.Config{Bus: c.Bus, Ifname: c.Ifname}) {
+		checks = append(checks, Check{f.ID, State(f.State), f.Cause, f.Fix})
+	}
+	return checks
+}
+
+func linkFindings(ctx context.Context) []Check {
+	var checks []Check
+	for _, f := range link.Diagnose(ctx) {
+		checks = append(checks, Check{f.ID, State(f.State), f.Cause, f.Fix})
+	}
+	return checks
+}
+
+// readLinks is what is known of the links.
+type readLinks struct {
+	links []link.Link
+	err   error
+}
+
+func (r readLinks) usable() []link.Link {
+	return slices.DeleteFunc(slices.Clone(r.links), func(l link.Link) bool { return !l.Usable })
+}
+
+// links reads the links once.
+func links(ctx context.Context) readLinks {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m := link.NewMonitor(link.Config{})
+	ended := background(func() error { return m.Run(ctx) })
+	change, ok := <-m.Changes()
+	cancel()
+	err := <-ended
+	if !ok && err == nil {
+		err = ctx.Err()
+	}
+	return readLinks{change.Links, err}
+}
+
+// usable sums up what can work.
+func usable(networks readLinks, radio []Check) Check {
+	var works, missing []string
+	for _, l := range networks.usable() {
+		works = append(works, fmt.Sprintf("%s (%s)", l.Name, l.Kind))
+	}
+	if why := noDirect(radio); why == "" {
+		works = append(works, "Wi-Fi Direct")
+	} else {
+		missing = append(missing, "Wi-Fi Direct does not work: "+why)
+	}
+	if networks.err != nil {
+		missing = append(missing, fmt.Sprintf("The network links cannot be read: %v.", networks.err))
+	} else if len(networks.usable()) == 0 {
+		missing = append(missing, "No network link can be used.")
+	}
+	if len(works) == 0 {
+		return Check{"usable", Fail, "Nothing can work. " + strings.Join(missing, " "),
+			"Plug in a network cable or a Wi-Fi adapter, or join a Wi-Fi network."}
+	}
+	return Check{"usable", OK, strings.Join(append([]string{"Works: " + strings.Join(works, ", ") + "."}, missing...), " "), ""}
+}
+
+// noDirect says why Wi-Fi Direct does not work, and nothing when it does.
+func noDirect(radio []Check) string {
+	for _, c := range radio {
+		if c.State == Fail {
+			return c.Cause
+		}
+	}
+	if len(radio) == 0 {
+		return "nothing is known about the radio."
+	}
+	return ""
+}
