@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ func startBus(t *testing.T, policy string) string {
 	defer ready.Close()
 	cmd := exec.Command(daemon, "--config-file="+config, "--nofork", "--nopidfile", "--print-address=3")
 	cmd.ExtraFiles = []*os.File{child}
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -254,5 +255,50 @@ func TestClose(t *testing.T) {
 	}
 	if err := r.Run(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// TestDiagnose checks what is said where no radio is: everything else is checked in the lab.
+func TestDiagnose(t *testing.T) {
+	find := func(list []Finding, id string) Finding {
+		for _, f := range list {
+			if f.ID == id {
+				return f
+			}
+		}
+		return Finding{}
+	}
+	bus := startBus(t, allowAll)
+	none := Diagnose(t.Context(), Config{Bus: bus})
+	if f := find(none, "bus"); f.State != OK {
+		t.Errorf("bus: %+v", f)
+	}
+	if f := find(none, "supplicant"); f.State != Fail {
+		t.Errorf("supplicant: %+v", f)
+	}
+	startSupplicant(t, bus)
+	_, await := open(t, Config{Bus: bus})
+	await("supplicant", func(s Status) bool { return errors.Is(s.Err, ErrNoInterface) })
+	some := Diagnose(t.Context(), Config{Bus: bus, Ifname: "nosuch0"})
+	if f := find(some, "supplicant-p2p"); f.State != OK {
+		t.Errorf("supplicant-p2p: %+v", f)
+	}
+	iwd, err := dialRaw(bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer iwd.Close()
+	iwd.own(t, nameIWD)
+	if f := find(Diagnose(t.Context(), Config{Bus: bus}), "supplicant"); f.State != Warn {
+		t.Errorf("beside iwd: %+v", f)
+	}
+	lost := Diagnose(t.Context(), Config{Bus: "unix:path=/nonexistent/bus"})
+	if f := find(lost, "bus"); f.State != Fail {
+		t.Errorf("no bus: %+v", f)
+	}
+	for _, f := range slices.Concat(none, some, lost) {
+		if f.ID == "" || f.Cause == "" || (f.State == OK) != (f.Fix == "") {
+			t.Errorf("finding %+v", f)
+		}
 	}
 }

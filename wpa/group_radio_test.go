@@ -314,12 +314,19 @@ func TestCancelAndRejectOnRadio(t *testing.T) {
 	a := newStation(t, nodes[0], Config{})
 	b := newStation(t, nodes[1], Config{})
 
-	t.Run("cancel", func(t *testing.T) {
+	ask := func() (cancel context.CancelFunc, asked <-chan result) {
 		peer := meet(a, b)
-		mark := b.mark()
 		ctx, cancel := context.WithCancel(t.Context())
-		asked := later(func() (Group, error) { return a.Connect(ctx, peer, PBC(), ConnectOptions{Intent: -1}) })
-		b.awaitRequest(mark)
+		return cancel, later(func() (Group, error) { return a.Connect(ctx, peer, PBC(), ConnectOptions{Intent: -1}) })
+	}
+	var req Request
+	t.Run("cancel", func(t *testing.T) {
+		cancel, asked := ask()
+		defer cancel()
+		req = b.awaitRequest(0)
+		if req.Kind != Negotiation || req.PasswordID != PasswordPushButton || req.Peer.Name != a.name {
+			t.Errorf("request is %+v", req)
+		}
 		_, err := a.StartGroup(t.Context(), GroupOptions{})
 		mustFail(t, "group while forming", err, ErrBusy)
 		begin := time.Now()
@@ -328,18 +335,15 @@ func TestCancelAndRejectOnRadio(t *testing.T) {
 		t.Logf("idle %.2f s after the end of ctx", time.Since(begin).Seconds())
 	})
 	t.Run("reject", func(t *testing.T) {
-		peer := meet(a, b)
-		mark := b.mark()
-		ctx, cancel := context.WithCancel(t.Context())
-		asked := later(func() (Group, error) { return a.Connect(ctx, peer, PBC(), ConnectOptions{Intent: -1}) })
-		req := b.awaitRequest(mark)
 		if err := b.Reject(t.Context(), req); err != nil {
 			t.Fatal(err)
 		}
-		cancel() // the supplicant does not tell the waiting side
-		a.wait(asked)
-		_, err := a.Connect(t.Context(), meet(a, b), PBC(), ConnectOptions{Intent: -1})
-		mustFail(t, "asked again", err, ErrRejected)
+		cancel, asked := ask()
+		defer cancel()
+		mustFail(t, "asked again", a.wait(asked).err, ErrRejected)
+		if n := b.count(0, func(e Event) bool { _, ok := e.(RequestReceived); return ok }); n != 1 {
+			t.Errorf("a rejected device made %d requests", n)
+		}
 	})
 	t.Run("both agree after all", func(t *testing.T) {
 		// The rejected side is let in when the other one asks.

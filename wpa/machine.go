@@ -140,6 +140,7 @@ type machine struct {
 	again     bool // something changed while preparing
 	owner     dbusapi.Path
 	ifname    string
+	phy       string // radio of ifname, when this process can see it
 	address   net.HardwareAddr
 	before    *settings               // what to put back; nil when nothing was changed
 	ifaces    map[dbusapi.Path]string // interface names as far as InterfaceAdded told them

@@ -148,8 +148,15 @@ func (r *Radio) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	workers.Go(func() { m.jobs.run(life, m.in) })
 	workers.Go(func() { m.out.run(life, r.events) })
+	rfkill := watchRfkill()
+	if rfkill != nil {
+		workers.Go(func() { rfkill.run(func() { r.in.command((*machine).switched) }) })
+	}
 	err := m.loop(ctx)
 	end()
+	if rfkill != nil {
+		rfkill.close()
+	}
 	workers.Wait()
 	m.out.drain(r.events)
 	if err != nil {

@@ -58,3 +58,24 @@ func (r raw) sendSignal(t *testing.T, to, iface, member string) {
 		t.Fatal(err)
 	}
 }
+
+// removeInterface takes an interface away from the supplicant, as NetworkManager does with groups that it did not make.
+func (r raw) removeInterface(t *testing.T, ifname string) {
+	t.Helper()
+	root := r.Object("fi.w1.wpa_supplicant1", "/fi/w1/wpa_supplicant1")
+	var path dbus.ObjectPath
+	if err := root.Call("fi.w1.wpa_supplicant1.GetInterface", 0, ifname).Store(&path); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Call("fi.w1.wpa_supplicant1.RemoveInterface", 0, path).Err; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// own takes a name on the bus.
+func (r raw) own(t *testing.T, name string) {
+	t.Helper()
+	if reply, err := r.RequestName(name, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+		t.Fatalf("own %s: %v, %v", name, reply, err)
+	}
+}

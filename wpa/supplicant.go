@@ -104,9 +104,11 @@ func (m *machine) ready(r ready) {
 	m.owner, m.ifname, m.address = r.iface.Path, r.iface.Ifname, r.address
 	m.before = &r.before
 	m.profiles = r.profiles
+	m.phy = phyOf(m.ifname)
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", engine(m.cfg))
 	m.take(r.found, r.crashed)
+	m.switched()
 	m.resume()
 }
 
@@ -224,7 +226,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 		m.resync()
 	case dbusapi.InterfaceAdded:
 		m.ifaces[s.Path] = s.Ifname
-		if m.state != Ready {
+		if m.owner == "" {
 			m.prepare(retryMin)
 		} else {
 			m.interfaceAdded(s.Path)
@@ -260,7 +262,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 func (m *machine) shutdown() {
 	m.stopping = true
 	m.disc.halt()
-	if m.state != Ready {
+	if m.state != Ready && m.state != Off {
 		m.finished = true
 		return
 	}
