@@ -1,0 +1,357 @@
+package tui
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+
+	"nigh/agent/control"
+	"nigh/tui/theme"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and KEYS.md")
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(child())
+	}
+	time.Local = time.UTC
+	os.Exit(m.Run())
+}
+
+// fakeAgent answers at the level of the control API's messages.
+type fakeAgent struct {
+	mu     sync.Mutex
+	state  control.State
+	down   error // what Watch answers
+	events chan control.Event
+	seq    uint64
+	calls  []string
+	fail   error // what every verb answers
+	made   []control.Transfer
+	group  chan error // Group waits for it when it is not nil
+}
+
+func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down != nil {
+		return nil, f.down
+	}
+	f.events = make(chan control.Event, 64)
+	f.seq++
+	st := f.state
+	f.events <- control.Event{Seq: f.seq, Type: "state", State: &st}
+	return f.events, nil
+}
+
+// emit sends one event with the next number.
+func (f *fakeAgent) emit(e control.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seq++
+	e.Seq = f.seq
+	f.events <- e
+}
+
+// stop ends the stream, as when the agent was killed.
+func (f *fakeAgent) stop(down error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = down
+	close(f.events)
+}
+
+func (f *fakeAgent) called(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+	return f.fail
+}
+
+func (f *fakeAgent) Send(_ context.Context, r control.SendRequest) ([]control.Transfer, error) {
+	return f.made, f.called("send %v to %v", r.Paths, r.To)
+}
+func (f *fakeAgent) Accept(_ context.Context, id string, r control.AcceptRequest) error {
+	return f.called("accept %s %+v", id, r)
+}
+func (f *fakeAgent) Refuse(_ context.Context, id string) error { return f.called("refuse %s", id) }
+func (f *fakeAgent) CancelTransfer(_ context.Context, id string) error {
+	return f.called("cancel %s", id)
+}
+func (f *fakeAgent) PauseTransfer(_ context.Context, id string) error {
+	return f.called("pause %s", id)
+}
+func (f *fakeAgent) ResumeTransfer(_ context.Context, id string) error {
+	return f.called("resume %s", id)
+}
+func (f *fakeAgent) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
+	return control.Trusted{}, f.called("trust %s %s", r.Action, shortID(r.Device))
+}
+func (f *fakeAgent) Find(_ context.Context, r control.FindRequest) error {
+	return f.called("find %v", r.Seconds)
+}
+func (f *fakeAgent) Group(ctx context.Context, r control.GroupRequest) (control.Group, error) {
+	if err := f.called("group %s device=%s band=%s persistent=%v method=%s pin=%s", r.Action, r.Device, r.Band, r.Persistent, r.Method, r.PIN); err != nil {
+		return control.Group{}, err
+	}
+	if f.group == nil {
+		return control.Group{}, nil
+	}
+	select {
+	case err := <-f.group:
+		return control.Group{}, err
+	case <-ctx.Done():
+		f.called("group given up")
+		return control.Group{}, ctx.Err()
+	}
+}
+func (f *fakeAgent) LeaveGroup(_ context.Context, ifname string) error {
+	return f.called("leave %s", ifname)
+}
+
+// ui drives an app inside a synctest bubble: commands run in goroutines, their
+// messages come back, and time goes on only when a test says so.
+type ui struct {
+	t       *testing.T
+	a       *app
+	agent   *fakeAgent
+	msgs    chan tea.Msg
+	done    chan struct{}
+	quit    bool
+	suspend bool
+	rings   int
+	cancel  context.CancelFunc
+}
+
+// drive runs fn on a started app of 80x24.
+func drive(t *testing.T, agent *fakeAgent, fn func(u *ui)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUI(t, agent, theme.New(false, true, theme.Unknown))
+		defer u.end()
+		u.resize(80, 24)
+		u.run(u.a.Init())
+		u.settle()
+		fn(u)
+	})
+}
+
+func newUI(t *testing.T, agent *fakeAgent, th *theme.Theme) *ui {
+	ctx, cancel := context.WithCancel(t.Context())
+	u := &ui{t: t, agent: agent, msgs: make(chan tea.Msg), done: make(chan struct{}), cancel: cancel}
+	u.a = newApp(ctx, agent, th, time.Now())
+	u.a.ring = func() { u.rings++ }
+	u.a.home, u.a.dir = "/home/pi", "/home/pi/videos"
+	return u
+}
+
+func (u *ui) end() {
+	u.cancel()
+	close(u.done)
+	u.agent.mu.Lock()
+	if u.agent.events != nil && u.agent.down == nil {
+		close(u.agent.events)
+	}
+	u.agent.mu.Unlock()
+	time.Sleep(10 * time.Second) // the bubble's clock: every timer of a command ends
+}
+
+// run executes a command as bubbletea does.
+func (u *ui) run(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	go func() {
+		msg := cmd()
+		if batch, ok := msg.(tea.BatchMsg); ok {
+			for _, c := range batch {
+				u.run(c)
+			}
+			return
+		}
+		if msg == nil {
+			return
+		}
+		select {
+		case u.msgs <- msg:
+		case <-u.done:
+		}
+	}()
+}
+
+// settle takes messages until nothing happens without time going on.
+func (u *ui) settle() {
+	for {
+		synctest.Wait()
+		select {
+		case msg := <-u.msgs:
+			u.send(msg)
+		default:
+			return
+		}
+	}
+}
+
+func (u *ui) send(msg tea.Msg) {
+	switch msg.(type) {
+	case tea.QuitMsg:
+		u.quit = true
+	case tea.SuspendMsg:
+		u.suspend = true
+	}
+	_, cmd := u.a.Update(msg)
+	u.run(cmd)
+}
+
+// wait lets time pass.
+func (u *ui) wait(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		time.Sleep(min(250*time.Millisecond, time.Until(end))) // the bubble's clock
+		u.settle()
+	}
+}
+
+func (u *ui) resize(w, h int) {
+	u.send(tea.WindowSizeMsg{Width: w, Height: h})
+	u.settle()
+}
+
+// press sends keys by bubbletea's names.
+func (u *ui) press(keys ...string) {
+	u.t.Helper()
+	for _, k := range keys {
+		u.send(keyMsg(k))
+		u.settle()
+		checkFrame(u.t, u.a)
+	}
+}
+
+// typed sends text one character at a time.
+func (u *ui) typed(text string) {
+	for _, r := range text {
+		u.press(string(r))
+	}
+}
+
+var keyTypes = map[string]tea.KeyType{
+	"enter": tea.KeyEnter, "esc": tea.KeyEsc, "tab": tea.KeyTab, "shift+tab": tea.KeyShiftTab, "up": tea.KeyUp,
+	"down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight, "home": tea.KeyHome, "end": tea.KeyEnd,
+	"pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "backspace": tea.KeyBackspace, "ctrl+c": tea.KeyCtrlC,
+	"ctrl+z": tea.KeyCtrlZ, "ctrl+l": tea.KeyCtrlL, "ctrl+u": tea.KeyCtrlU,
+}
+
+func keyMsg(k string) tea.KeyMsg {
+	if t, ok := keyTypes[k]; ok {
+		return tea.KeyMsg{Type: t}
+	}
+	if k == " " {
+		return tea.KeyMsg{Type: tea.KeySpace, Runes: []rune{' '}}
+	}
+	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(k)}
+}
+
+// text is the frame as people see it.
+func (u *ui) text() string { return ansi.Strip(u.a.View()) }
+
+// expect fails unless the frame has all the texts.
+func (u *ui) expect(texts ...string) {
+	u.t.Helper()
+	for _, want := range texts {
+		if !strings.Contains(u.text(), want) {
+			u.t.Fatalf("no %q in the frame:\n%s", want, u.text())
+		}
+	}
+}
+
+func (u *ui) expectNot(texts ...string) {
+	u.t.Helper()
+	for _, not := range texts {
+		if strings.Contains(u.text(), not) {
+			u.t.Fatalf("%q is in the frame:\n%s", not, u.text())
+		}
+	}
+}
+
+// expectCalls fails unless the agent was called exactly so, and forgets them.
+func (u *ui) expectCalls(want ...string) {
+	u.t.Helper()
+	u.agent.mu.Lock()
+	defer u.agent.mu.Unlock()
+	if got, want := strings.Join(u.agent.calls, "\n"), strings.Join(want, "\n"); got != want {
+		u.t.Fatalf("calls to the agent:\n%s\nwant:\n%s", got, want)
+	}
+	u.agent.calls = nil
+}
+
+// checkFrame fails unless every line of the frame is exactly as wide as the
+// terminal, by both ways of counting, there are as many as it has, and no
+// escape but text attributes is in them.
+func checkFrame(tb testing.TB, a *app) {
+	tb.Helper()
+	if err := frameFault(a); err != nil {
+		tb.Fatalf("%v\n%q", err, a.View())
+	}
+}
+
+func frameFault(a *app) error {
+	lines := strings.Split(a.View(), "\n")
+	if len(lines) != a.h {
+		return fmt.Errorf("frame of %dx%d has %d lines", a.w, a.h, len(lines))
+	}
+	for i, l := range lines {
+		if w, wc := ansi.StringWidth(l), ansi.StringWidthWc(l); w != a.w || wc != a.w {
+			return fmt.Errorf("line %d of the frame of %dx%d is %d (%d) columns wide: %q", i+1, a.w, a.h, w, wc, l)
+		}
+		for rest := l; rest != ""; {
+			c := rest[0]
+			rest = rest[1:]
+			if c == 0x1b {
+				end := strings.IndexByte(rest, 'm')
+				if !strings.HasPrefix(rest, "[") || end < 0 || strings.Trim(rest[1:end], "0123456789;") != "" {
+					return fmt.Errorf("line %d has an escape that is not an attribute: %q", i+1, l)
+				}
+				rest = rest[end+1:]
+			} else if c < ' ' || c == 0x7f {
+				return fmt.Errorf("line %d has the control character %q: %q", i+1, c, l)
+			}
+		}
+		if strings.HasSuffix(ansi.Strip(l), " ") && strings.Count(l, "\x1b[")%2 != 0 {
+			return fmt.Errorf("line %d leaves an attribute on: %q", i+1, l)
+		}
+	}
+	return nil
+}
+
+// golden compares text with testdata/NAME.golden.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("%s is missing: go test ./tui -update writes it", path)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not as drawn now (go test ./tui -update, then look at the difference):\n%s", path, ansi.Strip(got))
+	}
+}

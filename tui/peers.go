@@ -1,0 +1,483 @@
+package tui
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"nigh/agent/control"
+)
+
+// peersScreen shows the devices near and known, one row each.
+type peersScreen struct{ list list }
+
+func (s *peersScreen) title() string  { return "Peers" }
+func (s *peersScreen) badge(*app) int { return 0 }
+func (s *peersScreen) in() scope      { return onPeers }
+func (s *peersScreen) rows() *list    { return &s.list }
+func (s *peersScreen) peer(a *app) *peer {
+	s.sync(a)
+	return a.st.peer(s.list.key)
+}
+
+// sync gives the list the rows that pass the filter.
+func (s *peersScreen) sync(a *app) []*peer {
+	shown := make([]*peer, 0, len(a.st.peers))
+	keys := make([]string, 0, len(a.st.peers))
+	for _, p := range a.st.peers {
+		if s.list.matches(p.Name, p.Short, p.Trust, p.State) {
+			shown = append(shown, p)
+			keys = append(keys, p.Key())
+		}
+	}
+	s.list.set(keys)
+	return shown
+}
+
+func (s *peersScreen) draw(a *app, w, h int) []string {
+	shown := s.sync(a)
+	if len(a.st.peers) == 0 {
+		return s.empty(a, w, h)
+	}
+	title := "nothing passes the filter"
+	p := a.st.peer(s.list.key)
+	if p != nil {
+		title = nameOf(p.Peer)
+	}
+	return a.withDetail(w, h, title,
+		func(w, h int) []string { return s.table(a, shown, w, h) },
+		func(w, h int) []string { return s.detail(a, p, w, h) })
+}
+
+func (s *peersScreen) table(a *app, shown []*peer, w, h int) []string {
+	cols := []column{{"NAME", 0, false}, {"TRUST", 10, false}, {"PATH", 14, false}, {"SIGNAL", 11, false}, {"SEEN", 8, false}, {"STATE", 12, false}}
+	signal := w >= 76
+	if !signal {
+		cols = append(cols[:3], cols[4:]...)
+	}
+	t := newTable(w, cols...)
+	lines := []string{t.head(a)}
+	first, end := s.list.window(h - 1)
+	for i := first; i < end; i++ {
+		p := shown[i]
+		cells := []cell{
+			{nameOf(p.Peer), nil},
+			{p.Trust, a.trustStyle(p.Trust)},
+			{pathsText(p.Paths), nil},
+			{signalText(a, p.Paths), nil},
+			{seenText(a, p), nil},
+			{p.State, a.peerStyle(p)},
+		}
+		if !signal {
+			cells = append(cells[:3], cells[4:]...)
+		}
+		lines = append(lines, t.row(a, p.Key() == s.list.key, cells...))
+	}
+	return lines
+}
+
+func (a *app) trustStyle(trust string) func(string) string {
+	switch trust {
+	case "trusted":
+		return a.th.Good.Render
+	case "blocked":
+		return a.th.Bad.Render
+	}
+	return a.th.Warn.Render
+}
+
+func (a *app) peerStyle(p *peer) func(string) string {
+	switch {
+	case p.Error != "":
+		return a.th.Bad.Render
+	case p.State == "ready":
+		return a.th.Good.Render
+	case p.State == "away":
+		return a.th.Dim.Render
+	}
+	return nil
+}
+
+// pathsText names the ways to a peer: "Direct + LAN".
+func pathsText(paths []control.Path) string {
+	var names []string
+	seen := map[string]bool{}
+	for _, p := range paths {
+		if n := kindText(p.Kind); !seen[n] {
+			seen[n] = true
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		return "-"
+	}
+	return strings.Join(names, " + ")
+}
+
+func kindText(kind string) string {
+	switch kind {
+	case "direct":
+		return "Direct"
+	case "lan":
+		return "LAN"
+	case "manual":
+		return "typed"
+	}
+	return kind
+}
+
+// signalText draws the radio signal when there is one, else the round-trip time.
+func signalText(a *app, paths []control.Path) string {
+	for _, p := range paths {
+		if p.Signal != 0 {
+			return fit(bars(a, p.Signal), 4) + fmt.Sprintf(" %d", p.Signal)
+		}
+	}
+	for _, p := range paths {
+		if p.RTT > 0 {
+			return rttText(p.RTT)
+		}
+	}
+	return "-"
+}
+
+func rttText(ms float64) string {
+	if ms < 10 {
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
+// bars draws a signal strength in dBm as one to four blocks.
+func bars(a *app, dbm int) string {
+	n := 1
+	for _, limit := range []int{-80, -67, -55} {
+		if dbm >= limit {
+			n++
+		}
+	}
+	return strings.Repeat(a.th.Full, n)
+}
+
+func seenText(a *app, p *peer) string {
+	if p.State == "ready" {
+		return "now"
+	}
+	return agoText(p.age(a.now))
+}
+
+func (s *peersScreen) detail(a *app, p *peer, w, h int) []string {
+	if p == nil {
+		return nil
+	}
+	list := []pair{}
+	if p.Error != "" {
+		list = append(list, pair{"Problem", sentence(p.Error) + " " + sentence(p.Hint), a.th.Bad.Render})
+	}
+	id, tail := p.ID, trustText(p)
+	switch {
+	case id == "":
+		id, tail = "not known until it connects: c", ""
+	case h < 5:
+		id = p.Short
+	}
+	list = append(list, pair{"Identity", id, nil}, pair{"Trust", tail, nil})
+	for _, path := range p.Paths {
+		list = append(list, pair{kindText(path.Kind), pathText(path), nil})
+	}
+	if len(p.Paths) == 0 {
+		list = append(list, pair{"Last seen", lastSeen(a, p), nil})
+	}
+	if n := s.transfersWith(a, p.ID); n != "" {
+		list = append(list, pair{"Transfers", n, nil})
+	}
+	return pairs(w, h, list...)
+}
+
+func trustText(p *peer) string {
+	switch {
+	case p.Trust == "trusted" && p.AutoAccept:
+		return "trusted, may send without asking"
+	case p.Trust == "trusted":
+		return "trusted, asks before it sends"
+	case p.Trust == "blocked":
+		return "blocked: nothing from it gets through (u unblocks)"
+	}
+	return "new: nobody has compared its ID yet (t)"
+}
+
+func pathText(p control.Path) string {
+	s := p.Address
+	if p.Ifname != "" {
+		s += " on " + p.Ifname
+	}
+	if p.Signal != 0 {
+		s += fmt.Sprintf(", %d dBm", p.Signal)
+	}
+	if p.RTT > 0 {
+		s += ", " + rttText(p.RTT)
+	}
+	if p.Active {
+		s += ", in use"
+	}
+	return s
+}
+
+func lastSeen(a *app, p *peer) string {
+	age := agoText(p.age(a.now))
+	switch age {
+	case "-":
+		return "never"
+	case "now":
+		return age
+	}
+	return age + " ago"
+}
+
+// transfersWith says what goes on with a device.
+func (s *peersScreen) transfersWith(a *app, id string) string {
+	running, over := 0, 0
+	for _, t := range a.st.transfers {
+		if id == "" || t.Peer != id {
+			continue
+		}
+		if t.over() {
+			over++
+		} else {
+			running++
+		}
+	}
+	if running+over == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d going on, %d over", running, over)
+}
+
+// empty says what is being done while nothing is found.
+func (s *peersScreen) empty(a *app, w, h int) []string {
+	st := &a.st.status
+	direct := "not possible here: the LAN still works"
+	switch r := st.Radio; {
+	case r.State == "ready" && r.Finding:
+		direct = "looking on " + r.Ifname
+	case r.State == "ready":
+		direct = r.Ifname + " ready, not looking: press s"
+	case r.Hint != "":
+		direct = radioText(r.State, r.Ifname)
+	}
+	var lan []string
+	for _, l := range st.Links {
+		if !l.Usable || l.Kind == "direct" {
+			continue
+		}
+		name := l.Ifname
+		if len(l.Addresses) > 0 {
+			address, _, _ := strings.Cut(l.Addresses[0], "/")
+			name += " (" + address + ")"
+		}
+		lan = append(lan, name)
+	}
+	wired := fmt.Sprintf("no link is usable: %d says why", a.number(onNetwork))
+	if len(lan) > 0 {
+		wired = "listening on " + strings.Join(lan, ", ")
+	}
+	bw := min(64, w-4)
+	lines := []string{
+		centre(a.th.Bold.Render("Looking for devices nearby..."), bw), "",
+		fit("Wi-Fi Direct", 15) + direct,
+		fit("LAN", 15) + wired, "",
+	}
+	if hint := st.Radio.Hint; st.Radio.State != "ready" && hint != "" {
+		lines = append(append(lines, wrap(sentence(hint), bw)...), "")
+	}
+	lines = append(lines, wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)...)
+	lines = append(lines, "", "s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork)))
+	var out []string
+	for range max(0, (h-len(lines))/3) {
+		out = append(out, "")
+	}
+	for _, l := range lines {
+		out = append(out, strings.Repeat(" ", (w-bw)/2)+cut(l, bw))
+	}
+	return out[:min(len(out), h)]
+}
+
+func (s *peersScreen) idle(a *app, act action) bool {
+	p := a.st.peer(s.list.key)
+	switch {
+	case act == actScan:
+		return false
+	case p == nil:
+		return true
+	case act == actTrust:
+		return p.Trust == "trusted"
+	case act == actBlock:
+		return p.Trust == "blocked"
+	case act == actUnblock:
+		return p.Trust != "blocked"
+	case act == actForget:
+		return p.Trust == "new"
+	case act == actSend:
+		return p.Trust == "blocked" || p.ID == ""
+	}
+	return false
+}
+
+func (s *peersScreen) act(a *app, act action) tea.Cmd {
+	if act == actScan {
+		return a.scan()
+	}
+	p := s.peer(a)
+	if p == nil {
+		return a.fail("There is no device to do that with.", "")
+	}
+	switch act {
+	case actSend:
+		return s.send(a, p)
+	case actConnect:
+		return s.connect(a, p)
+	case actTrust:
+		return s.trust(a, p)
+	case actBlock:
+		return s.block(a, p)
+	case actUnblock:
+		if p.Trust != "blocked" {
+			return a.fail(nameOf(p.Peer)+" is not blocked.", "")
+		}
+		return a.changeTrust(control.TrustRequest{Action: "remove", Device: p.ID}, nameOf(p.Peer)+" is not blocked any more; it is new again.")
+	case actForget:
+		return s.forget(a, p)
+	}
+	return nil
+}
+
+// scan looks for Wi-Fi Direct devices.
+func (a *app) scan() tea.Cmd {
+	const seconds = 30
+	ctl := a.ctl
+	return a.call(10*time.Second, fmt.Sprintf("Looking for Wi-Fi Direct devices for %d s.", seconds), func(ctx context.Context) error {
+		return ctl.Find(ctx, control.FindRequest{Seconds: seconds})
+	})
+}
+
+func (a *app) changeTrust(r control.TrustRequest, text string) tea.Cmd {
+	ctl := a.ctl
+	return a.call(10*time.Second, text, func(ctx context.Context) error {
+		_, err := ctl.ChangeTrust(ctx, r)
+		return err
+	})
+}
+
+func (s *peersScreen) send(a *app, p *peer) tea.Cmd {
+	name := nameOf(p.Peer)
+	switch {
+	case p.ID == "":
+		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
+	case p.Trust == "blocked":
+		return a.fail(name+" is blocked.", "Press u to unblock it first.")
+	}
+	pick := newPicker(a, p.ID, name)
+	open := func(a *app) tea.Cmd { return tea.Batch(a.open(pick, false), pick.read()) }
+	switch {
+	case p.Trust != "trusted":
+		return a.open(&confirmation{
+			title: "Send to a new device?",
+			text: []string{
+				fmt.Sprintf("Nobody has compared the ID of %s yet, so it may be another device with the same name.", quoted(name)),
+				"Its ID begins with " + p.Short + ".",
+				"No goes back; then t compares the ID.",
+			},
+			yes: "send anyway", no: "go back", do: open,
+		}, false)
+	case p.State == "away":
+		return a.open(&confirmation{
+			title: "Send later?",
+			text:  []string{name + " is away. What you choose waits here and goes when it is near again."},
+			yes:   "choose files", no: "go back", do: open,
+		}, false)
+	}
+	return open(a)
+}
+
+func (s *peersScreen) connect(a *app, p *peer) tea.Cmd {
+	name := nameOf(p.Peer)
+	device := p.ID
+	found := false
+	for _, path := range p.Paths {
+		if path.Kind != "direct" {
+			continue
+		}
+		found = true
+		if path.Active {
+			return a.fail(name+" is connected over Wi-Fi Direct already.", "")
+		}
+		if device == "" {
+			device = path.Address
+		}
+	}
+	switch {
+	case p.Trust == "blocked":
+		return a.fail(name+" is blocked.", "Press u to unblock it first.")
+	case a.st.status.Radio.State != "ready":
+		return a.noRadio()
+	case !found:
+		return a.fail(name+" is not seen over Wi-Fi Direct.", "Press s to look for 30 s.")
+	}
+	return a.open(newConnect(device, name), false)
+}
+
+// noRadio says why Wi-Fi Direct cannot be used and what to do.
+func (a *app) noRadio() tea.Cmd {
+	r := a.st.status.Radio
+	return a.fail("Wi-Fi Direct cannot be used: "+radioText(r.State, r.Ifname)+".", sentence(r.Hint))
+}
+
+func (s *peersScreen) trust(a *app, p *peer) tea.Cmd {
+	name := nameOf(p.Peer)
+	switch {
+	case p.ID == "":
+		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
+	case p.Trust == "trusted":
+		return a.fail(name+" is trusted already.", "X forgets it.")
+	}
+	return a.open(&trustDialog{id: p.ID, name: name}, false)
+}
+
+func (s *peersScreen) block(a *app, p *peer) tea.Cmd {
+	name, id := nameOf(p.Peer), p.ID
+	switch {
+	case id == "":
+		return a.fail(name+" has not shown who it is, so there is no identity to block.", "")
+	case p.Trust == "blocked":
+		return a.fail(name+" is blocked already.", "Press u to unblock it.")
+	}
+	return a.open(&confirmation{
+		title: "Block this device?",
+		text:  []string{fmt.Sprintf("Nothing from %s (%s) will get through, and transfers with it end.", quoted(name), p.Short)},
+		yes:   "block", no: "do not block",
+		do: func(a *app) tea.Cmd {
+			return a.changeTrust(control.TrustRequest{Action: "block", Device: id}, name+" is blocked.")
+		},
+	}, false)
+}
+
+func (s *peersScreen) forget(a *app, p *peer) tea.Cmd {
+	name, id := nameOf(p.Peer), p.ID
+	if id == "" || p.Trust == "new" {
+		return a.fail(name+" is new: there is nothing to forget.", "")
+	}
+	return a.open(&confirmation{
+		title: "Forget this device?",
+		text:  []string{fmt.Sprintf("%s (%s) becomes new: to trust it again somebody has to compare its ID again. Files that were received stay.", quoted(name), p.Short)},
+		yes:   "forget", no: "keep",
+		do: func(a *app) tea.Cmd {
+			return a.changeTrust(control.TrustRequest{Action: "remove", Device: id}, name+" is forgotten.")
+		},
+	}, false)
+}
+
+// quoted shows where a name of another device begins and ends.
+func quoted(name string) string { return `"` + cut(name, 32) + `"` }

@@ -1,0 +1,143 @@
+package tui
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/term"
+
+	"nigh/agent/control"
+	"nigh/tui/theme"
+)
+
+// Control is what the terminal UI needs of an agent; [control.Client] has it.
+// The methods may block until their context ends; they are never called on the
+// event loop.
+type Control interface {
+	// Watch returns the state now, as the first event, and every change after
+	// it. The channel is closed when the stream is over.
+	Watch(ctx context.Context) (<-chan control.Event, error)
+	Send(ctx context.Context, r control.SendRequest) ([]control.Transfer, error)
+	Accept(ctx context.Context, id string, r control.AcceptRequest) error
+	Refuse(ctx context.Context, id string) error
+	CancelTransfer(ctx context.Context, id string) error
+	PauseTransfer(ctx context.Context, id string) error
+	ResumeTransfer(ctx context.Context, id string) error
+	ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error)
+	Find(ctx context.Context, r control.FindRequest) error
+	Group(ctx context.Context, r control.GroupRequest) (control.Group, error)
+	LeaveGroup(ctx context.Context, ifname string) error
+}
+
+// Options says what [Run] works on and how it looks.
+type Options struct {
+	Client Control
+	Input  io.Reader // nil = standard input; must be a terminal
+	Output io.Writer // nil = standard output; must be a terminal
+
+	// ASCII draws with ASCII only. It is also done when the locale is not UTF-8.
+	ASCII bool
+	// Color is "always", "never", or "auto" (also ""): colours unless the
+	// variable NO_COLOR is set to anything.
+	Color string
+	// Background is "dark", "light" or "auto" (also ""). Auto reads COLORFGBG,
+	// and else uses only colours that are readable on both.
+	Background string
+	// Embedded says that the agent runs inside this program, so that quitting
+	// stops it.
+	Embedded bool
+	// Dir is where choosing files begins; "" = the working folder.
+	Dir string
+	// Env looks up environment variables; nil = os.Getenv.
+	Env func(string) string
+}
+
+// Run shows the terminal UI until the person quits or ctx ends, and leaves the
+// terminal as it was. It returns nil then. It returns a [control.Error] with
+// CodeUsage, at once, when the terminal cannot show it; any other error means
+// that the terminal failed.
+func Run(ctx context.Context, o Options) error {
+	if o.Input == nil {
+		o.Input = os.Stdin
+	}
+	if o.Output == nil {
+		o.Output = os.Stdout
+	}
+	if o.Env == nil {
+		o.Env = os.Getenv
+	}
+	if err := usable(o); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	a := newApp(ctx, o.Client, themeOf(o), time.Now())
+	a.embedded = o.Embedded
+	a.home, _ = os.UserHomeDir()
+	if a.dir = o.Dir; a.dir == "" {
+		a.dir, _ = os.Getwd()
+	}
+	a.ring = func() { io.WriteString(o.Output, "\a") }
+	// A slow link (a serial line, ssh from far) is not flooded with frames.
+	const framesPerSecond = 20
+	_, err := tea.NewProgram(a, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond),
+		tea.WithInput(o.Input), tea.WithOutput(o.Output)).Run()
+	if o.Env("TERM") == "linux" {
+		// The console has no second screen to come back from: what is left of
+		// the last frame goes away.
+		io.WriteString(o.Output, "\x1b[H\x1b[2J")
+	}
+	if ctx.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// usable says why the UI cannot be shown here.
+func usable(o Options) error {
+	no := func(why string) error {
+		return &control.Error{Code: control.CodeUsage, Message: why, Hint: "run: nigh status, or: nigh help"}
+	}
+	in, ok := o.Input.(term.File)
+	if !ok || !term.IsTerminal(in.Fd()) {
+		return no("the terminal UI needs a terminal, and standard input is none")
+	}
+	out, ok := o.Output.(term.File)
+	if !ok || !term.IsTerminal(out.Fd()) {
+		return no("the terminal UI needs a terminal, and standard output is none")
+	}
+	switch t := o.Env("TERM"); t {
+	case "", "dumb", "unknown":
+		return no("the terminal cannot place text on the screen (TERM is " + quoted(t) + ")")
+	}
+	return nil
+}
+
+func themeOf(o Options) *theme.Theme {
+	colour := o.Color == "always" || o.Color != "never" && o.Env("NO_COLOR") == ""
+	bg := theme.BackgroundOf(o.Env("COLORFGBG"))
+	switch o.Background {
+	case "dark":
+		bg = theme.Dark
+	case "light":
+		bg = theme.Light
+	}
+	return theme.New(o.ASCII || !utf8Locale(o.Env), colour, bg)
+}
+
+// utf8Locale reports whether the locale's characters are UTF-8.
+func utf8Locale(env func(string) string) bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := env(name); v != "" {
+			v = strings.ToLower(v)
+			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
+		}
+	}
+	return false
+}

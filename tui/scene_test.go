@@ -1,0 +1,243 @@
+package tui
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"nigh/agent/control"
+	"nigh/tui/theme"
+)
+
+// deviceID makes a DeviceID of the real form and length: 14 groups of four.
+func deviceID(begin string) string {
+	s := begin
+	for i := 0; len(s) < 69; i++ {
+		s += fmt.Sprintf("-%c%c%c%c", "PLA9TK3CX7"[i%10], "A2QMWB5ZK4"[i%10], "QUJ6D7M2YR"[i%10], "H3VNE5SCGT"[i%10])
+	}
+	return s[:69]
+}
+
+var (
+	idSelf    = deviceID("7Q4K-M2XD")
+	idAna     = deviceID("B3RD-9KFA")
+	idPi      = deviceID("XW2P-77LM")
+	idPixel   = deviceID("K8SQ-4TVE")
+	idKiosk   = deviceID("GJ5C-MM3Y")
+	idWork    = deviceID("PB4H-R9KW")
+	idUnknown = ""
+)
+
+func sampleStatus() control.Status {
+	return control.Status{
+		ID: idSelf, Short: "7Q4K-M2XD", Name: "pi5-kitchen", Version: "0.1.0",
+		Agent: control.AgentInfo{PID: 712, Uptime: 5000, Mode: "service", Port: 7421,
+			Inbox: "/home/ana/Downloads/nigh", State: "/home/ana/.local/state/nigh", Accept: "ask", Free: 61e9},
+		Radio: control.Radio{State: "ready", Ifname: "wlan0", Engine: "system", Address: "02:1a:7d:da:71:11"},
+		Links: []control.Link{
+			{Ifname: "eth0", Kind: "ethernet", Up: true, Usable: true, Addresses: []string{"192.168.1.40/24", "fe80::2e0:4cff:fe68:12/64"}},
+			{Ifname: "wlan0", Kind: "wifi", Up: true, Usable: true, Addresses: []string{"192.168.1.77/24"}},
+			{Ifname: "docker0", Kind: "bridge", Up: true, Why: "a bridge of containers: no device is behind it"},
+			{Ifname: "wg0", Kind: "tunnel", Up: true, Why: "a tunnel: it has no multicast"},
+		},
+		Limits: control.Limits{Transfers: 4, Peers: 512, MinFree: 1 << 30},
+	}
+}
+
+func samplePeers() []control.Peer {
+	return []control.Peer{
+		{ID: idAna, Short: "B3RD-9KFA", Name: "Ana's laptop", Trust: "trusted", State: "ready", Age: 1, AutoAccept: true, Paths: []control.Path{
+			{Kind: "direct", Ifname: "p2p-wlan0-0", Address: "[fe80::1]:7421", Signal: -48, RTT: 1.9, Active: true},
+			{Kind: "lan", Ifname: "eth0", Address: "192.168.1.23:7421", RTT: 2.4}}},
+		{ID: idPi, Short: "XW2P-77LM", Name: "living-room-pi", Trust: "trusted", State: "ready", Age: 2, Paths: []control.Path{
+			{Kind: "lan", Ifname: "eth0", Address: "192.168.1.31:7421", RTT: 2.2, Active: true}}},
+		{ID: idPixel, Short: "K8SQ-4TVE", Name: "Pixel 8", Trust: "new", State: "visible", Age: 12, Paths: []control.Path{
+			{Kind: "direct", Address: "9e:0b:44:10:2f:01", Signal: -71}}},
+		{ID: idUnknown, Name: "TV of the neighbours", Trust: "new", State: "visible", Age: 40, Paths: []control.Path{
+			{Kind: "direct", Address: "aa:0b:44:10:2f:02", Signal: -84}}},
+		{ID: idKiosk, Short: "GJ5C-MM3Y", Name: "kiosk-3", Trust: "blocked", State: "visible", Age: 3, Paths: []control.Path{
+			{Kind: "lan", Ifname: "eth0", Address: "192.168.1.99:7421", RTT: 9.1}}},
+		{ID: idWork, Short: "PB4H-R9KW", Name: "workshop", Trust: "trusted", State: "away", Age: 3 * 86400,
+			Error: "it has not answered for 3 days", Hint: "switch it on, or bring it near"},
+	}
+}
+
+func sampleTransfers() []control.Transfer {
+	return []control.Transfer{
+		{ID: "00a1", Direction: "receive", Peer: idAna, PeerName: "Ana's laptop", Name: "holiday-4k.mov", Files: 1, BytesTotal: 4_300_000_000,
+			BytesDone: 2_623_000_000, BytesMoved: 2_650_000_000, Rate: 38.4e6, ETA: 42, State: "running", Sources: 1, PathKind: "direct",
+			Path: "/home/ana/Downloads/nigh/holiday-4k.mov", Age: 400, Elapsed: 75.5},
+		{ID: "00a2", Direction: "send", Peer: idPi, PeerName: "living-room-pi", Name: "backup.tar.zst", Files: 1, BytesTotal: 5_000_000_000,
+			BytesDone: 900_000_000, BytesMoved: 900_000_000, Rate: 11.2e6, ETA: 370, State: "running", Sources: 1, PathKind: "lan",
+			Path: "/srv/backup.tar.zst", Age: 300, Elapsed: 80},
+		{ID: "00a3", Direction: "receive", Peer: idPixel, PeerName: "Pixel 8", Name: "notes.pdf", Files: 1, BytesTotal: 1_100_000, ETA: -1,
+			State: "waiting", Path: "/home/ana/Downloads/nigh/notes.pdf", Age: 20},
+		{ID: "00a4", Direction: "send", Peer: idWork, PeerName: "workshop", Name: "photos", Files: 212, Dirs: 3, Skipped: 2, BytesTotal: 812_000_000, ETA: -1,
+			State: "queued", Error: "the device is away", Path: "/home/ana/photos", Age: 200, Names: []string{"photos"}},
+		{ID: "00b1", Direction: "receive", Peer: idAna, PeerName: "Ana's laptop", Name: "setup.iso", Files: 1, BytesTotal: 4_700_000_000, BytesDone: 4_700_000_000,
+			BytesMoved: 4_700_000_000, Elapsed: 127, State: "done", Ended: "1999-12-31T22:12:00Z", Path: "/home/ana/Downloads/nigh/setup.iso", Age: 6000},
+		{ID: "00b2", Direction: "send", Peer: idKiosk, PeerName: "kiosk-3", Name: "diagram.svg", Files: 1, BytesTotal: 88_000, State: "refused",
+			Ended: "1999-12-31T21:58:00Z", Path: "/home/ana/diagram.svg", Age: 7000},
+		{ID: "00b3", Direction: "receive", Peer: idPi, PeerName: "living-room-pi", Name: "old.log", Files: 1, BytesTotal: 9_000_000_000, BytesDone: 120_000_000,
+			State: "failed", Error: "the disk is full", ErrorCode: "disk_full", Hint: "make room, then press r", Ended: "1999-12-31T21:41:00Z",
+			Path: "/home/ana/Downloads/nigh/old.log", Age: 8000},
+	}
+}
+
+func sampleOffer() control.InboxItem {
+	return control.InboxItem{ID: "i1", Kind: "transfer", Peer: idAna, PeerName: "Ana's laptop", Trust: "trusted", Expires: 277, Transfer: &control.Transfer{
+		ID: "00c1", Direction: "receive", Peer: idAna, PeerName: "Ana's laptop", Name: "3 files", Files: 3, BytesTotal: 4_389_000_000, State: "waiting",
+		Names: []string{"holiday-4k.mov", "holiday-4k.srt", "cover.jpg"}}}
+}
+
+func sampleRequest() control.InboxItem {
+	return control.InboxItem{ID: "i2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: 48, Method: "pbc", Address: "9e:0b:44:10:2f:01"}
+}
+
+func sampleGroup() control.Group {
+	return control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2, Address: "192.168.49.1/24",
+		LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}
+}
+
+func sampleState() control.State {
+	return control.State{Status: sampleStatus(), Peers: samplePeers(), Transfers: sampleTransfers()}
+}
+
+// scenes are the frames that are kept as goldens.
+var scenes = []struct {
+	name  string
+	state func() control.State
+	do    func(u *ui)
+}{
+	{"peers", sampleState, func(*ui) {}},
+	{"peers-empty", func() control.State { return control.State{Status: sampleStatus()} }, func(*ui) {}},
+	{"peers-no-radio", func() control.State {
+		s := control.State{Status: sampleStatus()}
+		s.Status.Radio = control.Radio{State: "absent", Hint: "plug in a Wi-Fi adapter that can do Wi-Fi Direct, then run: nigh doctor"}
+		return s
+	}, func(*ui) {}},
+	{"transfers", sampleState, func(u *ui) { u.press("2") }},
+	{"transfers-failed", sampleState, func(u *ui) { u.press("2", "G") }},
+	{"network", func() control.State {
+		s := sampleState()
+		s.Status.Groups = []control.Group{sampleGroup()}
+		return s
+	}, func(u *ui) { u.press("3") }},
+	{"network-no-radio", func() control.State {
+		s := sampleState()
+		s.Status.Radio = control.Radio{State: "off", Ifname: "wlan0", Hint: "run: rfkill unblock wifi"}
+		return s
+	}, func(u *ui) { u.press("3", "j", "j") }},
+	{"offer", sampleState, func(u *ui) {
+		i := sampleOffer()
+		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
+		u.settle()
+	}},
+	{"offer-new", sampleState, func(u *ui) {
+		i := sampleOffer()
+		i.Trust, i.Transfer.Dotfiles, i.Transfer.Executables, i.Transfer.BytesTotal = "new", true, true, 90e9
+		for n := range 30 {
+			i.Transfer.Names = append(i.Transfer.Names, fmt.Sprintf("a rather long name of a picture number %d that goes on and on.jpeg", n))
+		}
+		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
+		u.settle()
+	}},
+	{"request", sampleState, func(u *ui) {
+		i := sampleRequest()
+		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
+		u.settle()
+	}},
+	{"request-pin", sampleState, func(u *ui) {
+		i := sampleRequest()
+		i.Method, i.PIN = "show_pin", "12345670"
+		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
+		u.settle()
+	}},
+	{"trust", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "t") }},
+	{"cancel", sampleState, func(u *ui) { u.press("2", "x") }},
+	{"connect", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "c") }},
+	{"create", sampleState, func(u *ui) { u.press("3", "c") }},
+	{"steps", sampleState, func(u *ui) {
+		u.agent.group = make(chan error)
+		u.press("3", "c", "enter")
+		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "group", State: "ok", After: 1.2, Text: "5180 MHz, as wlan0"}})
+		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "address", State: "running"}})
+		u.settle()
+	}},
+	{"help", sampleState, func(u *ui) { u.press("?") }},
+	{"picker", sampleState, func(u *ui) {
+		u.press("enter")
+		d := u.a.top().d.(*picker)
+		u.send(dirMsg{d: d, dir: "/home/pi/videos", entries: []entry{
+			{"raw", true, 0, "2026-11-02"}, {"holiday-4k.mov", false, 4_300_000_000, "2026-11-21"}, {"holiday-4k.srt", false, 88_000, "2026-11-21"},
+			{"holiday-cut2.mov", false, 3_900_000_000, "2026-11-20"}, {".secret", false, 12, "2026-11-01"}}})
+		u.press("j", "j", " ", " ")
+	}},
+	{"status", sampleState, func(u *ui) {
+		u.agent.fail = &control.Error{Code: control.CodeBusy, Message: "the radio is busy", Hint: "wait until the group is up, then try again"}
+		u.press("s")
+	}},
+	{"lost", sampleState, func(u *ui) {
+		u.agent.stop(control.NoAgent())
+		u.settle()
+	}},
+	{"no-agent", nil, func(*ui) {}},
+}
+
+var sizes = [][2]int{{80, 24}, {60, 16}, {120, 40}}
+
+// TestGolden compares every scene at three sizes, in the common glyphs with
+// colour and in ASCII without.
+func TestGolden(t *testing.T) {
+	for _, s := range scenes {
+		for _, ascii := range []bool{false, true} {
+			set := "common"
+			if ascii {
+				set = "ascii"
+			}
+			t.Run(s.name+"-"+set, func(t *testing.T) {
+				text := ""
+				for _, size := range sizes {
+					synctest.Test(t, func(t *testing.T) {
+						agent := &fakeAgent{}
+						if s.state != nil {
+							agent.state = s.state()
+						} else {
+							agent.down = &control.Error{Code: control.CodeNoAgent, Message: "the agent is not running",
+								Hint: "start it with: systemctl start nigh@ana, or run: nigh agent"}
+						}
+						u := newUI(t, agent, theme.New(ascii, !ascii, theme.Unknown))
+						defer u.end()
+						u.resize(size[0], size[1])
+						u.run(u.a.Init())
+						u.settle()
+						u.wait(1100 * time.Millisecond)
+						s.do(u)
+						checkFrame(t, u.a)
+						checkGlyphs(t, u.text(), ascii)
+						text += fmt.Sprintf("%dx%d\n%s\n", size[0], size[1], u.a.View())
+					})
+				}
+				golden(t, s.name+"-"+set, text)
+			})
+		}
+	}
+}
+
+// checkGlyphs fails for a character that the console of a Pi may not have. The
+// scenes' own names are ASCII.
+func checkGlyphs(t *testing.T, text string, ascii bool) {
+	t.Helper()
+	allowed := map[rune]bool{'\n': true}
+	if !ascii {
+		for _, r := range theme.Allowed {
+			allowed[r] = true
+		}
+	}
+	for _, r := range text {
+		if (r < ' ' || r > '~') && !allowed[r] {
+			t.Fatalf("%q is drawn, and is not in the set of glyphs:\n%s", r, text)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package tui
+
+// column is one column of a table. The one with width 0 takes what is left.
+type column struct {
+	title string
+	w     int
+	right bool
+}
+
+// cell is one value in a table.
+type cell struct {
+	text  string
+	style func(string) string // nil = plain
+}
+
+// table lays out rows in w columns: three for the mark, then the cells.
+type table struct {
+	cols []column
+	w    int
+}
+
+func newTable(w int, cols ...column) table {
+	rest := w - 4
+	for _, c := range cols {
+		rest -= c.w
+	}
+	for i := range cols {
+		if cols[i].w == 0 {
+			cols[i].w = max(1, rest)
+		}
+	}
+	return table{cols, w}
+}
+
+func (t table) head(a *app) string {
+	line := "   "
+	for _, c := range t.cols {
+		line += t.pad(c, c.title)
+	}
+	return a.th.Dim.Render(fit(line, t.w))
+}
+
+// pad fits text into a column with one column of air at its end.
+func (t table) pad(c column, text string) string {
+	if c.right {
+		return fitRight(text, c.w-2) + "  "
+	}
+	return fit(cut(text, c.w-1), c.w)
+}
+
+// row draws one row. The selected one is marked and reversed as a whole.
+func (t table) row(a *app, selected bool, cells ...cell) string {
+	line := "   "
+	if selected {
+		line = " " + a.th.Mark + " "
+	}
+	for i, c := range cells {
+		if i >= len(t.cols) {
+			break
+		}
+		text := t.pad(t.cols[i], c.text)
+		if c.style != nil && !selected {
+			text = c.style(text)
+		}
+		line += text
+	}
+	line = fit(line, t.w)
+	if selected {
+		line = a.th.Selected.Render(line)
+	}
+	return line
+}
+
+// wide reports whether details go beside the list, and how wide the list is then.
+func wide(w int) (bool, int) {
+	if w < 110 {
+		return false, w
+	}
+	return true, w - max(40, w/3)
+}
+
+// withDetail puts a list and the details of its selected row together.
+func (a *app) withDetail(w, h int, title string, draw func(w, h int) []string, detail func(w, h int) []string) []string {
+	side, lw := wide(w)
+	if !side {
+		dh := max(3, min(8, h/3))
+		lines := draw(w, h-dh-1)
+		for len(lines) < h-dh-1 {
+			lines = append(lines, "")
+		}
+		lines = append(lines[:h-dh-1], a.rule(title))
+		return append(lines, detail(w, dh)...)
+	}
+	left := draw(lw, h)
+	right := append([]string{" " + a.th.Bold.Render(cut(title, w-lw-3)), ""}, detail(w-lw-2, h-2)...)
+	lines := make([]string, h)
+	for i := range lines {
+		l, r := "", ""
+		if i < len(left) {
+			l = left[i]
+		}
+		if i < len(right) {
+			r = right[i]
+		}
+		lines[i] = fit(l, lw) + a.th.Vertical + fit(r, w-lw-1)
+	}
+	return lines
+}
+
+// pair is one line of details: a label and what it says.
+type pair struct {
+	label, value string
+	style        func(string) string
+}
+
+// pairs lays out details in w columns and at most h lines.
+func pairs(w, h int, list ...pair) []string {
+	// A whole DeviceID (69 columns) fits beside its label in 80 columns.
+	const lw = 11
+	var lines []string
+	for _, p := range list {
+		if p.value == "" {
+			continue
+		}
+		for i, v := range wrap(p.value, w-lw) {
+			label := ""
+			if i == 0 {
+				label = p.label
+			}
+			if p.style != nil {
+				v = p.style(v)
+			}
+			lines = append(lines, " "+fit(label, lw-1)+v)
+		}
+	}
+	return lines[:min(len(lines), h)]
+}

@@ -1,0 +1,155 @@
+package tui
+
+import (
+	"context"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"nigh/agent/control"
+)
+
+// connection is the watch on the agent.
+type connection struct {
+	up     bool
+	gen    int // of the watch; messages of older ones are dropped
+	cancel context.CancelFunc
+	err    error     // why it is not up
+	tries  int       // in a row that failed
+	since  time.Time // when it was lost
+	next   time.Time // when it is tried again
+}
+
+type (
+	openedMsg struct {
+		gen    int
+		events <-chan control.Event
+	}
+	eventsMsg struct {
+		gen    int
+		at     time.Time
+		list   []control.Event
+		events <-chan control.Event
+		ended  bool
+	}
+	endedMsg struct {
+		gen int
+		at  time.Time
+		err error
+	}
+	retryMsg int
+)
+
+// maxEvents bounds the events that are taken between two frames.
+const maxEvents = 256
+
+// connect starts a new watch; an older one is given up.
+func (a *app) connect() tea.Cmd {
+	if a.conn.cancel != nil {
+		a.conn.cancel()
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	a.conn.gen++
+	a.conn.cancel = cancel
+	gen, ctl := a.conn.gen, a.ctl
+	return func() tea.Msg {
+		events, err := ctl.Watch(ctx)
+		if err != nil {
+			return endedMsg{gen: gen, at: time.Now(), err: err}
+		}
+		return openedMsg{gen: gen, events: events}
+	}
+}
+
+// next waits for an event and takes what else is there already.
+func next(gen int, events <-chan control.Event) tea.Cmd {
+	return func() tea.Msg {
+		e, ok := <-events
+		m := eventsMsg{gen: gen, at: time.Now(), events: events, ended: !ok}
+		if !ok {
+			return m
+		}
+		m.list = append(m.list, e)
+		for len(m.list) < maxEvents {
+			select {
+			case e, ok := <-events:
+				if !ok {
+					m.ended = true
+					return m
+				}
+				m.list = append(m.list, e)
+			default:
+				return m
+			}
+		}
+		return m
+	}
+}
+
+// watched takes the messages of the watch.
+func (a *app) watched(msg tea.Msg) tea.Cmd {
+	switch m := msg.(type) {
+	case openedMsg:
+		if m.gen == a.conn.gen {
+			return next(m.gen, m.events)
+		}
+	case eventsMsg:
+		if m.gen == a.conn.gen {
+			return a.take(m)
+		}
+	case endedMsg:
+		if m.gen == a.conn.gen {
+			return a.lost(m.at, m.err)
+		}
+	case retryMsg:
+		if int(m) == a.conn.gen && !a.conn.up {
+			return a.connect()
+		}
+	}
+	return nil
+}
+
+// take applies events.
+func (a *app) take(m eventsMsg) tea.Cmd {
+	if m.at.After(a.now) {
+		a.now = m.at
+	}
+	for _, e := range m.list {
+		if !a.st.apply(e, m.at, a.th.ASCIIOnly) {
+			// Cut for being slow, or a line is missing: the snapshot of a new
+			// watch sets it right.
+			return a.lost(m.at, &control.Error{Code: control.CodeFailed, Message: "the agent ended the event stream", Hint: e.Reason})
+		}
+		a.conn.up, a.conn.tries, a.conn.err = true, 0, nil
+	}
+	pruned := a.prune()
+	if m.ended {
+		return tea.Batch(pruned, a.lost(m.at, control.NoAgent()))
+	}
+	return tea.Batch(pruned, next(m.gen, m.events), a.offer())
+}
+
+// lost plans the next try.
+func (a *app) lost(at time.Time, err error) tea.Cmd {
+	if a.conn.up {
+		a.conn.since = at
+	}
+	if a.conn.cancel != nil {
+		a.conn.cancel()
+	}
+	a.conn.up, a.conn.err = false, err
+	wait := min(500*time.Millisecond<<min(a.conn.tries, 3), 4*time.Second)
+	a.conn.tries++
+	a.conn.next = at.Add(wait)
+	gen := a.conn.gen
+	return tea.Tick(wait, func(time.Time) tea.Msg { return retryMsg(gen) })
+}
+
+// retry tries now, because a person asked.
+func (a *app) retry() tea.Cmd {
+	if a.conn.up {
+		return nil
+	}
+	a.conn.tries = 0
+	return a.connect()
+}
