@@ -107,8 +107,8 @@ func (l *link) open(ctx context.Context) {
 			failed = err
 		} else {
 			// Asking for our own instance makes the Server announce it now and not after its half second of pretended
-			// probes.
-			l.nudge(time.Now())
+			// probes. It announces itself once more a second later.
+			l.nudge(time.Now(), 0)
 		}
 	}
 	l.retryAt, l.status.Error = time.Time{}, ""
@@ -180,7 +180,7 @@ func (l *link) change(ctx context.Context, ifi Interface) {
 		l.publisher.stop()
 	}
 	l.open(ctx)
-	l.nudge(time.Now())
+	l.nudge(time.Now(), 1)
 	if families {
 		l.schedule(time.Now())
 	}
@@ -194,10 +194,10 @@ func (l *link) schedule(now time.Time) {
 	l.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 }
 
-// nudge makes our Server announce its present addresses, now and once more.
-func (l *link) nudge(now time.Time) {
+// nudge makes our Server announce its present addresses, now and again so many times, a second apart.
+func (l *link) nudge(now time.Time, again int) {
 	if l.publisher.server != nil {
-		l.nudgeAt, l.nudges = now, 1
+		l.nudgeAt, l.nudges = now, again
 	}
 }
 

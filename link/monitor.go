@@ -44,6 +44,7 @@ type Monitor struct {
 	only    []string
 	changes chan Change
 	poke    chan struct{} // capacity 1: a re-read is due
+	open    func() (*nl.NetlinkSocket, error)
 
 	mu    sync.Mutex
 	links []Link // guarded by mu
@@ -55,7 +56,7 @@ func NewMonitor(c Config) *Monitor {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Monitor{logger: logger, only: slices.Clone(c.Only), changes: make(chan Change, 1), poke: make(chan struct{}, 1)}
+	return &Monitor{logger: logger, only: slices.Clone(c.Only), changes: make(chan Change, 1), poke: make(chan struct{}, 1), open: subscribe}
 }
 
 // Links returns all links as last read, sorted by index: nil before the first reading. Safe for concurrent use.
@@ -74,7 +75,7 @@ func (m *Monitor) Changes() <-chan Change { return m.changes }
 // goroutine should be locked to that thread when this is not the process's own. An error means that the first reading failed.
 func (m *Monitor) Run(ctx context.Context) error {
 	defer close(m.changes)
-	sock, err := subscribe()
+	sock, err := m.open()
 	if err != nil {
 		return fmt.Errorf("link: subscribe: %w", err)
 	}
@@ -103,7 +104,7 @@ func (m *Monitor) resubscribe(ctx context.Context) *nl.NetlinkSocket {
 			return nil
 		case <-time.After(wait):
 		}
-		sock, err := subscribe()
+		sock, err := m.open()
 		if err == nil {
 			m.wake()
 			return sock

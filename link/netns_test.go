@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"nigh/lab"
 )
@@ -23,6 +28,12 @@ const eventWait = 10 * time.Second
 func watch(t *testing.T, h *lab.Host, only ...string) *Monitor {
 	t.Helper()
 	m := NewMonitor(Config{Only: only})
+	run(t, h, m)
+	return m
+}
+
+func run(t *testing.T, h *lab.Host, m *Monitor) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Do(func() error { return m.Run(ctx) }) }()
@@ -39,10 +50,9 @@ func watch(t *testing.T, h *lab.Host, only ...string) *Monitor {
 		}
 	})
 	first := await(t, m, func(Change) bool { return true })
-	if !strings.HasPrefix(first.Reason, "initial") && first.Reason == "" {
+	if !strings.HasPrefix(first.Reason, "initial") {
 		t.Errorf("first change: %q", first.Reason)
 	}
-	return m
 }
 
 // await returns the first change that ok accepts.
@@ -177,17 +187,101 @@ func TestMonitorWaitsForTentativeAddresses(t *testing.T) {
 	}
 }
 
+// A subscription that breaks, and cannot be had again at first, costs a re-read and nothing else.
+func TestMonitorSubscribesAgain(t *testing.T) {
+	n := lab.NewNet(t)
+	a, b := n.Host("a"), n.Host("b")
+	m := NewMonitor(Config{})
+	var socks []*nl.NetlinkSocket
+	tries := 0
+	again := make(chan struct{})
+	m.open = func() (*nl.NetlinkSocket, error) {
+		if tries++; tries == 2 {
+			return nil, unix.ENOBUFS
+		}
+		sock, err := subscribe()
+		socks = append(socks, sock)
+		if tries == 3 {
+			close(again)
+		}
+		return sock, err
+	}
+	run(t, a, m)
+	socks[0].Close()
+	// What happens now happens while nobody listens, or is heard by the new subscription: seen it must be.
+	n.Cable(a, "eth0", b, "eth0")
+	await(t, m, func(c Change) bool { return has(c, "eth0", func(l Link) bool { return l.Usable }) })
+	select {
+	case <-again:
+	case <-time.After(eventWait):
+		t.Fatal("no new subscription")
+	}
+	a.IP("link", "del", "eth0")
+	await(t, m, func(c Change) bool { _, ok := named(c.Links, "eth0"); return !ok })
+}
+
+// overflows counts the log records about lost events.
+type overflows struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (o overflows) Enabled(context.Context, slog.Level) bool { return true }
+
+func (o overflows) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "Link events overflowed" {
+		o.n.Add(1)
+	}
+	return nil
+}
+
+// With the smallest receive buffer the kernel drops events (ENOBUFS), and the state is still right in the end.
+func TestMonitorOverflow(t *testing.T) {
+	n := lab.NewNet(t)
+	a := n.Host("a")
+	var lost atomic.Int64
+	m := NewMonitor(Config{Logger: slog.New(overflows{slog.DiscardHandler, &lost})})
+	m.open = func() (*nl.NetlinkSocket, error) {
+		sock, err := subscribe()
+		if err != nil {
+			return nil, err
+		}
+		return sock, sock.SetReceiveBufferSize(1, false)
+	}
+	run(t, a, m)
+	storm(t, a, 30)
+	await(t, m, func(c Change) bool {
+		return len(c.Links) == 3 && has(c, "s7", func(l Link) bool { return l.Usable }) && has(c, "p7", func(l Link) bool { return l.Usable })
+	})
+	if lost.Load() == 0 {
+		t.Error("the test lost no events, and proves nothing")
+	}
+}
+
 // Two hundred links come and go while nobody reads: the monitor must end with the truth.
 func TestMonitorStorm(t *testing.T) {
 	n := lab.NewNet(t)
 	a := n.Host("a")
 	m := watch(t, a)
+	storm(t, a, 100)
+	// Whether this change or a later one shows it, the last word must be these three links.
+	await(t, m, func(c Change) bool {
+		return len(c.Links) == 3 && has(c, "s7", func(l Link) bool { return l.Usable }) && has(c, "p7", func(l Link) bool { return l.Usable })
+	})
+	if got := m.Links(); len(got) != 3 {
+		t.Errorf("%d links at the end", len(got))
+	}
+}
+
+// storm makes pairs of links and deletes them again, but the pair of s7.
+func storm(t *testing.T, h *lab.Host, pairs int) {
+	t.Helper()
 	var batch strings.Builder
-	for i := range 100 {
+	for i := range pairs {
 		fmt.Fprintf(&batch, "link add s%d type veth peer name p%d\nlink set s%d up\nlink set p%d up\n", i, i, i, i)
 	}
-	for i := range 100 {
-		if i != 42 {
+	for i := range pairs {
+		if i != 7 {
 			fmt.Fprintf(&batch, "link del s%d\n", i)
 		}
 	}
@@ -195,14 +289,7 @@ func TestMonitorStorm(t *testing.T) {
 	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.IP("-batch", file)
-	// Whether this change or a later one shows it, the last word must be these three links.
-	await(t, m, func(c Change) bool {
-		return len(c.Links) == 3 && has(c, "s42", func(l Link) bool { return l.Usable }) && has(c, "p42", func(l Link) bool { return l.Usable })
-	})
-	if got := m.Links(); len(got) != 3 {
-		t.Errorf("%d links at the end", len(got))
-	}
+	h.IP("-batch", file)
 }
 
 // listing is everything about a host's links that a person can see and that must be put back.
