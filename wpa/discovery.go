@@ -17,6 +17,13 @@ const (
 	findPause  = time.Second      // before searching again after somebody stopped our search
 )
 
+// A visible device listens a third of the time on its listen channel. A searching device sends on each social channel every
+// half second or so, so that it is heard within some seconds, and a Wi-Fi connection keeps most of the radio.
+const (
+	visiblePeriod   = 500 * time.Millisecond
+	visibleInterval = 1500 * time.Millisecond
+)
+
 // discStage is the state of the discovery machine.
 type discStage int
 
@@ -183,6 +190,25 @@ func (m *machine) pause() {
 		m.disc.stage = discPaused
 		m.dirty = true
 	}
+}
+
+// beVisible turns extended listening on while nothing else needs the radio, and off while there is a group: a radio that
+// leaves the group's channel a third of the time moves little.
+func (m *machine) beVisible() {
+	want := m.cfg.Visible && m.state == Ready && len(m.groups) == 0 && !m.stopping
+	if want == m.visible {
+		return
+	}
+	m.visible = want
+	period, interval, owner := visiblePeriod, visibleInterval, m.owner
+	if !want {
+		period, interval = 0, 0
+	}
+	m.order(func(ctx context.Context) error { return m.api.ExtendedListen(ctx, owner, period, interval) }, func(err error) {
+		if err != nil {
+			m.log.Warn("Setting extended listening failed", "err", err)
+		}
+	})
 }
 
 // seconds rounds up, and is at least one: the supplicant takes zero for "without end".

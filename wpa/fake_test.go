@@ -197,6 +197,10 @@ func (f *fake) Find(_ context.Context, _ dbusapi.Path, kind string, s int) error
 	return f.call("Find", kind, s)
 }
 func (f *fake) StopFind(context.Context, dbusapi.Path) error { return f.call("StopFind") }
+func (f *fake) ExtendedListen(_ context.Context, _ dbusapi.Path, period, interval time.Duration) error {
+	return f.call("ExtendedListen", period, interval)
+}
+
 func (f *fake) Listen(_ context.Context, _ dbusapi.Path, s int) error {
 	return f.call("Listen", s)
 }

@@ -204,6 +204,12 @@ func (m *machine) accept(req Request, method Method, o ConnectOptions, reply fun
 	if req.Group != "" {
 		return m.admit(req, method, reply)
 	}
+	for _, g := range m.groups {
+		if g.Role == Owner && g.up && g.state != groupEnding && req.Kind != Invitation {
+			// It asks for a new group because it has not heard that we own one.
+			return m.inviteMember(g, req.Peer.Address, method, reply)
+		}
+	}
 	f := &formation{kind: formAccept, peer: req.Peer.Address, method: method, opts: o, reply: reply, fresh: true}
 	if req.Kind == Invitation {
 		if f.fresh = req.runs; req.runs {

@@ -178,6 +178,7 @@ func (m *machine) groupRead(g *group, d details) {
 	if m.disc.stage != discIdle {
 		m.pause() // a search would cost the new group its first seconds
 	}
+	m.beVisible()
 	if mine {
 		m.formed(f, g)
 	}
@@ -408,6 +409,7 @@ func (m *machine) groupGone(g *group, why Reason) {
 		m.emit(GroupGone{g.Group.clone(), why})
 	}
 	g.left(nil)
+	m.beVisible()
 	m.resume()
 }
 

@@ -43,6 +43,7 @@ type supplicant interface {
 	Find(ctx context.Context, owner dbusapi.Path, kind string, seconds int) error
 	StopFind(ctx context.Context, owner dbusapi.Path) error
 	Listen(ctx context.Context, owner dbusapi.Path, seconds int) error
+	ExtendedListen(ctx context.Context, owner dbusapi.Path, period, interval time.Duration) error
 	Connect(ctx context.Context, owner dbusapi.Path, a dbusapi.ConnectArgs) (string, error)
 	GroupAdd(ctx context.Context, owner dbusapi.Path, frequency int, persistent bool, profile dbusapi.Path) error
 	Cancel(ctx context.Context, owner dbusapi.Path) error
@@ -148,6 +149,7 @@ type machine struct {
 	peers      map[dbusapi.Path]*Peer
 	requests   map[string]*request // by device address
 	disc       discovery
+	visible    bool       // extended listening is on
 	form       *formation // nil = idle
 	groups     map[dbusapi.Path]*group
 	lastGroup  int

@@ -446,6 +446,36 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
+// TestVisible checks that a visible device listens while it has no group, and stops when Run ends.
+func TestVisible(t *testing.T) {
+	var f *fake
+	last := func() string {
+		calls := f.called("ExtendedListen")
+		return calls[len(calls)-1]
+	}
+	const on, off = "ExtendedListen 500ms 1.5s", "ExtendedListen 0s 0s"
+	inWorld(t, Config{Visible: true}, func(g *fake) { f = g }, func(w *world) {
+		if got := last(); got != on {
+			t.Errorf("at first: %s", got)
+		}
+		w.client()
+		if got := last(); got != off {
+			t.Errorf("in a group: %s", got)
+		}
+		w.finished(false)
+		if got := last(); got != on {
+			t.Errorf("after the group: %s", got)
+		}
+		w.restart()
+		if got := f.called("ExtendedListen"); len(got) != 4 || got[3] != on {
+			t.Errorf("after a restart: %q", got)
+		}
+	})
+	if got := last(); got != off {
+		t.Errorf("after Run: %s", got)
+	}
+}
+
 // TestRequests checks that one attempt of a peer makes one question.
 func TestRequests(t *testing.T) {
 	inWorld(t, Config{}, nil, func(w *world) {

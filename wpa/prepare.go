@@ -34,7 +34,8 @@ type ready struct {
 	iface    dbusapi.Interface
 	address  net.HardwareAddr
 	before   settings
-	crashed  bool // our settings were in place: an earlier run did not put them back
+	crashed  bool    // our settings were in place: an earlier run did not put them back
+	refused  []error // settings that this supplicant does not take
 	profiles map[dbusapi.Path]Persistent
 	found    snapshot
 }
@@ -70,8 +71,16 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 		return r, err
 	}
 	r.crashed = cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName && r.before.methods == configMethods
+	if r.crashed {
+		// What was there before that run is not known; most supplicants have no configuration at all.
+		r.before.config = dbusapi.Config{DeviceType: make([]byte, 8), GOIntent: defaultIntent}
+		r.before.methods = ""
+	}
 	for _, k := range wanted(cfg) {
-		if err := api.SetConfig(ctx, owner, k); err != nil {
+		err := api.SetConfig(ctx, owner, k)
+		if errors.Is(err, dbusapi.ErrInvalidArgs) || errors.Is(err, dbusapi.ErrFailed) {
+			r.refused = append(r.refused, err)
+		} else if err != nil {
 			return r, err
 		}
 	}
@@ -129,6 +138,9 @@ func restore(ctx context.Context, api supplicant, cfg Config, b *settings) error
 		set(dbusapi.AddressMask(b.config.Mask))
 		set(dbusapi.AddressStart(b.config.Start))
 		set(dbusapi.AddressEnd(b.config.End))
+	}
+	if cfg.Visible {
+		errs = append(errs, api.ExtendedListen(ctx, b.owner, 0, 0))
 	}
 	methods := b.methods
 	if methods == "" {

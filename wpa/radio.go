@@ -26,6 +26,7 @@ type Config struct {
 	Vendor     [][]byte     // WPS vendor extensions that other devices see: vendor ID and data, at most 10
 	Pool       netip.Prefix // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
 	Groups     []Persistent // persistent groups from earlier runs
+	Visible    bool         // be found by others while idle, without searching (extended listening)
 	// GroupIdle is how long a group formed with a peer lives here, as its owner, without any client; zero = 120 s,
 	// negative = for ever. Groups made by StartGroup always live until Leave.
 	GroupIdle time.Duration

@@ -103,12 +103,16 @@ func (m *machine) prepare(wait time.Duration) {
 func (m *machine) ready(r ready) {
 	m.owner, m.ifname, m.address = r.iface.Path, r.iface.Ifname, r.address
 	m.before = &r.before
+	for _, err := range r.refused {
+		m.log.Warn("Setting was refused", "err", err)
+	}
 	m.profiles = r.profiles
 	m.phy = phyOf(m.ifname)
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", engine(m.cfg))
 	m.take(r.found, r.crashed)
 	m.switched()
+	m.beVisible()
 	m.resume()
 }
 
@@ -177,6 +181,7 @@ func (m *machine) forget() {
 	m.admissions = map[string]*admission{}
 	m.profiles = map[dbusapi.Path]Persistent{}
 	m.disc.halt()
+	m.visible = false
 }
 
 // closeAll fails everything that waits.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -210,6 +211,17 @@ func (c *Client) StopFind(ctx context.Context, owner Path) error {
 // Listen makes this device visible to others without searching, for a number of seconds.
 func (c *Client) Listen(ctx context.Context, owner Path, seconds int) error {
 	return c.call(ctx, owner, ifaceP2P, "Listen", []any{int32(seconds)})
+}
+
+// ExtendedListen makes this device visible for one period in every interval, by itself, whenever the radio has nothing else
+// to do (Wi-Fi P2P specification 3.1.2.1.1). Zeros turn it off.
+func (c *Client) ExtendedListen(ctx context.Context, owner Path, period, interval time.Duration) error {
+	arg := map[string]dbus.Variant{}
+	if interval > 0 {
+		arg["period"] = dbus.MakeVariant(int32(period.Milliseconds()))
+		arg["interval"] = dbus.MakeVariant(int32(interval.Milliseconds()))
+	}
+	return c.call(ctx, owner, ifaceP2P, "ExtendedListen", []any{arg})
 }
 
 // ConnectArgs are the arguments of P2PDevice.Connect.
