@@ -69,7 +69,7 @@ func (p *peer) hold(ctx context.Context) {
 	for ctx.Err() == nil {
 		kicked, changed := p.kicks(), p.changes()
 		inBefore, _ := p.s.asksUs(p.id)
-		c, state, err := p.hello(ctx)
+		c, state, err := p.hello(ctx, dialTimeout+helloTimeout)
 		if err == nil {
 			backoff = backoffMin
 			report(state)
@@ -179,7 +179,7 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 		if !hello {
 			continue
 		}
-		now, state, err := p.hello(ctx)
+		now, state, err := p.hello(ctx, helloTimeout)
 		if err != nil {
 			_ = c.Close()
 			return err
@@ -261,8 +261,8 @@ func (p *peer) moveBulk(c *conn) {
 
 // hello asks the peer who it is, on the control connection, and returns that
 // connection.
-func (p *peer) hello(ctx context.Context) (*conn, PeerState, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout+helloTimeout)
+func (p *peer) hello(ctx context.Context, patience time.Duration) (*conn, PeerState, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var c *conn
 	var asked time.Time

@@ -217,10 +217,13 @@ func (s *Sessions) welcome(a *arrival) {
 	p := s.peer(id)
 	if c.reverse {
 		p.park(c)
-		return
+	} else {
+		p.connsChanged()
+		s.run(func() { s.inbox.put(c) })
 	}
-	p.connsChanged()
-	s.run(func() { s.inbox.put(c) })
+	if s.cfg.Seen != nil {
+		s.cfg.Seen(s.peerOf(c))
+	}
 }
 
 func (s *Sessions) newConn(t *tls.Conn, r *records, id identity.DeviceID) *conn {

@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 // wait bounds what a test waits for.
 const wait = 15 * time.Second
 
+// quick is what takes milliseconds may take on a busy machine; what it is told
+// from takes 5 s or more.
+const quick = 3 * time.Second
+
 // device is a Sessions with the tables that the agent would keep.
 type device struct {
 	*Sessions

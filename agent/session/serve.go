@@ -68,6 +68,10 @@ func (s *Sessions) newServer() *http.Server {
 	}
 }
 
+func (s *Sessions) peerOf(c *conn) Peer {
+	return Peer{ID: c.id, Standing: s.standing(c.id), Local: c.local, Remote: addrPort(c.RemoteAddr()), Ifname: c.path.Ifname}
+}
+
 // guard applies to every request what holds for all: who asks, how much, and that
 // a panic ends this connection only.
 func (s *Sessions) guard(next http.Handler) http.Handler {
@@ -77,7 +81,7 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		defer s.work.Done()
-		peer := Peer{ID: c.id, Standing: s.standing(c.id), Local: c.local, Remote: addrPort(c.RemoteAddr()), Ifname: c.path.Ifname}
+		peer := s.peerOf(c)
 		if peer.Standing == trust.Blocked {
 			panic(http.ErrAbortHandler)
 		}

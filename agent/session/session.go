@@ -57,6 +57,10 @@ type Config struct {
 	// was read before and is at most 1 MiB (64 KiB of a stranger). Requests must
 	// end when their context does. nil answers 404.
 	Handler http.Handler
+	// Seen is told of every device that opens a connection to us, trusted or not.
+	// Holding it works even when no address is known for it: a device that holds us
+	// opens a connection for us to ask on. It must not wait.
+	Seen func(Peer)
 	// Changed is told of held peers, one call at a time for each peer. It must not
 	// wait, and may call any method.
 	Changed func(PeerState)

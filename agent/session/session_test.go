@@ -121,7 +121,7 @@ func TestHoldAndLose(t *testing.T) {
 	began := time.Now()
 	b.Close(a.id)
 	s = a.until(t, "noticed", lost)
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > quick {
 		t.Errorf("a closed socket was noticed after %v", d)
 	}
 	if !errors.Is(s.Err, ErrLost) {
@@ -146,7 +146,7 @@ func TestHoldWaitsForAnAddress(t *testing.T) {
 	began := time.Now()
 	a.Kick(b.id)
 	a.until(t, "connected", connected)
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > quick {
 		t.Errorf("a kick took %v", d)
 	}
 }
@@ -186,15 +186,20 @@ func TestCandidatesAreRaced(t *testing.T) {
 	a.at(b.id, Candidate{Addr: addrPort(silent.Addr()), Kind: "direct"}, b.lan())
 	began := time.Now()
 	mustGet(t, a.Control(b.id), "/v1/any")
-	if d := time.Since(began); d < dialStagger || d > 4*dialStagger {
+	if d := time.Since(began); d < dialStagger || d > quick {
 		t.Errorf("the second candidate won after %v, want a little over %v", d, dialStagger)
 	}
 	// A refused one costs nothing.
 	a.at(b.id, Candidate{Addr: deadAddress(t), Kind: "direct"}, b.lan())
-	began = time.Now()
-	mustGet(t, a.Bulk(b.id), "/v1/any")
-	if d := time.Since(began); d > dialStagger {
-		t.Errorf("after a refusal the next took %v", d)
+	best := wait
+	for range 5 {
+		a.Close(b.id)
+		began = time.Now()
+		mustGet(t, a.Bulk(b.id), "/v1/any")
+		best = min(best, time.Since(began))
+	}
+	if best >= dialStagger {
+		t.Errorf("after a refusal the next took %v at best", best)
 	}
 }
 
@@ -353,33 +358,82 @@ func TestBulkDataIsWhole(t *testing.T) {
 	}
 }
 
-func TestCancelIsQuick(t *testing.T) {
-	ended := make(chan struct{})
+func TestADeviceThatIsNotKnownToBeNearIsSeenAndHeld(t *testing.T) {
+	var a *device
+	seen := make(chan Peer, 16)
+	a = newDevice(t, "127.0.0.1:0", func(c *Config) { c.Seen = func(p Peer) { seen <- p } })
+	b := newDevice(t, "127.0.0.1:0")
+	b.at(a.id, a.lan()) // and a knows no address of b
+	b.Hold(a.id)
+	p := <-seen
+	if p.ID != b.id || p.Standing != trust.New || p.Ifname != "lo" || !p.Remote.IsValid() {
+		t.Errorf("seen: %+v", p)
+	}
+	a.Hold(b.id)
+	s := a.until(t, "held without an address", connected)
+	if s.Path.Addr.Addr() != p.Remote.Addr() {
+		t.Errorf("path = %+v", s.Path)
+	}
+	mustGet(t, a.Bulk(b.id), "/v1/any")
+}
+
+func TestAReceiverMayPause(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20
 	a, b := friends(t, func(c *Config) {
-		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			defer close(ended)
-			_, _ = io.Copy(w, zeros{})
+		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", itoa(size))
+			_, _ = io.CopyN(w, zeros{}, size)
 		})
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://nigh/v1/zeros", nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://nigh/v1/zeros", nil)
 	answer, err := a.Bulk(b.id).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if _, err := io.CopyN(io.Discard, answer.Body, 1<<20); err != nil {
+	first, err := io.CopyN(io.Discard, answer.Body, 1<<20)
+	if err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	cancel()
-	select {
-	case <-ended:
-		if d := time.Since(began); d > 300*time.Millisecond {
-			t.Errorf("the sender stopped after %v", d)
+	<-time.After(userTimeout + 4*time.Second) // the window is shut for longer than a silent peer is borne
+	rest, err := io.Copy(io.Discard, answer.Body)
+	if err != nil || first+rest != size {
+		t.Errorf("%d bytes of %d, %v", first+rest, size, err)
+	}
+}
+
+func TestCancelIsQuick(t *testing.T) {
+	ended := make(chan time.Time)
+	a, b := friends(t, func(c *Config) {
+		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.Copy(w, zeros{})
+			ended <- time.Now()
+		})
+	})
+	best := wait
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://nigh/v1/zeros", nil)
+		answer, err := a.Bulk(b.id).Do(r)
+		if err != nil {
+			t.Fatal(err)
 		}
-	case <-time.After(wait):
-		t.Fatal("the sender did not stop")
+		if _, err := io.CopyN(io.Discard, answer.Body, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		cancel()
+		select {
+		case at := <-ended:
+			best = min(best, at.Sub(began))
+		case <-time.After(wait):
+			t.Fatal("the sender did not stop")
+		}
+		_ = answer.Body.Close()
+	}
+	if best > 300*time.Millisecond {
+		t.Errorf("the sender stopped after %v at best", best)
 	}
 }
 
