@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -157,9 +158,10 @@ func (a *app) withSteps(ctx context.Context, fn func(context.Context) error) err
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events, err := a.agent().Watch(watching)
-	if err != nil {
+	if errors.Is(err, &control.Error{Code: control.CodeNoAgent}) || ctx.Err() != nil {
 		return err
 	}
+	// Any other error (too many watchers) costs the steps only.
 	result := make(chan error, 1)
 	go func() { result <- fn(ctx) }()
 	for {
@@ -177,9 +179,14 @@ func (a *app) withSteps(ctx context.Context, fn func(context.Context) error) err
 	}
 }
 
+// sayStep tells of one step, where somebody watches. A PIN is no talk: without it
+// the person cannot go on.
 func (a *app) sayStep(s control.Step) {
 	if s.Name == "pin" {
-		a.say("PIN %s: type it on the other device", s.Text)
+		fmt.Fprintf(a.env.Stderr, "PIN %s: type it on the other device\n", show(s.Text))
+		return
+	}
+	if !a.verbose && !isTerminal(a.env.Stderr) {
 		return
 	}
 	text := s.Text

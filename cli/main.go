@@ -53,11 +53,9 @@ type AgentOptions struct {
 
 // TUIOptions are the flags of `nigh` alone.
 type TUIOptions struct {
-	Socket   string // path of the local API's socket, "" = control.FindSocket()
-	Color    bool   // colours are wanted
-	ASCII    bool   // no line drawing characters
-	Mouse    bool   // take the mouse
-	NoMotion bool   // no spinner
+	Socket string // path of the local API's socket, "" = control.FindSocket()
+	Color  bool   // colours are wanted
+	ASCII  bool   // no line drawing characters
 }
 
 // Identity is what `nigh id` prints.
@@ -81,8 +79,10 @@ type app struct {
 	json    bool
 }
 
-// Main runs one command and returns its exit code. ctx ends at an interrupt. It
-// never calls os.Exit and does not touch the process's own streams.
+// Main runs one command and returns its exit code. ctx ends at an interrupt; one
+// that signal.NotifyContext ended for a hangup lets go on what the agent does for
+// the command. Main never calls os.Exit and does not touch the process's own
+// streams.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := &app{env: env}
 	root := a.root()
@@ -158,10 +158,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 	p.StringVar(&a.color, "color", "auto", "use colours: `WHEN` is auto, always or never")
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "say nothing on standard error but errors")
 	p.BoolVarP(&a.verbose, "verbose", "v", false, "say more; for an agent, log at debug level")
-	f := root.Flags()
-	f.BoolVar(&tui.ASCII, "ascii", false, "terminal UI without line drawing characters")
-	f.BoolVar(&tui.Mouse, "mouse", false, "terminal UI with mouse")
-	f.BoolVar(&tui.NoMotion, "no-motion", false, "terminal UI without moving parts")
+	root.Flags().BoolVar(&tui.ASCII, "ascii", false, "terminal UI without line drawing characters")
 	complete(root, "color", "auto", "always", "never")
 	root.AddCommand(
 		a.agentCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.findCommand(),
@@ -208,8 +205,8 @@ func (a *app) agent() *control.Client {
 // bare is nigh without a command.
 func (a *app) bare(ctx context.Context, o TUIOptions) error {
 	if !a.terminal(a.env.Stdout) || !isTerminal(a.env.Stdin) || a.env.RunTUI == nil {
-		if isTerminal(a.env.Stdout) && os.Getenv("TERM") == "dumb" {
-			a.say("this terminal cannot show the terminal UI (TERM=dumb); here is nigh status")
+		if isTerminal(a.env.Stdout) && !placesText() {
+			a.say("this terminal cannot show the terminal UI (TERM=%s); here is nigh status", os.Getenv("TERM"))
 		}
 		return a.status(ctx)
 	}

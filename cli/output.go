@@ -108,8 +108,17 @@ func escapeJSON(raw []byte) []byte {
 }
 
 // terminal reports whether w is a terminal that understands escape sequences.
-func (a *app) terminal(w io.Writer) bool {
-	return isTerminal(w) && os.Getenv("TERM") != "dumb"
+func (a *app) terminal(w io.Writer) bool { return isTerminal(w) && placesText() }
+
+// placesText reports whether TERM names a terminal that understands escape
+// sequences.
+func placesText() bool {
+	switch os.Getenv("TERM") {
+	case "", "dumb", "unknown":
+		return false
+	default:
+		return true
+	}
 }
 
 // colors reports whether to colour what is written to w: the flag decides, then

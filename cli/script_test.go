@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // nigh is the program of the scripts: the real command line with the edges that
 // main.go would wire made visible.
 func nigh() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: "0.1.0-test",
 		RunAgent: func(_ context.Context, o cli.AgentOptions) error {
@@ -99,6 +99,7 @@ func TestScripts(t *testing.T) {
 			})
 			env.Setenv("NIGH_SOCKET", s.socket)
 			env.Setenv("TERM", "xterm")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a -race run ends a second late
 			env.Setenv("TZ", "UTC")
 			return nil
 		},
@@ -220,7 +221,7 @@ func (o *output) look() (string, <-chan struct{}) {
 // Its streams go to the files out and err; with -tty all three are one terminal,
 // of which the file tty keeps what was written, with -ttyerr only standard error
 // is. Each ACTION is done in turn when its REGEXP appears in what was written:
-// interrupt, release (the slow calls and late events of the agent), stop and start
+// interrupt, hangup, release (the slow calls and late events of the agent), stop and start
 // (the agent), close (the reading end of standard output).
 func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	var want, cols int
@@ -262,7 +263,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fs.Arg(0), fs.Args()[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY"} {
+	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY"} {
 		if v := ts.Getenv(key); v != "" {
 			cmd.Env = append(cmd.Env, key+"="+v)
 		}
@@ -329,6 +330,10 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 				switch s.action {
 				case "interrupt":
 					if err := cmd.Process.Signal(os.Interrupt); err != nil {
+						return err
+					}
+				case "hangup":
+					if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 						return err
 					}
 				case "release":

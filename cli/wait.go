@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 	"time"
 
 	"nigh/agent/control"
@@ -47,7 +49,7 @@ func (a *app) wait(ctx context.Context, transfers []control.Transfer, o waitOpti
 	w.progress.clear()
 	switch {
 	case ctx.Err() != nil:
-		if o.cancel {
+		if o.cancel && !hungUp(ctx) {
 			a.abandon(ctx, w.transfers)
 		}
 		return ctx.Err()
@@ -58,6 +60,13 @@ func (a *app) wait(ctx context.Context, transfers []control.Transfer, o waitOpti
 		return err
 	}
 	return outcome(w.transfers)
+}
+
+// hungUp reports whether ctx ended because the terminal went away, such as with a
+// connection of ssh: that is not the person's will. signal.NotifyContext says which
+// signal it was only in the text of the cause.
+func hungUp(ctx context.Context) bool {
+	return strings.HasPrefix(context.Cause(ctx).Error(), syscall.SIGHUP.String()+" signal")
 }
 
 // run reads the agent's events until every transfer has ended. When the agent goes
