@@ -13,13 +13,13 @@ import (
 
 func (w *world) event(match func(Event) bool) bool {
 	w.wait()
-	return slices.ContainsFunc(w.events, match)
+	return slices.ContainsFunc(w.events(), match)
 }
 
 func (w *world) request() Request {
 	w.t.Helper()
 	w.wait()
-	for _, e := range slices.Backward(w.events) {
+	for _, e := range slices.Backward(w.events()) {
 		if r, ok := e.(RequestReceived); ok {
 			return r.Request
 		}
@@ -129,10 +129,10 @@ func TestProfiles(t *testing.T) {
 			t.Error("the old profile was not removed")
 		}
 		// The supplicant's signal for what we add ourselves is empty.
-		n := len(w.events)
+		n := len(w.events())
 		w.say(dbusapi.PersistentAdded{Path: fakeOwner + "/PersistentGroups/3"})
-		if len(w.events) != n {
-			t.Errorf("events are %v", w.events[n:])
+		if len(w.events()) != n {
+			t.Errorf("events are %v", w.events()[n:])
 		}
 		// It is there again after a restart, and the peer may start the group.
 		w.restart()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -231,8 +232,8 @@ type world struct {
 	*Radio
 	t      *testing.T
 	fake   *fake
-	m      *machine // read it only after wait
-	events []Event
+	mu     sync.Mutex
+	told   []Event // guarded by mu
 	done   chan error
 	cancel context.CancelFunc
 	reads  sync.WaitGroup
@@ -260,10 +261,11 @@ func inWorld(t *testing.T, cfg Config, change func(*fake), f func(*world)) {
 		w.cancel = cancel
 		w.reads.Go(func() {
 			for e := range w.Events() {
-				w.events = append(w.events, e)
+				w.mu.Lock()
+				w.told = append(w.told, e)
+				w.mu.Unlock()
 			}
 		})
-		w.in.command(func(m *machine) { w.m = m })
 		go func() { w.done <- w.Run(ctx) }()
 		w.wait()
 		f(w)
@@ -318,21 +320,41 @@ func (w *world) joined(left bool) {
 	w.say(dbusapi.MemberJoined{Group: fakeGroup + "/Groups/xy", Peer: peerPath(fakePeer), Left: left})
 }
 
-// where says which state a machine is in, in the words of the table in the package documentation.
-func (w *world) where(machine string) string {
+// events returns all that was told so far.
+func (w *world) events() []Event {
 	w.wait()
-	switch machine {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told)
+}
+
+// ask runs f on the machine's goroutine and waits for it.
+func (w *world) ask(f func(*machine)) {
+	done := make(chan struct{})
+	w.in.command(func(m *machine) { f(m); close(done) })
+	<-done
+}
+
+// where says which state a machine is in, in the words of the table in the package documentation.
+func (w *world) where(which string) (state string) {
+	w.wait()
+	w.ask(func(m *machine) { state = m.where(which) })
+	return state
+}
+
+func (m *machine) where(which string) string {
+	switch which {
 	case "supplicant":
-		return map[State]string{Absent: "Absent", Starting: "Starting", NoP2P: "NoP2P", Ready: "Ready", Off: "Off"}[w.m.state]
+		return map[State]string{Absent: "Absent", Starting: "Starting", NoP2P: "NoP2P", Ready: "Ready", Off: "Off"}[m.state]
 	case "discovery":
-		return w.m.disc.stage.String()
+		return m.disc.stage.String()
 	case "formation":
-		if w.m.form == nil {
+		if m.form == nil {
 			return "Idle"
 		}
-		return w.m.form.stage.String()
+		return m.form.stage.String()
 	case "group":
-		for _, g := range w.m.groups {
+		for _, g := range m.groups {
 			return g.state.String()
 		}
 		return "Gone"

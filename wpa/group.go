@@ -296,8 +296,11 @@ func (m *machine) watchIdle(g *group) {
 
 // linkChanged follows the connection of a client: a group owner that falls silent has some seconds to come back.
 func (m *machine) linkChanged(g *group, s dbusapi.InterfaceChanged) {
+	if g.finished { // a group that is taken down disconnects too, and says that it was us
+		return
+	}
 	// Negative reasons are decided here: -4 is the loss of beacons, others are the doing of another program. A goodbye of
-	// the group owner may come without any reason, because the interface is gone before the property is told.
+	// the group owner comes without any reason: GroupFinished is told before it.
 	switch {
 	case g.reason != "" || s.DisconnectReason == 0:
 	case s.DisconnectReason == -4:

@@ -204,9 +204,11 @@ var scenarios = map[string]scenario{
 	"formation Idle: Connect, peer is group owner": {event: func(w *world) { w.joining() }},
 	"formation Provision: PIN from provision discovery": {before: func(w *world) { w.near(0); w.connect(ShowPIN("", nil), ConnectOptions{}) }, event: func(w *world) {
 		w.say(dbusapi.Provision{Peer: peerPath(fakePeer), Kind: "display", PIN: "00345670", Response: true})
-		if w.m.form.method.PIN != "00345670" {
-			w.t.Errorf("PIN is %q", w.m.form.method.PIN)
-		}
+		w.ask(func(m *machine) {
+			if m.form.method.PIN != "00345670" {
+				w.t.Errorf("PIN is %q", m.form.method.PIN)
+			}
+		})
 	}},
 	"formation Provision: 10 s":                       {before: func(w *world) { w.near(0); w.connect(ShowPIN("", nil), ConnectOptions{}) }, event: func(w *world) { w.pass(provisionLimit) }},
 	"formation Idle: Connect, persistent group known": {cfg: fakeProfile, event: func(w *world) { w.waiting() }},
@@ -219,7 +221,7 @@ var scenarios = map[string]scenario{
 	}},
 	"formation Waiting: GONegotiationRequest of the peer": {before: (*world).waiting, event: func(w *world) {
 		w.say(dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton})
-		for _, e := range w.events {
+		for _, e := range w.events() {
 			if _, ok := e.(RequestReceived); ok {
 				w.t.Error("crossing requests made a question")
 			}
@@ -374,7 +376,7 @@ func (w *world) check(r row) {
 	then, detail, _ := strings.Cut(r.then, ": ")
 	got := w.where(r.machine)
 	if w.states { // passed through
-		if !slices.ContainsFunc(w.events, func(e Event) bool { s, ok := e.(StateChanged); return ok && s.Status.State == Starting }) {
+		if !slices.ContainsFunc(w.events(), func(e Event) bool { s, ok := e.(StateChanged); return ok && s.Status.State == Starting }) {
 			w.t.Error("never was Starting")
 		}
 		return
@@ -385,7 +387,7 @@ func (w *world) check(r row) {
 	switch {
 	case then == "Gone":
 		gone := []Reason{}
-		for _, e := range w.events {
+		for _, e := range w.events() {
 			if g, ok := e.(GroupGone); ok {
 				gone = append(gone, g.Reason)
 			}
@@ -480,7 +482,7 @@ func TestVisible(t *testing.T) {
 func TestRequests(t *testing.T) {
 	inWorld(t, Config{}, nil, func(w *world) {
 		count := func() (n int) {
-			for _, e := range w.events {
+			for _, e := range w.events() {
 				if _, ok := e.(RequestReceived); ok {
 					n++
 				}
