@@ -3,6 +3,7 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -157,6 +158,33 @@ func (w *Writer) WriteFile(p string, content []byte, executable bool, mtime time
 		_ = unix.Unlinkat(dirfd, base, 0)
 	}
 	return pathError("write", p, err)
+}
+
+// Size returns the size of a regular file, or -1 when there is none.
+func (w *Writer) Size(p string) int64 {
+	dirfd, base, err := w.at(p)
+	if err != nil {
+		return -1
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(dirfd, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1
+	}
+	return st.Size
+}
+
+// ReadFile reads a file that [Writer.WriteFile] made before into buf and returns its length. It returns [ErrNotOurs] like Open.
+func (w *Writer) ReadFile(p string, buf []byte) (int, error) {
+	f, err := w.Open(p)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := io.ReadFull(f, buf)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return n, err
 }
 
 // SetTime sets the time of change of a file or directory; what cannot be set is left, for a time is never worth a file.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type bed struct {
 	t       testing.TB
 	mu      sync.Mutex
 	devices map[identity.DeviceID]*device
+	remote  map[identity.DeviceID]string // URLs of devices in other processes
 }
 
 type device struct {
@@ -42,6 +44,7 @@ type device struct {
 	stop   func()
 	client *http.Client
 	config func(*Config)
+	engine func(*Engine) // changes a new engine before it runs
 
 	mu      sync.Mutex
 	news    chan struct{} // closed and renewed at every change
@@ -50,12 +53,20 @@ type device struct {
 	down    bool
 }
 
-func newBed(t testing.TB) *bed { return &bed{t: t, devices: map[identity.DeviceID]*device{}} }
+func newBed(t testing.TB) *bed {
+	return &bed{t: t, devices: map[identity.DeviceID]*device{}, remote: map[identity.DeviceID]string{}}
+}
 
 // device starts a device; config may change its configuration.
 func (b *bed) device(name string, config func(*Config)) *device {
 	b.t.Helper()
-	d := &device{bed: b, id: sha256.Sum256([]byte(name)), dir: b.t.TempDir(), news: make(chan struct{}), config: config}
+	return b.deviceIn(name, b.t.TempDir(), config)
+}
+
+// deviceIn starts a device with its state and inbox below dir.
+func (b *bed) deviceIn(name, dir string, config func(*Config)) *device {
+	b.t.Helper()
+	d := &device{bed: b, id: sha256.Sum256([]byte(name)), dir: dir, news: make(chan struct{}), config: config}
 	d.inbox = filepath.Join(d.dir, "inbox")
 	d.server = httptest.NewServer(http.HandlerFunc(d.serve))
 	d.client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8}}
@@ -89,6 +100,9 @@ func (d *device) start() {
 	e, err := New(cfg)
 	if err != nil {
 		d.bed.t.Fatal(err)
+	}
+	if d.engine != nil {
+		d.engine(e)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -147,13 +161,16 @@ func (d *device) Bulk(to identity.DeviceID) *http.Client    { return d.clientTo(
 func (d *device) clientTo(to identity.DeviceID) *http.Client {
 	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		d.bed.mu.Lock()
-		peer := d.bed.devices[to]
+		url := d.bed.remote[to]
+		if peer := d.bed.devices[to]; peer != nil {
+			url = peer.server.URL
+		}
 		d.bed.mu.Unlock()
-		if peer == nil {
+		if url == "" {
 			return nil, fmt.Errorf("no way to %s", to.Short())
 		}
 		r = r.Clone(r.Context())
-		r.URL.Host = strings.TrimPrefix(peer.server.URL, "http://")
+		r.URL.Host = strings.TrimPrefix(url, "http://")
 		r.Header.Set("Test-Peer", d.id.String())
 		return d.client.Transport.RoundTrip(r)
 	})}
@@ -271,6 +288,81 @@ func same(t testing.TB, want, got string) {
 			t.Errorf("%s: %s was never sent", p, b[p])
 		}
 	}
+}
+
+// around makes the device answer through a wrapper, or by itself again.
+func (d *device) around(wrap func(http.Handler) http.Handler) {
+	h := http.Handler(nil)
+	if wrap != nil {
+		h = wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			d.mu.Lock()
+			e := d.Engine
+			d.mu.Unlock()
+			e.Handler().ServeHTTP(w, r)
+		}))
+	}
+	d.mu.Lock()
+	d.handler = h
+	d.mu.Unlock()
+}
+
+// A tap sees the bytes of bulk answers before they leave, and may change them, or end the answer by returning an error.
+type tap struct {
+	http.ResponseWriter
+	see func(p []byte) ([]byte, error)
+}
+
+func (w *tap) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *tap) Write(p []byte) (int, error) {
+	q, err := w.see(p)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := w.ResponseWriter.Write(q); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// tapped wraps the bulk answers of a device: files and batches.
+func (d *device) tapped(see func(r *http.Request, p []byte) ([]byte, error)) {
+	d.around(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/file/") || strings.HasSuffix(r.URL.Path, "/batch") {
+				w = &tap{w, func(p []byte) ([]byte, error) { return see(r, p) }}
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+}
+
+// after calls fn once, when the device has sent n bytes of bulk answers.
+func (d *device) after(n int64, fn func()) {
+	var sent atomic.Int64
+	d.tapped(func(_ *http.Request, p []byte) ([]byte, error) {
+		if now := sent.Add(int64(len(p))); now >= n && now-int64(len(p)) < n {
+			fn()
+		}
+		return p, nil
+	})
+}
+
+// parts returns the names in the inbox that end in .nigh-part, and fails if there is anything else.
+func (d *device) parts() []string {
+	d.bed.t.Helper()
+	entries, err := os.ReadDir(d.inbox)
+	if err != nil {
+		d.bed.t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".nigh-part") {
+			d.bed.t.Errorf("%q has its final name too early", e.Name())
+		}
+		all = append(all, e.Name())
+	}
+	return all
 }
 
 // clean checks that nothing but the given names is in the inbox.

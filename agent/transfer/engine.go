@@ -74,6 +74,9 @@ type Engine struct {
 
 	tasks sync.WaitGroup // what Run waits for
 
+	// From limits.go; tests shorten them.
+	firstByte, stall, senderIdle time.Duration
+
 	mu      sync.Mutex
 	run     context.Context // of Run while it runs
 	all     map[string]*transfer
@@ -128,7 +131,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		all: map[string]*transfer{}, byX: map[peerX]*transfer{}}
+		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
 	err := e.db.records(func(r record) {
 		if r.State == Running || r.State == Verifying {
 			r.State = Queued

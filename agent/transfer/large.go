@@ -16,7 +16,8 @@ import (
 // A largeFile is a file of more than batchFile bytes while it is received, group by group in any order.
 type largeFile struct {
 	Entry
-	part string
+	part     string
+	reopened bool // an earlier run began it
 
 	mu      sync.Mutex
 	file    *os.File // nil once closed
@@ -40,7 +41,12 @@ func (p *pull) giveLarge(ctx context.Context, w *receive.Writer, e Entry, part s
 		return nil
 	}
 	defer p.release(w, l)
-	most := max(1, rangeSize/int(content.GroupSize(e.Size)))
+	if l.reopened {
+		if err := p.fileError(l, p.recover(ctx, l)); err != nil {
+			return err
+		}
+	}
+	most := max(1, int(p.ask/content.GroupSize(e.Size)))
 	for from := 0; from < len(l.leaves); {
 		l.mu.Lock()
 		failed := l.failed != nil
@@ -83,7 +89,7 @@ func (p *pull) openLarge(w *receive.Writer, e Entry, part string) (*largeFile, e
 	if err != nil {
 		return nil, err
 	}
-	l.file = file
+	l.file, l.reopened = file, reopened
 	switch {
 	case known == nil:
 	case !reopened:

@@ -24,11 +24,14 @@ const (
 	// Requests for content.
 	manifestPage = 4 << 20  // bytes of a manifest page
 	maxRange     = 16 << 20 // bytes of one range request (at least one group)
-	rangeSize    = 8 << 20  // bytes we ask for at once
+	askMin       = 1 << 20  // bytes we ask for at once: at least ..
+	askMax       = 8 << 20  // .. and at most
+	askParts     = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
 	batchFile    = 1 << 20  // bytes of the largest file in a batch
 	batchEntries = 1024     // files in a batch
 	batchBytes   = 8 << 20  // bytes in a batch
 	maxBatchBody = 16 << 10 // bytes of JSON in a batch request
+	maxLeaves    = 1024     // leaves in one answer
 	inFlight     = 2        // bulk requests at once for each source
 	maxServing   = 8        // bulk requests at once that one transfer is served
 	maxRunning   = 4        // transfers received at once
@@ -46,9 +49,7 @@ const (
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
 
 	// Journal.
-	journalMin   = 1 << 20  // bytes between two journal writes ..
-	journalMax   = 64 << 20 // .. at most
-	journalParts = 32       // a transfer is journaled about this often
+	journalBytes = 64 << 20 // bytes between two journal writes ..
 	journalEvery = 10 * time.Second
 	leafPage     = 256 // leaves in one journal value: 64 MiB of a file
 )

@@ -37,13 +37,14 @@ type pull struct {
 	again   bool           // an earlier run may have left files that the journal does not know
 
 	unjournaled atomic.Int64  // bytes since the last journal entry
-	due         chan struct{} // step is reached
-	step        int64
+	due         chan struct{} // they are enough for one
+	ask         int64         // bytes of one request
 }
 
 // A job is what one bulk request asks for: a batch of small files, or groups of a large one.
 type job struct {
 	batch    []smallFile
+	there    bool // the batch's files are there, from a run whose journal does not know them
 	large    *largeFile
 	from, to int // groups
 }
@@ -176,7 +177,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 
 // fetch gets all content that is missing. Whatever its result, the journal then knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
-	p.step = min(max(p.m.Bytes/journalParts, journalMin), journalMax)
+	p.ask = min(max(p.m.Bytes/askParts, askMin), askMax)
 	p.jobs = make(chan job)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -212,7 +213,7 @@ func (p *pull) fetch(ctx context.Context, done int64) error {
 func (p *pull) plan(ctx context.Context) error {
 	w := p.folder.NewWriter()
 	defer w.Close()
-	var batch []smallFile
+	var batch, there []smallFile
 	var size int64
 	give := func(j job) error {
 		select {
@@ -230,12 +231,20 @@ func (p *pull) plan(ctx context.Context) error {
 		batch, size = nil, 0
 		return give(j)
 	}
+	flushThere := func() error {
+		if len(there) == 0 {
+			return nil
+		}
+		j := job{batch: there, there: true}
+		there = nil
+		return give(j)
+	}
 	tops := 0
 	var top topName
 	for c := p.m.from(0); ; {
 		e, ok := c.next()
 		if !ok {
-			return flush()
+			return errors.Join(flushThere(), flush())
 		}
 		if e.top() {
 			var err error
@@ -267,7 +276,15 @@ func (p *pull) plan(ctx context.Context) error {
 			}
 			continue
 		}
-		if len(batch) == batchEntries || size+e.Size > batchBytes {
+		if p.again && !top.fresh && w.Size(part) == e.Size {
+			if there = append(there, smallFile{e, part}); len(there) == batchEntries {
+				if err := flushThere(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if len(batch) == batchEntries || size+e.Size > p.ask {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -371,9 +388,12 @@ func (p *pull) work(ctx context.Context) error {
 	defer w.Close()
 	for j := range p.jobs {
 		var err error
-		if j.large != nil {
+		switch {
+		case j.large != nil:
 			err = p.fetchGroups(ctx, w, j.large, j.from, j.to)
-		} else {
+		case j.there:
+			err = p.keepBatch(ctx, w, j.batch)
+		default:
 			err = p.fetchBatch(ctx, w, j.batch)
 		}
 		if err != nil {
@@ -386,7 +406,7 @@ func (p *pull) work(ctx context.Context) error {
 // counted reports bytes that were verified and written.
 func (p *pull) counted(n int64) {
 	p.e.progressed(p.t, n, n)
-	if p.unjournaled.Add(n) >= p.step {
+	if p.unjournaled.Add(n) >= journalBytes {
 		signal(p.due)
 	}
 }
@@ -395,7 +415,7 @@ func (p *pull) counted(n int64) {
 // connection is kept. body is sent as JSON when it is not nil.
 func (p *pull) get(ctx context.Context, path, byteRange string, body io.Reader) (io.Reader, func(whole bool), error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	watch := time.AfterFunc(firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
+	watch := time.AfterFunc(p.e.firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
 	method := http.MethodGet
 	if body != nil {
 		method = http.MethodPost
@@ -436,7 +456,7 @@ func (p *pull) get(ctx context.Context, path, byteRange string, body io.Reader) 
 		_ = resp.Body.Close()
 		cancel(nil)
 	}
-	return &watched{resp.Body, watch, ctx}, end, nil
+	return &watched{resp.Body, watch, p.e.stall, ctx}, end, nil
 }
 
 // lost turns an error of a request into what it means: the reason why the request was ended, or a peer that went away.
@@ -453,13 +473,14 @@ func (p *pull) lost(ctx context.Context, err error) error {
 type watched struct {
 	body  io.Reader
 	timer *time.Timer
+	stall time.Duration
 	ctx   context.Context
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.body.Read(p)
 	if n > 0 {
-		w.timer.Reset(stall)
+		w.timer.Reset(w.stall)
 	}
 	if err != nil && err != io.EOF && w.ctx.Err() != nil {
 		err = context.Cause(w.ctx)

@@ -41,6 +41,7 @@ func (e *Engine) Handler() http.Handler {
 	handle("POST /v1/x/{x}/state", e.serveState)
 	handle("GET /v1/x/{x}/manifest", e.serving(e.serveManifest))
 	handle("GET /v1/x/{x}/file/{entry}", e.serving(e.serveFile))
+	handle("GET /v1/x/{x}/tree/{entry}", e.serving(e.serveTree))
 	handle("POST /v1/x/{x}/batch", e.serving(e.serveBatch))
 	return mux
 }
@@ -137,7 +138,7 @@ func (e *Engine) endServing(t *transfer) {
 		return
 	}
 	// The timer outlives nothing: it only looks, and finds an engine that stopped as it left it.
-	time.AfterFunc(senderIdle, func() {
+	time.AfterFunc(e.senderIdle, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if t.serving == 0 && t.lastSeen.Equal(now) && t.rec.State == Running {
@@ -206,11 +207,10 @@ func (e *Engine) serveManifest(q *request) error {
 
 // serveFile answers a range of a file: each group followed by its leaf.
 func (e *Engine) serveFile(q *request) error {
-	i, err := strconv.Atoi(q.r.PathValue("entry"))
-	if err != nil || i < 0 || i >= q.src.entries() {
-		return fmt.Errorf("%w: entry", ErrProtocol)
+	entry, err := q.entry()
+	if err != nil {
+		return err
 	}
-	entry, _ := q.src.from(i).next()
 	from, to, err := parseRange(q.r.Header.Get("Range"), &entry)
 	if err != nil {
 		return err
@@ -232,18 +232,11 @@ func (e *Engine) serveFile(q *request) error {
 	buf := buffers.get(int(content.GroupSize(entry.Size)) + content.HashSize)
 	defer buffers.put(buf)
 	for g := from; g < to; g++ {
-		off, n := content.GroupBounds(entry.Size, g)
-		p := buf[:n]
-		if _, err := f.ReadAt(p, off); err != nil {
-			if errors.Is(err, io.EOF) {
-				return ErrChanged
-			}
-			return unreadable(entry.Path, err)
-		}
-		if err := files.unchanged(f, &entry); err != nil {
+		leaf, err := readGroup(files, f, &entry, g, buf)
+		if err != nil {
 			return err
 		}
-		leaf := content.LeafOf(p, entry.Size, g)
+		_, n := content.GroupBounds(entry.Size, g)
 		copy(buf[n:], leaf[:])
 		if !q.sent {
 			q.w.WriteHeader(http.StatusPartialContent)
@@ -254,6 +247,66 @@ func (e *Engine) serveFile(q *request) error {
 		e.progressed(q.t, n, n)
 	}
 	return nil
+}
+
+// serveTree answers the leaves of some groups of a file, hashed from the disk.
+func (e *Engine) serveTree(q *request) error {
+	entry, err := q.entry()
+	if err != nil {
+		return err
+	}
+	from, err1 := strconv.Atoi(q.r.FormValue("from"))
+	to, err2 := strconv.Atoi(q.r.FormValue("to"))
+	if err1 != nil || err2 != nil || entry.Dir || from < 0 || to <= from || to > content.Groups(entry.Size) || to-from > maxLeaves {
+		return fmt.Errorf("%w: leaves", ErrProtocol)
+	}
+	files := q.src.newReader()
+	defer files.close()
+	f, err := files.open(&entry)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := buffers.get(int(content.GroupSize(entry.Size)))
+	defer buffers.put(buf)
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	for g := from; g < to; g++ {
+		leaf, err := readGroup(files, f, &entry, g, buf)
+		if err != nil {
+			return err
+		}
+		if _, err := q.write(leaf[:]); err != nil {
+			return err
+		}
+		_ = q.rc.Flush() // a slow disk must not look like a dead peer
+	}
+	return nil
+}
+
+// entry returns the entry that the request's path names.
+func (q *request) entry() (Entry, error) {
+	i, err := strconv.Atoi(q.r.PathValue("entry"))
+	if err == nil {
+		if entry, ok := q.src.from(i).next(); ok {
+			return entry, nil
+		}
+	}
+	return Entry{}, fmt.Errorf("%w: entry", ErrProtocol)
+}
+
+// readGroup reads group g into buf and returns its leaf.
+func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte) (content.Leaf, error) {
+	off, n := content.GroupBounds(entry.Size, g)
+	if _, err := f.ReadAt(buf[:n], off); err != nil {
+		if errors.Is(err, io.EOF) {
+			return content.Leaf{}, ErrChanged
+		}
+		return content.Leaf{}, unreadable(entry.Path, err)
+	}
+	if err := files.unchanged(f, entry); err != nil {
+		return content.Leaf{}, err
+	}
+	return content.LeafOf(buf[:n], entry.Size, g), nil
 }
 
 // parseRange reads "bytes=a-b" as groups [from, to) of the file.
@@ -293,7 +346,7 @@ func (e *Engine) serveBatch(q *request) error {
 		last = i
 		total += entry.Size
 	}
-	if total > batchBytes {
+	if total > batchBytes && !req.Hashes {
 		return fmt.Errorf("%w: batch of %d bytes", ErrTooLarge, total)
 	}
 	files := q.src.newReader()
@@ -306,12 +359,18 @@ func (e *Engine) serveBatch(q *request) error {
 	for _, i := range req.Entries {
 		entry, _ := c.at(i)
 		n, status := e.readSmall(files, &entry, buf[frameHeader:])
+		var sum content.Hash
+		if status == frameOK {
+			sum = content.Sum(buf[frameHeader : frameHeader+n])
+			if req.Hashes {
+				n, status = 0, frameHash
+			}
+		}
 		binary.BigEndian.PutUint32(buf, uint32(i))
 		buf[4] = status
 		binary.BigEndian.PutUint32(buf[5:], uint32(n))
 		frame := buf[:frameHeader]
-		if status == frameOK {
-			sum := content.Sum(buf[frameHeader : frameHeader+n])
+		if status == frameOK || status == frameHash {
 			frame = append(buf[:frameHeader+n], sum[:]...)
 		}
 		if _, err := out.Write(frame); err != nil {

@@ -29,22 +29,73 @@ func (p *pull) fetchBatch(ctx context.Context, w *receive.Writer, batch []smallF
 	return err
 }
 
-// readBatch makes one batch request. It returns the files whose bytes were wrong.
-func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFile) (wrong []smallFile, err error) {
-	req := batchRequest{Entries: make([]int, len(batch))}
+// keepBatch settles files that an earlier run wrote after its last journal entry: those whose hash is the sender's are whole.
+func (p *pull) keepBatch(ctx context.Context, w *receive.Writer, batch []smallFile) error {
+	body, end, err := p.askBatch(ctx, batch, true)
+	if err != nil {
+		return err
+	}
+	buf := buffers.get(batchFile + content.HashSize)
+	defer buffers.put(buf)
+	var missing []smallFile
+	for i := range batch {
+		f := &batch[i]
+		status, sum, err := readFrame(body, &f.Entry, buf)
+		if err != nil {
+			end(false)
+			return p.frameError(ctx, err)
+		}
+		if status != frameHash { // the sender says why when it is asked for the file
+			missing = append(missing, *f)
+			continue
+		}
+		if n, err := w.ReadFile(f.part, buf); err != nil || int64(n) != f.Size || content.Sum(buf[:n]) != sum {
+			missing = append(missing, *f)
+			continue
+		}
+		w.SetTime(f.part, f.Mtime)
+		p.finish(&f.Entry, sum)
+		p.recount(f.Size)
+	}
+	end(true)
+	for len(missing) > 0 {
+		n, size := 0, int64(0)
+		for n < len(missing) && (n == 0 || size+missing[n].Size <= p.ask) {
+			size += missing[n].Size
+			n++
+		}
+		if err := p.fetchBatch(ctx, w, missing[:n]); err != nil {
+			return err
+		}
+		missing = missing[n:]
+	}
+	return nil
+}
+
+// askBatch makes one batch request, for the files or only for their hashes.
+func (p *pull) askBatch(ctx context.Context, batch []smallFile, hashes bool) (io.Reader, func(bool), error) {
+	req := batchRequest{Entries: make([]int, len(batch)), Hashes: hashes}
 	for i := range batch {
 		req.Entries[i] = batch[i].Index
 	}
 	q, err := json.Marshal(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	body, end, err := p.get(ctx, p.t.path("/batch"), "", bytes.NewReader(q))
+	if err != nil {
+		return nil, nil, err
+	}
+	return bufio.NewReaderSize(body, 64<<10), end, nil
+}
+
+// readBatch makes one batch request. It returns the files whose bytes were wrong.
+func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFile) (wrong []smallFile, err error) {
+	in, end, err := p.askBatch(ctx, batch, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { end(err == nil) }()
-	in := bufio.NewReaderSize(body, 64<<10)
 	buf := buffers.get(batchFile + content.HashSize)
 	defer buffers.put(buf)
 	var unreported int64
@@ -55,6 +106,8 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 			return nil, p.frameError(ctx, err)
 		}
 		switch status {
+		case frameHash:
+			return nil, fmt.Errorf("%w: a hash instead of a file", ErrProtocol)
 		case frameChanged:
 			p.fail(&f.Entry, ErrChanged, 0)
 			continue
@@ -104,6 +157,9 @@ func readFrame(in io.Reader, e *Entry, buf []byte) (status byte, sum content.Has
 	case status == frameOK && length == e.Size:
 	case (status == frameChanged || status == frameUnreadable) && length == 0:
 		return status, sum, nil
+	case status == frameHash && length == 0:
+		_, err = io.ReadFull(in, sum[:])
+		return status, sum, err
 	default:
 		return 0, sum, fmt.Errorf("%w: entry %d of %d bytes came with status %d and %d bytes", ErrProtocol, e.Index, e.Size, status, length)
 	}

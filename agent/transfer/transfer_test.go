@@ -11,7 +11,7 @@ import (
 func TestOneFile(t *testing.T) {
 	for name, size := range map[string]int{
 		"empty": 0, "one": 1, "255KiB": 255 << 10, "group": 256 << 10, "group+1": 256<<10 + 1, "batch": batchFile, "batch+1": batchFile + 1,
-		"range+7": rangeSize + 7, "64MiB": 64 << 20,
+		"range+7": askMax + 7, "64MiB": 64 << 20,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -78,10 +78,12 @@ type stateMessage struct {
 
 // batchRequest is the body of POST /v1/x/{x}/batch.
 type batchRequest struct {
-	Entries []int `json:"entries"` // ascending
+	Entries []int `json:"entries"`          // ascending
+	Hashes  bool  `json:"hashes,omitempty"` // only those
 }
 
-// The header of a file in a batch: index, status, length; then the bytes and the 32 bytes of their hash, when the status is 0.
+// The header of a file in a batch: index, status, length of the bytes; then the bytes, if any, and the 32 bytes of their hash, unless
+// the status tells of an error.
 const frameHeader = 4 + 1 + 4
 
 // Statuses of a file in a batch.
@@ -89,6 +91,7 @@ const (
 	frameOK         = 0
 	frameChanged    = 1
 	frameUnreadable = 2
+	frameHash       = 3 // only the hash was asked for
 )
 
 // refusal is the body of every answer that is not a success.
