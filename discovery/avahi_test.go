@@ -164,6 +164,7 @@ func browsed(line, op, ifname, name string) (fields []string, ok bool) {
 
 // Rows 1 to 4 of mdns.md 6, with a name that has every kind of character to be escaped.
 func TestBesideAvahi(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	a, b, c := n.Host("a"), n.Host("b"), n.Host("c")
@@ -221,6 +222,7 @@ func TestBesideAvahi(t *testing.T) {
 
 // Our host name resolves although the zeroconf library does not answer for it, also beside an avahi-daemon on our own host.
 func TestHostNameResolves(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	a, b := n.Host("a"), n.Host("b")

@@ -94,6 +94,7 @@ func (l *lease) due(now time.Time) bool {
 type target struct {
 	host string // printed form
 	port uint16
+	via  netip.Addr // link-local address that the record came from, if it came from one
 	lease
 }
 
@@ -144,7 +145,7 @@ func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed b
 	for _, rr := range rrs {
 		switch rr := rr.(type) {
 		case *dns.SRV:
-			changed = c.applySRV(now, rr) || changed
+			changed = c.applySRV(now, rr, source) || changed
 		case *dns.TXT:
 			changed = c.applyTXT(now, rr) || changed
 		}
@@ -225,7 +226,7 @@ func (c *cache) makeRoom(newcomer netip.Addr) bool {
 	return false
 }
 
-func (c *cache) applySRV(now time.Time, rr *dns.SRV) bool {
+func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {
 	in := c.instances[fold(rr.Hdr.Name)]
 	name := fold(rr.Target)
 	// Nobody else's service is on our own host.
@@ -256,7 +257,15 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV) bool {
 		}
 		c.hosts[name].users++
 	}
-	in.targets[name] = &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
+	fresh := &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
+	switch {
+	case source.Is6() && source.IsLinkLocalUnicast():
+		fresh.via = source
+		changed = changed || t.via != source
+	case t != nil:
+		fresh.via = t.via
+	}
+	in.targets[name] = fresh
 	return changed
 }
 
@@ -409,14 +418,21 @@ func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
 		for host, t := range in.targets {
 			k := key{ifi.Index, name, host}
 			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: in.txt}
-			for a := range c.hosts[host].addrs {
-				if !ifi.onLink(a) {
-					continue
-				}
+			add := func(a netip.Addr) {
 				if a.Is6() && a.IsLinkLocalUnicast() {
 					a = a.WithZone(ifi.Name)
 				}
 				e.Addrs = append(e.Addrs, netip.AddrPortFrom(a, t.port))
+			}
+			for a := range c.hosts[host].addrs {
+				if ifi.onLink(a) {
+					add(a)
+				}
+			}
+			if len(e.Addrs) == 0 && t.via.IsValid() && len(c.hosts[host].addrs) > 0 {
+				// The zeroconf library leaves the link-local address out when there is another, which may be of a network that
+				// we are not in.
+				add(t.via)
 			}
 			slices.SortFunc(e.Addrs, func(x, y netip.AddrPort) int {
 				return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))

@@ -145,6 +145,26 @@ func TestCacheKeepsTheLastAddressOfALivingInstance(t *testing.T) {
 	}
 }
 
+// A host that names only addresses of a network that we are not in is reached where its packets come from.
+func TestCacheFallsBackToTheSender(t *testing.T) {
+	c := newCache(testService)
+	c.apply(at(0), service(t, "pi", "2001:db8::2"), source)
+	if got := addrs(c, nil); got != "0" {
+		t.Errorf("view %s", got)
+	}
+	if !c.apply(at(1), service(t, "pi", "2001:db8::2"), netip.MustParseAddr("fe80::2")) {
+		t.Error("a way to reach it is no change")
+	}
+	c.apply(at(2), service(t, "pi", "2001:db8::2"), source)
+	if got := addrs(c, nil); got != "1 [[fe80::2%eth0]:7421]" {
+		t.Errorf("view %s", got)
+	}
+	c.apply(at(3), records(t, "pi.local. 120 IN A 10.0.0.2"), source)
+	if got := addrs(c, nil); got != "1 [10.0.0.2:7421]" {
+		t.Errorf("view %s", got)
+	}
+}
+
 func TestCacheAsksForWhatIsMissing(t *testing.T) {
 	c := newCache(testService)
 	c.apply(at(0), service(t, "pi", "10.0.0.2")[:1], source)

@@ -65,6 +65,7 @@ func TestTwoSeeEachOtherAndPart(t *testing.T) {
 }
 
 func TestOneFamilyOnly(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		setup func(h *lab.Host)
 		addrs map[string][]string
@@ -75,6 +76,8 @@ func TestOneFamilyOnly(t *testing.T) {
 			func(a netip.Addr) bool {
 				return a == netip.MustParseAddr("fd00::a") || a == netip.MustParseAddr("fd00::b")
 			}},
+		"IPv6, another network on one side": {func(*lab.Host) {}, map[string][]string{"b": {"fd00::b/64"}},
+			func(a netip.Addr) bool { return a.IsLinkLocalUnicast() && a.Zone() == "eth0" }},
 		"IPv4": {func(h *lab.Host) {
 			h.Sysctl("net.ipv6.conf.all.disable_ipv6", "1")
 			h.Sysctl("net.ipv6.conf.default.disable_ipv6", "1")
@@ -103,6 +106,7 @@ func TestOneFamilyOnly(t *testing.T) {
 
 // Rows 7 and 10 of mdns.md 6: links are kept apart, also when a process listens on both, and come while it runs.
 func TestLinksAreKeptApart(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	one, two := n.Bridge("one"), n.Bridge("two")
 	a, b, c := n.Host("a"), n.Host("b"), n.Host("c")
@@ -165,6 +169,7 @@ func TestLinksAreKeptApart(t *testing.T) {
 
 // Row 9: a link that is deleted and made again under the same name, many times.
 func TestLinkComesBackUnderItsName(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	one, two := n.Bridge("one"), n.Bridge("two")
 	a, b := n.Host("a"), n.Host("b")
@@ -211,6 +216,7 @@ func TestLinkComesBackUnderItsName(t *testing.T) {
 
 // Row 11: addresses come and go, and the peer never seems to.
 func TestAddressesChange(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	a, b := n.Host("a"), n.Host("b")
@@ -252,6 +258,7 @@ func TestAddressesChange(t *testing.T) {
 
 // Row 15, real packets: of everything a hostile neighbour sends only what is genuine multicast DNS is taken.
 func TestHostileNeighbour(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	a, x := n.Host("a"), n.Host("x")
@@ -332,6 +339,7 @@ func send(from, to string, ttl int, data []byte) error {
 
 // Browsing without publishing shows others and is not shown.
 func TestBrowseOnly(t *testing.T) {
+	t.Parallel()
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	a, b, c := n.Host("a"), n.Host("b"), n.Host("c")

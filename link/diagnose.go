@@ -41,7 +41,7 @@ func Diagnose(ctx context.Context) []Finding {
 		func() Finding { return checkCapabilities("/proc") },
 		func() Finding { return checkSubnet(links) },
 		func() Finding { return checkMDNS(links) },
-		func() Finding { return checkFirewall("/etc", "/proc") },
+		func() Finding { return checkFirewall("/") },
 	}
 	out := make([]Finding, 0, len(checks))
 	for _, check := range checks {
@@ -213,13 +213,15 @@ func joinMDNS(links []Link) error {
 
 // checkFirewall sees what anybody may see: ufw's switch, and that firewalld runs. Rules are readable by root only, so a rule
 // for nigh that is already there shows as a warning all the same, worded as a possibility.
-func checkFirewall(etc, proc string) Finding {
+func checkFirewall(root string) Finding {
 	f := Finding{ID: "link_firewall", State: stateOK, Cause: "Neither firewalld nor ufw is active."}
+	// The service's own sandbox hides other users' processes, but not the control groups.
+	_, err := os.Stat(filepath.Join(root, "sys/fs/cgroup/system.slice/firewalld.service"))
 	switch {
-	case processNamed("firewalld", proc):
+	case err == nil || processNamed("firewalld", filepath.Join(root, "proc")):
 		f.State, f.Cause = stateWarn, "firewalld is active and may keep other devices from connecting to this one; this one can still connect to them."
 		f.Fix = "sudo firewall-cmd --permanent --add-service=nigh && sudo firewall-cmd --reload"
-	case ufwEnabled(etc):
+	case ufwEnabled(filepath.Join(root, "etc")):
 		f.State, f.Cause = stateWarn, "ufw is active and may keep other devices from connecting to this one; this one can still connect to them."
 		f.Fix = "sudo ufw allow Nigh"
 	}

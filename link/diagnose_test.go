@@ -44,10 +44,11 @@ func TestChecksOfFiles(t *testing.T) {
 		{"no rights", checkCapabilities, map[string]string{"self/status": "CapEff:\t0000000000000000\n"}, "warn", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE"},
 		{"one right", checkCapabilities, map[string]string{"self/status": "CapEff:\t0000000000003000\n"}, "warn", "lacks CAP_NET_BIND_SERVICE)"},
 		{"strange status", checkCapabilities, map[string]string{"self/status": "CapEff:\tx\n"}, "warn", "cannot be read"},
-		{"no firewall", func(r string) Finding { return checkFirewall(r, r) }, map[string]string{"1/comm": "systemd\n"}, "ok", ""},
-		{"ufw off", func(r string) Finding { return checkFirewall(r, r) }, map[string]string{"ufw/ufw.conf": "# on?\nENABLED=no\n"}, "ok", ""},
-		{"ufw on", func(r string) Finding { return checkFirewall(r, r) }, map[string]string{"ufw/ufw.conf": "LOGLEVEL=low\nENABLED=yes\n"}, "warn", "ufw allow Nigh"},
-		{"firewalld", func(r string) Finding { return checkFirewall(r, r) }, map[string]string{"77/comm": "firewalld\n"}, "warn", "firewall-cmd"},
+		{"no firewall", checkFirewall, map[string]string{"proc/1/comm": "systemd\n"}, "ok", ""},
+		{"ufw off", checkFirewall, map[string]string{"etc/ufw/ufw.conf": "# on?\nENABLED=no\n"}, "ok", ""},
+		{"ufw on", checkFirewall, map[string]string{"etc/ufw/ufw.conf": "LOGLEVEL=low\nENABLED=yes\n"}, "warn", "ufw allow Nigh"},
+		{"firewalld", checkFirewall, map[string]string{"proc/77/comm": "firewalld\n"}, "warn", "firewall-cmd"},
+		{"firewalld behind the sandbox", checkFirewall, map[string]string{"sys/fs/cgroup/system.slice/firewalld.service/cgroup.procs": "77\n"}, "warn", "firewall-cmd"},
 	} {
 		f := c.check(tree(t, c.files))
 		if f.State != c.state || !strings.Contains(f.Cause+f.Fix, c.says) || f.Cause == "" || f.ID == "" {
