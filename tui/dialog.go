@@ -117,6 +117,7 @@ func (a *app) overlay(lines []string) []string {
 	}
 	p := l.d.draw(a, bw-4, a.h-4)
 	box := a.box(p, bw, a.h-2)
+	bw += 2 // a column of air on both sides
 	left, top := (a.w-bw)/2, max(1, (a.h-len(box))/2)
 	for i, line := range lines {
 		text := ansi.Strip(line)
@@ -130,7 +131,7 @@ func (a *app) overlay(lines []string) []string {
 		if width(after) > room { // the edge of the box is in the middle of a wide character
 			after = ansi.TruncateLeft(text, left+bw+1, "")
 		}
-		lines[i] = a.th.Dim.Render(before) + box[i-top] + a.th.Dim.Render(fitRight(after, room))
+		lines[i] = a.th.Dim.Render(before) + " " + box[i-top] + " " + a.th.Dim.Render(fitRight(after, room))
 	}
 	return lines
 }
@@ -141,6 +142,9 @@ func (a *app) box(p panel, bw, bh int) []string {
 	room := bh - 2
 	answers := p.answers[:min(len(p.answers), room)]
 	content := p.content[:min(len(p.content), room-len(answers))]
+	if len(content)+len(answers) < room && len(content) > 0 && content[0] != "" {
+		content = append([]string{""}, content...) // air, where there is room for it
+	}
 	title := cut(p.title, bw-6)
 	edge := th.TopLeft + th.Horizontal + " " + th.Bold.Render(title) + " " +
 		strings.Repeat(th.Horizontal, max(0, bw-5-width(title))) + th.TopRight

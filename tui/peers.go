@@ -313,7 +313,7 @@ func (s *peersScreen) idle(a *app, act action) bool {
 	case p == nil:
 		return true
 	case act == actTrust:
-		return p.Trust == "trusted"
+		return p.Trust != "new" || p.ID == ""
 	case act == actBlock:
 		return p.Trust == "blocked"
 	case act == actUnblock:
@@ -442,6 +442,8 @@ func (s *peersScreen) trust(a *app, p *peer) tea.Cmd {
 		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
 	case p.Trust == "trusted":
 		return a.fail(name+" is trusted already.", "X forgets it.")
+	case p.Trust == "blocked":
+		return a.fail(name+" is blocked.", "Press u to unblock it first.")
 	}
 	return a.open(&trustDialog{id: p.ID, name: name}, false)
 }

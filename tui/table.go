@@ -45,7 +45,7 @@ func (t table) pad(c column, text string) string {
 	if c.right {
 		return fitRight(text, c.w-2) + "  "
 	}
-	return fit(cut(text, c.w-1), c.w)
+	return fit(text, c.w-1) + " "
 }
 
 // row draws one row. The selected one is marked and reversed as a whole.

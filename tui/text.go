@@ -93,7 +93,12 @@ func scrub(v reflect.Value, asciiOnly bool) {
 }
 
 // width is the number of columns that s takes.
-func width(s string) int { return ansi.StringWidth(s) }
+func width(s string) int {
+	if isASCII(s) {
+		return len(s) // most text, and the general way is slow
+	}
+	return ansi.StringWidth(s)
+}
 
 // cut shortens s to at most w columns, with "..." where something is missing
 // and there is room to say so.
@@ -108,13 +113,20 @@ func cut(s string, w int) string {
 	if w < 8 {
 		tail = ""
 	}
+	if isASCII(s) {
+		return s[:w-len(tail)] + tail
+	}
 	return ansi.Truncate(s, w, tail)
 }
 
 // fit makes s exactly w columns wide.
 func fit(s string, w int) string {
-	s = cut(s, w)
-	return s + strings.Repeat(" ", max(0, w-width(s)))
+	n := width(s)
+	if n > w {
+		s = cut(s, w)
+		n = width(s)
+	}
+	return s + strings.Repeat(" ", max(0, w-n))
 }
 
 // fitRight is fit with the text at the right end.

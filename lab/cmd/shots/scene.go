@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/tui"
+)
+
+// scene is what one picture shows.
+type scene struct {
+	name  string
+	state func() control.State
+	keys  []string // by X's names
+}
+
+var scenes = []scene{
+	{name: "peers-empty", state: func() control.State { return control.State{Status: status(true)} }},
+	{name: "peers", state: state},
+	{name: "transfers", state: state, keys: []string{"2"}},
+	{name: "accept", state: func() control.State {
+		s := state()
+		s.Inbox = []control.InboxItem{{ID: "1", Kind: "transfer", Peer: id("ana"), PeerName: "Ana's laptop", Trust: "trusted", Expires: -1,
+			Transfer: &control.Transfer{ID: "c1", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Name: "3 files", Files: 3,
+				BytesTotal: 4_389_000_000, State: "waiting", Names: []string{"holiday-4k.mov", "holiday-4k.srt", "cover.jpg"}}}}
+		return s
+	}},
+	{name: "request", state: func() control.State {
+		s := state()
+		s.Inbox = []control.InboxItem{{ID: "2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: -1, Method: "show_pin", PIN: "12345670", Address: "9e:0b:44:10:2f:01"}}
+		return s
+	}},
+	{name: "trust", state: state, keys: []string{"j", "j", "j", "t"}},
+	{name: "network", state: func() control.State {
+		s := state()
+		s.Status.Groups = []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2,
+			Address: "192.168.49.1/24", LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}}
+		return s
+	}, keys: []string{"3"}},
+	{name: "create", state: state, keys: []string{"3", "c"}},
+	{name: "help", state: state, keys: []string{"question"}},
+}
+
+// id makes the DeviceID of a device that does not exist.
+func id(name string) string { return identity.DeviceID(sha256.Sum256([]byte(name))).String() }
+
+func short(name string) string { return identity.DeviceID(sha256.Sum256([]byte(name))).Short() }
+
+func status(finding bool) control.Status {
+	return control.Status{
+		ID: id("pi5-kitchen"), Short: short("pi5-kitchen"), Name: "pi5-kitchen",
+		Agent: control.AgentInfo{PID: 712, Uptime: 5000, Mode: "service", Port: 7421, Inbox: "/home/ana/Downloads/nigh", Accept: "ask", Free: 61e9},
+		Radio: control.Radio{State: "ready", Ifname: "wlan0", Engine: "system", Finding: finding},
+		Links: []control.Link{
+			{Ifname: "eth0", Kind: "ethernet", Up: true, Usable: true, Addresses: []string{"192.168.1.40/24", "fe80::2e0:4cff:fe68:12/64"}},
+			{Ifname: "wlan0", Kind: "wifi", Up: true, Why: "no address yet", Addresses: []string{}},
+			{Ifname: "docker0", Kind: "bridge", Up: true, Why: "a bridge of containers", Addresses: []string{"172.17.0.1/16"}},
+		},
+		Limits: control.Limits{Transfers: 4, Peers: 512, MinFree: 1 << 30},
+	}
+}
+
+func state() control.State {
+	ended := time.Now().Format(time.RFC3339)
+	return control.State{
+		Status: status(false),
+		Peers: []control.Peer{
+			{ID: id("ana"), Short: short("ana"), Name: "Ana's laptop", Trust: "trusted", State: "ready", Age: 1, Paths: []control.Path{
+				{Kind: "direct", Ifname: "p2p-wlan0-0", Address: "[fe80::1]:7421", Signal: -48, RTT: 1.9, Active: true},
+				{Kind: "lan", Ifname: "eth0", Address: "192.168.1.23:7421", RTT: 2.4}}},
+			{ID: id("living"), Short: short("living"), Name: "living-room-pi", Trust: "trusted", State: "ready", Age: 2, Paths: []control.Path{
+				{Kind: "lan", Ifname: "eth0", Address: "192.168.1.31:7421", RTT: 2.2, Active: true}}},
+			{ID: id("pixel"), Short: short("pixel"), Name: "Pixel 8", Trust: "new", State: "visible", Age: 600, Paths: []control.Path{
+				{Kind: "direct", Address: "9e:0b:44:10:2f:01", Signal: -71}}},
+			{ID: id("kiosk"), Short: short("kiosk"), Name: "kiosk-3", Trust: "blocked", State: "visible", Age: 3600, Paths: []control.Path{
+				{Kind: "lan", Ifname: "eth0", Address: "192.168.1.99:7421", RTT: 9.1}}},
+			{ID: id("workshop"), Short: short("workshop"), Name: "workshop", Trust: "trusted", State: "away", Age: 3 * 86400},
+		},
+		Transfers: []control.Transfer{
+			{ID: "a1", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Name: "holiday-4k.mov", Files: 1, BytesTotal: 4_300_000_000,
+				BytesDone: 2_623_000_000, BytesMoved: 2_650_000_000, Rate: 38.4e6, ETA: 42, State: "running", Sources: 1, PathKind: "direct",
+				Path: "/home/ana/Downloads/nigh/holiday-4k.mov", Age: 400, Elapsed: 75.5},
+			{ID: "a2", Direction: "send", Peer: id("living"), PeerName: "living-room-pi", Name: "backup.tar.zst", Files: 1, BytesTotal: 5_000_000_000,
+				BytesDone: 900_000_000, BytesMoved: 900_000_000, Rate: 11.2e6, ETA: 370, State: "running", PathKind: "lan", Path: "/srv/backup.tar.zst", Age: 300, Elapsed: 80},
+			{ID: "a3", Direction: "receive", Peer: id("pixel"), PeerName: "Pixel 8", Name: "notes.pdf", Files: 1, BytesTotal: 1_100_000, ETA: -1, State: "waiting", Age: 20},
+			{ID: "a4", Direction: "send", Peer: id("workshop"), PeerName: "workshop", Name: "photos", Files: 212, Dirs: 3, BytesTotal: 812_000_000, ETA: -1,
+				State: "queued", Error: "the device is away", Path: "/home/ana/photos", Age: 200},
+			{ID: "b1", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Name: "setup.iso", Files: 1, BytesTotal: 4_700_000_000, BytesDone: 4_700_000_000,
+				BytesMoved: 4_700_000_000, Elapsed: 127, State: "done", Ended: ended, Age: 6000},
+			{ID: "b2", Direction: "send", Peer: id("kiosk"), PeerName: "kiosk-3", Name: "diagram.svg", Files: 1, BytesTotal: 88_000, State: "refused", Ended: ended, Age: 7000},
+			{ID: "b3", Direction: "receive", Peer: id("living"), PeerName: "living-room-pi", Name: "old.log", Files: 1, BytesTotal: 9_000_000_000, BytesDone: 120_000_000,
+				State: "failed", Error: "the disk is full", Hint: "make room, then press r", Ended: ended, Age: 8000},
+		},
+	}
+}
+
+// show is the other half of this program: it runs in the terminal and shows a
+// scene, over a real socket, until it is ended.
+func show(name string) error {
+	for _, s := range scenes {
+		if s.name == name {
+			return s.show()
+		}
+	}
+	return errors.New("there is no scene " + name)
+}
+
+func (s scene) show() error {
+	dir, err := os.MkdirTemp("", "nigh-shots-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "agent.sock")
+	ln, err := control.Listen(socket)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- control.NewServer(control.Config{Backend: still{state: s.state()}}).Serve(ctx, ln) }()
+	err = tui.Run(ctx, tui.Options{Client: &control.Client{Socket: socket}})
+	cancel()
+	return errors.Join(err, <-served)
+}
+
+// still is an agent in which nothing happens. Only what the pictures need is
+// answered; a call that it does not have stops the program.
+type still struct {
+	control.Backend
+	state control.State
+}
+
+// Watch sends the state and then stays silent.
+func (b still) Watch(ctx context.Context) (<-chan control.Event, func(), error) {
+	events := make(chan control.Event, 1)
+	events <- control.Event{Seq: 1, Type: "state", State: &b.state}
+	return events, func() {}, nil
+}
