@@ -213,12 +213,8 @@ func matters(kind uint16, data []byte) bool {
 	if len(data) < unix.SizeofIfInfomsg || data[0] != unix.AF_UNSPEC {
 		return false
 	}
-	attrs, err := nl.ParseRouteAttr(data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return true
-	}
-	for _, a := range attrs {
-		if a.Attr.Type == unix.IFLA_WIRELESS {
+	for kind := range attributes(data[unix.SizeofIfInfomsg:]) {
+		if kind == unix.IFLA_WIRELESS {
 			return false
 		}
 	}

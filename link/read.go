@@ -3,6 +3,7 @@ package link
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -215,19 +216,30 @@ func parseInterface(m []byte) (index int, iftype uint32, ok bool) {
 	if len(m) < nl.SizeofGenlmsg {
 		return 0, 0, false
 	}
-	attrs, err := nl.ParseRouteAttr(m[nl.SizeofGenlmsg:])
-	if err != nil {
-		return 0, 0, false
-	}
-	for _, a := range attrs {
+	for kind, value := range attributes(m[nl.SizeofGenlmsg:]) {
 		switch {
-		case a.Attr.Type == nl80211AttrIfindex && len(a.Value) == 4:
-			index = int(nl.NativeEndian().Uint32(a.Value))
-		case a.Attr.Type == nl80211AttrIftype && len(a.Value) == 4:
-			iftype, ok = nl.NativeEndian().Uint32(a.Value), true
+		case kind == nl80211AttrIfindex && len(value) == 4:
+			index = int(nl.NativeEndian().Uint32(value))
+		case kind == nl80211AttrIftype && len(value) == 4:
+			iftype, ok = nl.NativeEndian().Uint32(value), true
 		}
 	}
 	return index, iftype, ok && index > 0
+}
+
+// attributes walks netlink attributes, as far as they are whole. The library's own parser panics when the last one lacks its
+// padding.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			n := int(nl.NativeEndian().Uint16(b))
+			kind := nl.NativeEndian().Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if n < unix.SizeofRtAttr || n > len(b) || !yield(kind, b[unix.SizeofRtAttr:n]) {
+				return
+			}
+			b = b[min(len(b), (n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
+		}
+	}
 }
 
 // sysctl is the value of a per-link setting, such as ("ipv6", "wlan0", "accept_ra").
