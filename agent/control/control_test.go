@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -305,6 +306,79 @@ func waitFor(t *testing.T, ok func() bool) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatal("it did not come to pass")
+		}
+	}
+}
+
+// Something else on the socket, or an agent of another version, is said to be that.
+func TestNotThisAgent(t *testing.T) {
+	for _, tt := range []struct{ name, answer, code, text string }{
+		{"web server", "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello", control.CodeFailed, "not a nigh agent"},
+		{"next version", "HTTP/1.1 200 OK\r\nNigh-Api: 2\r\nContent-Length: 3\r\n\r\n{}\n", control.CodeFailed, "version"},
+		{"no version", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}\n", control.CodeFailed, "version"},
+		{"redirect", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", control.CodeFailed, "not a nigh agent"},
+		{"half an answer", "HTTP/1.1 200 OK\r\nNigh-Api: 1\r\nContent-Length: 99\r\n\r\n{\"id\":", control.CodeNoAgent, "in the middle"},
+		{"no HTTP", "SSH-2.0-OpenSSH\r\n", control.CodeNoAgent, "in the middle"},
+	} {
+		socket := filepath.Join(folder(t), "agent.sock")
+		ln, err := control.Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			buf := make([]byte, 4096)
+			_, _ = conn.Read(buf)
+			_, _ = conn.Write([]byte(tt.answer))
+		}()
+		_, err = (&control.Client{Socket: socket}).Status(deadline(t))
+		if e, ok := errors.AsType[*control.Error](err); !ok || e.Code != tt.code || !strings.Contains(e.Message, tt.text) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		ln.Close()
+		<-done
+	}
+}
+
+func TestErrorTables(t *testing.T) {
+	for code, want := range map[string]struct{ status, exit int }{
+		control.CodeFailed:     {500, 1},
+		control.CodeUsage:      {400, 2},
+		control.CodeAmbiguous:  {400, 2},
+		control.CodeUnreadable: {400, 1},
+		control.CodeRefused:    {403, 3},
+		control.CodeNotFound:   {404, 4},
+		control.CodeAway:       {404, 4},
+		control.CodeTimeout:    {504, 5},
+		control.CodeNoAgent:    {500, 6},
+		control.CodePermission: {403, 7},
+		control.CodePartial:    {500, 8},
+		control.CodeBusy:       {409, 1},
+		control.CodeNoRadio:    {409, 1},
+		control.CodeDiskFull:   {507, 1},
+		"of next year":         {500, 1},
+	} {
+		e := &control.Error{Code: code}
+		if e.Status() != want.status || e.Exit() != want.exit {
+			t.Errorf("%s: status %d, exit %d; want %+v", code, e.Status(), e.Exit(), want)
+		}
+	}
+}
+
+func TestPeerKey(t *testing.T) {
+	for want, p := range map[string]control.Peer{
+		"AAAA":                     {ID: "AAAA", Name: "x", Paths: []control.Path{{Kind: "direct", Address: "02:00:00:00:00:01"}}},
+		"direct:02:00:00:00:00:01": {Name: "x", Paths: []control.Path{{Kind: "lan", Address: "192.168.1.1:1"}, {Kind: "direct", Address: "02:00:00:00:00:01"}}},
+		"name:x":                   {Name: "x"},
+	} {
+		if got := p.Key(); got != want {
+			t.Errorf("Key() = %q, want %q", got, want)
 		}
 	}
 }

@@ -96,8 +96,8 @@ func answers(path string) bool {
 	return true
 }
 
-// Listen opens the agent's socket at path with mode 0600. It makes a missing
-// folder with mode 0700, and takes the place of a socket at which nobody
+// Listen opens the agent's socket at path with mode 0600. It makes the folder with
+// mode 0700 where it is missing, and takes the place of a socket at which nobody
 // answers. It refuses a path that is too long, one that is not a socket, a
 // folder that other users may write in, and a socket at which an agent answers
 // (an [Error] with CodeBusy). Closing the listener removes the socket.
@@ -136,7 +136,12 @@ func Listen(path string) (net.Listener, error) {
 // openFolder makes and opens the socket's folder, and checks that nobody else
 // can put another socket in our socket's place.
 func openFolder(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Only the last folder is ours alone: /run/nigh holds those of all users.
+	err := os.MkdirAll(filepath.Dir(dir), 0o755)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, &Error{Code: CodePermission,
 				Message: fmt.Sprintf("this user cannot make the folder %s for the agent's socket", dir),

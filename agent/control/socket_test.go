@@ -29,13 +29,14 @@ func code(err error) string {
 }
 
 func TestListen(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
 	dir := folder(t)
 	path := filepath.Join(dir, "new", "nigh", "agent.sock")
 	ln, err := control.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
+	for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): 0o700, filepath.Join(dir, "new"): 0o755} {
 		info, err := os.Stat(name)
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v, %v; want %v", name, info.Mode(), err, want)
@@ -150,6 +151,25 @@ func TestSocketPaths(t *testing.T) {
 		t.Errorf("FindSocket() = %s with NIGH_SOCKET", got)
 	}
 	t.Setenv("NIGH_SOCKET", "")
+	// Nobody answers there any more: root finds the agent of who called sudo.
+	if os.Geteuid() == 0 {
+		ln.Close()
+		if _, err := os.Stat("/run/nigh"); errors.Is(err, fs.ErrNotExist) {
+			defer os.Remove("/run/nigh")
+		}
+		user := fmt.Sprintf("nigh-test-%d", os.Getpid())
+		service, err := control.Listen(filepath.Join("/run/nigh", user, "agent.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(filepath.Join("/run/nigh", user))
+		defer service.Close()
+		t.Setenv("SUDO_USER", user)
+		if got := control.FindSocket(); got != service.Addr().String() {
+			t.Errorf("FindSocket() = %s under sudo, want %s", got, service.Addr())
+		}
+		t.Setenv("SUDO_USER", "")
+	}
 	t.Setenv("XDG_RUNTIME_DIR", "relative")
 	if got := control.SocketPath(); !strings.HasPrefix(got, "/run/nigh/") || !strings.HasSuffix(got, "/agent.sock") {
 		t.Errorf("SocketPath() = %s without a runtime folder", got)
@@ -268,9 +288,20 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-// foreignMain is the test binary run as another user: it asks the agent at socket
-// by the client and by hand, and prints what it got.
+// foreignMain is the test binary run as another user. It listens at socket until its
+// standard input ends, or asks the agent there by the client and by hand, and prints
+// what it got.
 func foreignMain(socket string) {
+	if os.Getenv("NIGH_TEST_LISTEN") != "" {
+		ln, err := net.Listen("unix", socket)
+		if err == nil {
+			err = os.Chmod(socket, 0o666)
+		}
+		fmt.Println("listening:", err)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		ln.Close()
+		return
+	}
 	_, err := (&control.Client{Socket: socket}).Status(context.Background())
 	fmt.Println("client:", code(err))
 	conn, err := net.Dial("unix", socket)
@@ -288,14 +319,14 @@ func foreignMain(socket string) {
 	fmt.Println("raw:", resp.StatusCode, string(body))
 }
 
-func TestForeignUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: to run a child as another user")
-	}
-	b := &backend{}
-	socket, _ := serve(t, b)
-	// The test binary lies in a folder that only root may enter.
+// foreigner returns a command that runs the test binary as another user.
+func foreigner(t *testing.T, uid uint32, env ...string) *exec.Cmd {
+	t.Helper()
+	// The test binary itself lies in a folder that only root may enter.
 	dir := folder(t)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -308,11 +339,69 @@ func TestForeignUser(t *testing.T) {
 	if err := os.WriteFile(child, binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(deadline(t), child)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
+}
+
+// A face does not speak to what another user put in the agent's place.
+func TestForeignAgent(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: to run children as other users")
+	}
+	dir := folder(t)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "agent.sock")
+	agent := foreigner(t, 65533, "NIGH_TEST_FOREIGN="+socket, "NIGH_TEST_LISTEN=1")
+	hold, err := agent.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(said).ReadString('\n'); line != "listening: <nil>\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	// By hand it would connect; only the client's question is of interest, and the
+	// foreign agent answers nothing, so that the child is given up after it.
+	face := foreigner(t, 65534, "NIGH_TEST_FOREIGN="+socket)
+	out, err := face.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := face.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if line != "client: permission\n" {
+		t.Errorf("a face of another user got %q, %v", line, err)
+	}
+	hold.Close()
+	if err := agent.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := face.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestForeignUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: to run a child as another user")
+	}
+	b := &backend{}
+	socket, _ := serve(t, b)
 	ask := func() string {
-		cmd := exec.CommandContext(deadline(t), child)
-		cmd.Env = append(os.Environ(), "NIGH_TEST_FOREIGN="+socket)
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd := foreigner(t, 65534, "NIGH_TEST_FOREIGN="+socket)
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Run(); err != nil {
@@ -325,7 +414,6 @@ func TestForeignUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	chmod(dir, 0o755)
 	// The folder and the socket keep strangers out ...
 	if got := ask(); !strings.Contains(got, "client: permission") || !strings.Contains(got, "permission denied") {
 		t.Errorf("a foreign user at a closed socket: %s", got)
