@@ -239,6 +239,7 @@ func (e *Engine) serveFile(q *request) error {
 		_, n := content.GroupBounds(entry.Size, g)
 		copy(buf[n:], leaf[:])
 		if !q.sent {
+			q.sent = true
 			q.w.WriteHeader(http.StatusPartialContent)
 		}
 		if _, err := q.write(buf[:int(n)+content.HashSize]); err != nil {

@@ -1,0 +1,874 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/content"
+	"nigh/agent/identity"
+	"nigh/agent/receive"
+)
+
+// failedWith returns the receiver's transfer once it failed, and checks why.
+func (d *device) failedWith(code string) Transfer {
+	d.bed.t.Helper()
+	got := d.untilState(Failed)
+	if got.ErrorCode != code {
+		d.bed.t.Errorf("failed with %q (%s), want %q", got.ErrorCode, got.Error, code)
+	}
+	return got
+}
+
+// emptied waits until nothing is left in the inbox.
+func (d *device) emptied() {
+	d.bed.t.Helper()
+	d.until("cleaned up", func(Transfer) bool {
+		entries, err := os.ReadDir(d.inbox)
+		return err != nil || len(entries) == 0
+	})
+}
+
+// A byte that is wrong once is fetched again, group by group; the sender need not do more.
+func TestWrongByteOnce(t *testing.T) {
+	for name, size := range map[string]int{"large": 10 << 20, "small": 5000} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			path := write(t, filepath.Join(t.TempDir(), "file"), size)
+			var once atomic.Bool
+			alice.tapped(func(_ *http.Request, p []byte) ([]byte, error) {
+				if once.CompareAndSwap(false, true) {
+					p = bytes.Clone(p)
+					p[frameHeader+77] ^= 1
+				}
+				return p, nil
+			})
+			alice.send(bob, path)
+			got := bob.untilState(Done)
+			same(t, path, got.Path)
+			if s := alice.untilState(Done); s.Sent > int64(size)+groupBuffer || s.Sent == int64(size) {
+				t.Errorf("%d bytes sent for %d", s.Sent, size)
+			}
+		})
+	}
+}
+
+// A sender that is wrong every time is blamed, and nothing of it stays.
+func TestWrongByteAlways(t *testing.T) {
+	for name, size := range map[string]int{"large": 10 << 20, "small": 5000} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			path := write(t, filepath.Join(t.TempDir(), "file"), size)
+			alice.tapped(func(_ *http.Request, p []byte) ([]byte, error) {
+				p = bytes.Clone(p)
+				p[frameHeader+77] ^= 1
+				return p, nil
+			})
+			alice.send(bob, path)
+			bob.failedWith("verify")
+			bob.emptied()
+			alice.failedWith("verify")
+		})
+	}
+}
+
+// offerAs has a device offer a path with another manifest and another summary than it has.
+func (d *device) offerAs(to *device, path string, entry func(Entry) []Entry, summary func(*Summary)) {
+	d.bed.t.Helper()
+	to.cut(true)
+	tr := d.send(to, path)
+	d.mu.Lock()
+	e := d.Engine
+	d.mu.Unlock()
+	e.mu.Lock()
+	t := e.all[tr.ID]
+	var b builder
+	for c := t.src.from(0); ; {
+		old, ok := c.next()
+		if !ok {
+			break
+		}
+		for _, changed := range entry(old) {
+			if err := b.encode(changed); err != nil {
+				d.bed.t.Error(err)
+			}
+		}
+	}
+	src := &source{manifest: b.finish(), places: t.src.places, stamps: make([]int64, b.m.entries())}
+	copy(src.stamps, t.src.stamps)
+	t.src = src
+	t.rec.Offer.Summary = src.Summary
+	summary(&t.rec.Offer.Summary)
+	e.mu.Unlock()
+	to.cut(false)
+	d.Wake(to.id)
+}
+
+func asItIs(e Entry) []Entry { return []Entry{e} }
+
+// The manifest must be what the offer showed, in every number and flag.
+func TestOfferThatHides(t *testing.T) {
+	hidden := Entry{Path: "tree/zz/.ssh", Size: 10}
+	extra := func(e Entry) []Entry {
+		if e.Path == "tree/file" {
+			return []Entry{e, {Path: "tree/zz", Dir: true}, hidden}
+		}
+		return []Entry{e}
+	}
+	for name, c := range map[string]struct {
+		entry   func(Entry) []Entry
+		summary func(*Summary)
+	}{
+		"an entry more": {extra, func(s *Summary) { s.Files-- }},
+		"a dotfile":     {extra, func(s *Summary) { s.Dotfiles = false }},
+		"an executable": {func(e Entry) []Entry { e.Executable = !e.Dir; return []Entry{e} }, func(s *Summary) { s.Executables = false }},
+		"bytes":         {asItIs, func(s *Summary) { s.Bytes -= 10 }},
+		"more bytes":    {asItIs, func(s *Summary) { s.Bytes += 10 }},
+		"a name":        {asItIs, func(s *Summary) { s.Names = []string{"holiday"} }},
+		"directories":   {asItIs, func(s *Summary) { s.Dirs++ }},
+		"the manifest":  {asItIs, func(s *Summary) { s.Root[0]++ }},
+		"its end":       {extra, func(s *Summary) { s.Size -= 10 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "file"), 5000)
+			alice.offerAs(bob, dir, c.entry, c.summary)
+			bob.failedWith("protocol")
+			bob.emptied()
+		})
+	}
+}
+
+// The hashes of a sender that knew them before are binding.
+func TestKnownHashIsBinding(t *testing.T) {
+	for name, size := range map[string]int{"large": 3 << 20, "small": 5000} {
+		for _, lie := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lie %v", name, lie), func(t *testing.T) {
+				b := newBed(t)
+				alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+				path := write(t, filepath.Join(t.TempDir(), "file"), size)
+				whole, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				alice.offerAs(bob, path, func(e Entry) []Entry {
+					if e.Hash = content.Sum(whole); lie {
+						e.Hash[5]++
+					}
+					return []Entry{e}
+				}, func(*Summary) {})
+				if !lie {
+					same(t, path, bob.untilState(Done).Path)
+					return
+				}
+				bob.failedWith("verify")
+				bob.emptied()
+			})
+		}
+	}
+}
+
+// What comes is not what was offered: the manifest is held against the offer, the answers against the manifest.
+func TestLyingSender(t *testing.T) {
+	edit := func(end string, change func(body []byte) []byte) func(http.Handler) http.Handler {
+		return func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.Contains(r.URL.Path, end) {
+					h.ServeHTTP(w, r)
+					return
+				}
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, r)
+				w.WriteHeader(rec.Code)
+				_, _ = w.Write(change(rec.Body.Bytes()))
+			})
+		}
+	}
+	other := encode(t, Entry{Path: ".bashrc", Size: 9}).blob
+	for name, c := range map[string]struct {
+		wrap func(http.Handler) http.Handler
+		code string
+	}{
+		"another manifest":       {edit("/manifest", func(b []byte) []byte { return append(bytes.Clone(other), b...)[:len(b)] }), "protocol"},
+		"hostile name":           {edit("/manifest", func(b []byte) []byte { return bytes.Replace(b, []byte("small"), []byte("../.."), 1) }), "protocol"},
+		"garbage manifest":       {edit("/manifest", func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) }), "protocol"},
+		"another entry in batch": {edit("/batch", func(b []byte) []byte { b[3]++; return b }), "protocol"},
+		"longer in batch":        {edit("/batch", func(b []byte) []byte { b[8]++; return b }), "protocol"},
+		"length 4 GiB in batch":  {edit("/batch", func(b []byte) []byte { binary.BigEndian.PutUint32(b[5:], 1<<32-1); return b }), "protocol"},
+		"unknown status":         {edit("/batch", func(b []byte) []byte { b[4] = 9; return b }), "protocol"},
+		"hash for a file":        {edit("/batch", func(b []byte) []byte { b[4] = frameHash; b[5], b[6], b[7], b[8] = 0, 0, 0, 0; return b }), "protocol"},
+		"garbage refusal":        {func(http.Handler) http.Handler { return http.HandlerFunc(badRefusal) }, "protocol"},
+		"offer withdrawn":        {func(http.Handler) http.Handler { return http.HandlerFunc(withdrawn) }, "withdrawn"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "small"), 5000)
+			alice.around(c.wrap)
+			alice.send(bob, dir)
+			bob.failedWith(c.code)
+			bob.emptied()
+			if entries, err := os.ReadDir(filepath.Dir(bob.inbox)); err != nil || len(entries) > 2 {
+				t.Errorf("beside the inbox: %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+func badRefusal(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusTeapot)
+	_, _ = w.Write([]byte(`{"code":"\u001b[2J","reason":"` + strings.Repeat("x", 1<<20)))
+}
+
+func withdrawn(w http.ResponseWriter, r *http.Request) { writeRefusal(w, ErrNotFound, "") }
+
+// More is sent than was asked for: nothing of it is read, and the transfer is whole.
+func TestEndlessAnswer(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	path := write(t, filepath.Join(t.TempDir(), "file"), 3000)
+	alice.around(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			for strings.HasSuffix(r.URL.Path, "/batch") {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		})
+	})
+	alice.send(bob, path)
+	same(t, path, bob.untilState(Done).Path)
+}
+
+// A sender that stops in the middle of an answer is noticed, and asked again.
+func TestSenderStops(t *testing.T) {
+	b := newBed(t)
+	alice := b.device("alice", nil)
+	bob := b.deviceIn("bob", t.TempDir(), acceptAll)
+	bob.halt()
+	bob.engine = func(e *Engine) { e.stall, e.firstByte = 200*time.Millisecond, 400*time.Millisecond }
+	bob.start()
+	path := write(t, filepath.Join(t.TempDir(), "file"), 12<<20)
+	hang, sent := make(chan struct{}), atomic.Int64{}
+	alice.tapped(func(r *http.Request, p []byte) ([]byte, error) {
+		if n := sent.Add(int64(len(p))); n > 6<<20 && n-int64(len(p)) <= 6<<20 {
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+			}
+			return nil, errors.New("hung up")
+		}
+		return p, nil
+	})
+	defer close(hang)
+	alice.send(bob, path)
+	same(t, path, bob.untilState(Done).Path)
+}
+
+// Only the device that was asked may fetch; for all others the transfer is not there, in the same words as one that never was.
+func TestOnlyTheReceiverMayFetch(t *testing.T) {
+	b := newBed(t)
+	alice, bob, carol := b.device("alice", nil), b.device("bob", nil), b.device("carol", nil)
+	alice.send(bob, write(t, filepath.Join(t.TempDir(), "secret"), 3<<20))
+	bob.untilState(Waiting)
+	var x string
+	alice.mu.Lock()
+	for _, tr := range alice.Engine.all {
+		x = tr.rec.Offer.X
+	}
+	alice.mu.Unlock()
+	ask := func(d *device, x, method, end string) string {
+		req, _ := http.NewRequest(method, "http://nigh/v1/x/"+x+end, strings.NewReader(`{"entries":[0],"state":"done"}`))
+		req.Header.Set("Range", "bytes=0-1048575")
+		resp, err := d.Bulk(alice.id).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(resp.Body)
+		return fmt.Sprintf("%d %q %q", resp.StatusCode, body.String(), resp.Header.Get("Content-Type"))
+	}
+	for method, end := range map[string]string{"GET": "/manifest?from=0", "GET ": "/file/0", "GET  ": "/tree/0?from=0&to=1", "POST": "/batch", "POST ": "/state"} {
+		method = strings.TrimSpace(method)
+		got, never := ask(carol, x, method, end), ask(carol, strings.Repeat("0", 32), method, end)
+		if !strings.HasPrefix(got, "404 ") || got != never {
+			t.Errorf("carol asks %s: %s; for what never was: %s", end, got, never)
+		}
+	}
+	for _, bad := range []string{"/file/1", "/file/-1", "/file/x", "/file/99999999999999999999", "/manifest?from=-1", "/manifest?from=1000", "/manifest",
+		"/tree/0?from=0&to=99", "/tree/0?from=5&to=1", "/tree/0"} {
+		if got := ask(bob, x, "GET", bad); !strings.HasPrefix(got, "400 ") {
+			t.Errorf("bob asks %s: %s", bad, got)
+		}
+	}
+	if got := ask(bob, x, "GET", "/file/0"); !strings.HasPrefix(got, "206 ") {
+		t.Errorf("bob asks for the file: %.40s", got)
+	}
+	req, _ := http.NewRequest("GET", alice.server.URL+"/v1/x/"+x+"/file/0", nil)
+	resp, err := bob.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 404 {
+		t.Errorf("nobody asks: %v", resp.Status)
+	}
+}
+
+// Offers are bounded in number and size, and hostile ones are refused before anyone sees them.
+func TestOffersAreBounded(t *testing.T) {
+	b := newBed(t)
+	asked := atomic.Int32{}
+	bob := b.device("bob", func(c *Config) { c.Decide = func(Offer) Decision { asked.Add(1); return Ask } })
+	mallory := b.device("mallory", nil)
+	post := func(body string) int {
+		resp, err := mallory.Control(bob.id).Post("http://nigh/v1/offer", "application/json", strings.NewReader(body))
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	good := func() Offer {
+		return Offer{Version: 1, X: newHex(16), Summary: Summary{Root: content.Sum(nil), Size: 10, Files: 1, Bytes: 5, Tops: 1, Names: []string{"a"}}}
+	}
+	hostile := map[string]func(*Offer){
+		"version": func(o *Offer) { o.Version = 2 }, "x": func(o *Offer) { o.X = "../../etc" }, "upper x": func(o *Offer) { o.X = strings.ToUpper(newHex(15)) + "AF" },
+		"million and one": func(o *Offer) { o.Files, o.Bytes = maxEntries+1, 0 }, "overflow": func(o *Offer) { o.Files, o.Dirs = 1<<62, 1<<62 },
+		"negative files": func(o *Offer) { o.Files = -1 }, "negative bytes": func(o *Offer) { o.Bytes = -1 }, "2^63-1 bytes": func(o *Offer) { o.Bytes = 1<<63 - 1 },
+		"100 MB of names": func(o *Offer) { o.Size = 100 << 20 }, "no manifest": func(o *Offer) { o.Size = 0 }, "no root": func(o *Offer) { o.Root = content.Hash{} },
+		"no names": func(o *Offer) { o.Names = nil }, "names missing": func(o *Offer) { o.Files, o.Tops = 70, 70 },
+		"label": func(o *Offer) { o.Label = strings.Repeat("x", 256) }, "skipped": func(o *Offer) { o.Skipped.Links = -1 },
+		"examples": func(o *Offer) { o.Skipped.Examples = make([]string, 17) },
+	}
+	for _, name := range []string{"../x", "/x", "", "..", "a\x1b[2J", "\u202e", `C:\x`, "a/b", strings.Repeat("n", 256)} {
+		hostile["name "+name] = func(o *Offer) { o.Names = []string{name} }
+	}
+	for what, change := range hostile {
+		o := good()
+		change(&o)
+		p, _ := json.Marshal(o)
+		if status := post(string(p)); status/100 != 4 {
+			t.Errorf("%s: status %d", what, status)
+		}
+	}
+	for what, body := range map[string]string{"nothing": "", "half": `{"v":1`, "array": "[]", "two": `{} {}`,
+		"bad hash": `{"v":1,"manifest_root":"00"}`, "long": `{"label":"` + strings.Repeat("x", 1<<20) + `"}`, "deep": strings.Repeat("[", 50_000)} {
+		if status := post(body); status != 0 && status/100 != 4 {
+			t.Errorf("%s: status %d", what, status)
+		}
+	}
+	if n := len(bob.Transfers()); n != 0 || asked.Load() != 0 {
+		t.Fatalf("%d hostile offers got through, %d asked", n, asked.Load())
+	}
+	for i := range maxWaitingPerPeer + 5 {
+		p, _ := json.Marshal(good())
+		if status := post(string(p)); (i < maxWaitingPerPeer) != (status == http.StatusAccepted) || i >= maxWaitingPerPeer && status != http.StatusTooManyRequests {
+			t.Errorf("offer %d: status %d", i, status)
+		}
+	}
+	if n := len(bob.Transfers()); n != maxWaitingPerPeer {
+		t.Errorf("%d offers wait", n)
+	}
+	// The same one again is one.
+	same := good()
+	for range 3 {
+		p, _ := json.Marshal(same)
+		post(string(p))
+	}
+	if n := len(bob.Transfers()); n != maxWaitingPerPeer {
+		t.Errorf("%d offers wait", n)
+	}
+}
+
+// Two devices may choose the same name for their transfers; neither reaches the other's.
+func TestSameNameFromTwoPeers(t *testing.T) {
+	b := newBed(t)
+	bob := b.device("bob", nil)
+	alice, mallory := b.device("alice", nil), b.device("mallory", nil)
+	o := Offer{Version: 1, X: newHex(16), Summary: Summary{Root: content.Sum(nil), Size: 10, Files: 1, Bytes: 5, Tops: 1, Names: []string{"a"}}}
+	ctx := context.Background()
+	for _, d := range []*device{alice, mallory} {
+		if err, _ := d.post(ctx, bob.id, "/v1/offer", o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err, _ := mallory.post(ctx, bob.id, "/v1/x/"+o.X+"/state", stateMessage{State: Failed, Code: "cancelled"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range bob.Transfers() {
+		if want := map[identity.DeviceID]State{alice.id: Waiting, mallory.id: Failed}[tr.Peer]; tr.State != want {
+			t.Errorf("the offer of %s is %s, want %s", tr.Peer.Short(), tr.State, want)
+		}
+	}
+}
+
+// The source changes while it is sent: that file fails, in so many words; the others come.
+func TestSourceChanges(t *testing.T) {
+	const big = 24 << 20
+	spare := write(t, filepath.Join(t.TempDir(), "spare"), big)
+	for name, change := range map[string]func(path string) error{
+		"appended":  func(p string) error { return os.WriteFile(p, make([]byte, big+1), 0o644) },
+		"truncated": func(p string) error { return os.Truncate(p, 100) },
+		"same size, time put back": func(p string) error {
+			fi, err := os.Stat(p)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(p, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			if _, err = f.WriteAt([]byte("x"), big-1); err == nil {
+				err = f.Close()
+			}
+			return errors.Join(err, os.Chtimes(p, fi.ModTime(), fi.ModTime()))
+		},
+		"replaced": func(p string) error { return os.Rename(spare, p) },
+		"removed":  os.Remove,
+		"fifo":     func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o644)) },
+		"link":     func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "a"), 5000)
+			path := write(t, filepath.Join(dir, "film"), big)
+			write(t, filepath.Join(dir, "z"), 3<<20)
+			write(t, filepath.Join(dir, "zz"), 100)
+			alice.after(8<<20, func() {
+				if err := change(path); err != nil {
+					t.Error(err)
+				}
+			})
+			alice.send(bob, dir)
+			got := bob.failedWith("some_failed")
+			if got.FilesFailed != 1 || len(got.Failures) != 1 || got.Failures[0].Path != "tree/film" {
+				t.Fatalf("failures %+v", got.Failures)
+			}
+			if code := got.Failures[0].Code; code != "changed" && !(name == "link" && code == "unreadable") {
+				t.Errorf("the file failed with %q", code)
+			}
+			for _, name := range []string{"a", "z", "zz"} {
+				same(t, filepath.Join(dir, name), filepath.Join(got.Path, name))
+			}
+			if _, err := os.Lstat(filepath.Join(got.Path, "film")); err == nil {
+				t.Error("something of the changed file lies there")
+			}
+			if s := alice.failedWith("some_failed"); s.FilesFailed != 1 {
+				t.Errorf("the sender was told of %d failed files", s.FilesFailed)
+			}
+			bob.clean("tree")
+		})
+	}
+}
+
+// A small file too; alone it gives its word to the transfer.
+func TestSmallSourceChanged(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	path := write(t, filepath.Join(t.TempDir(), "note"), 100)
+	alice.send(bob, path)
+	offer := bob.untilState(Waiting)
+	write(t, path, 101)
+	if err := bob.Accept(offer.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.failedWith("changed")
+	alice.failedWith("changed")
+	bob.emptied()
+}
+
+// Nothing is offered when a file cannot be read, and the error names it.
+func TestUnreadableSource(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "tree", "fine"), 10)
+	bad := write(t, filepath.Join(dir, "tree", "sub", "not mine"), 10)
+	if err := os.Chmod(bad, 0); err != nil {
+		t.Fatal(err)
+	}
+	send := func(path string) error {
+		_, err := alice.Send(context.Background(), SendRequest{Paths: []string{path}, To: []identity.DeviceID{bob.id}})
+		return err
+	}
+	var err error
+	asNobody(t, func() { _, err = walk(context.Background(), []string{filepath.Join(dir, "tree")}) })
+	if !errors.Is(err, ErrUnreadable) || !strings.Contains(err.Error(), "not mine") {
+		t.Errorf("unreadable file: %v", err)
+	}
+	for path, want := range map[string]error{filepath.Join(dir, "missing"): ErrUnreadable, "relative": ErrUnreadable, "/": ErrNotRegular, "/dev/null": ErrNotRegular} {
+		if err := send(path); !errors.Is(err, want) {
+			t.Errorf("Send(%s) = %v, want %v", path, err, want)
+		}
+	}
+	if len(alice.Transfers())+len(bob.Transfers()) != 0 {
+		t.Error("something was offered")
+	}
+}
+
+// asNobody runs fn on a thread without rights.
+func asNobody(t *testing.T, fn func()) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			t.Errorf("setresuid: %v", errno)
+			return
+		}
+		fn()
+	}()
+	<-done
+}
+
+// Links are neither followed nor sent, special files neither opened; both persons are told.
+func TestSkipped(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	dir := filepath.Join(t.TempDir(), "tree")
+	write(t, filepath.Join(dir, "file"), 10)
+	outside := write(t, filepath.Join(t.TempDir(), "outside"), 10)
+	for name, target := range map[string]string{"abs": outside, "in": "file", "dangling": "nowhere", "loop": "loop", "dir": filepath.Dir(outside)} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bad\xff", "esc\x1b[2J", `back\slash`} {
+		write(t, filepath.Join(dir, name), 1)
+	}
+	alice.send(bob, dir)
+	got := bob.untilState(Done)
+	if s := got.Skipped; s.Links != 5 || s.Special != 1 || s.Names != 3 || len(s.Examples) != 9 {
+		t.Errorf("skipped %+v", s)
+	}
+	for _, example := range got.Skipped.Examples {
+		if strings.ContainsAny(example, "\x1b\xff") {
+			t.Errorf("raw example %q", example)
+		}
+	}
+	if l := list(t, got.Path); len(l) != 2 {
+		t.Errorf("arrived: %v", l)
+	}
+	if _, err := alice.Send(context.Background(), SendRequest{Paths: []string{filepath.Join(dir, "abs")}, To: []identity.DeviceID{bob.id}}); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a link by name: %v", err)
+	}
+}
+
+// Several paths, one of them twice, two with one name.
+func TestSeveralPaths(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	one, two, dir := write(t, filepath.Join(t.TempDir(), "a.txt"), 10), write(t, filepath.Join(t.TempDir(), "a.txt"), 2<<20), folder(t)
+	alice.send(bob, one, dir, two, one)
+	got := bob.untilState(Done)
+	bob.clean("Fotos", "a (1).txt", "a.txt")
+	same(t, one, filepath.Join(bob.inbox, "a.txt"))
+	same(t, two, filepath.Join(bob.inbox, "a (1).txt"))
+	same(t, dir, filepath.Join(bob.inbox, "Fotos"))
+	if got.Path != bob.inbox || got.Tops != 3 {
+		t.Errorf("lies in %s, %d names", got.Path, got.Tops)
+	}
+}
+
+// slow has the device answer in small steps, so that there is time to meddle.
+func (d *device) slow(started chan<- struct{}) {
+	var once sync.Once
+	d.tapped(func(r *http.Request, p []byte) ([]byte, error) {
+		once.Do(func() { close(started) })
+		select {
+		case <-time.After(20 * time.Millisecond):
+			return p, nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	})
+}
+
+// Either side cancels in the middle: both end at once, and nothing stays.
+func TestCancel(t *testing.T) {
+	for _, by := range []string{"sender", "receiver"} {
+		t.Run(by, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			started := make(chan struct{})
+			alice.slow(started)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "film"), 64<<20)
+			write(t, filepath.Join(dir, "note"), 64)
+			alice.send(bob, dir)
+			<-started
+			d := map[string]*device{"sender": alice, "receiver": bob}[by]
+			began := time.Now()
+			if err := d.Cancel(d.untilState(Running).ID); err != nil {
+				t.Fatal(err)
+			}
+			alice.failedWith("cancelled")
+			bob.failedWith("cancelled")
+			if took := time.Since(began); took > 300*time.Millisecond {
+				t.Errorf("took %v", took)
+			}
+			bob.emptied()
+			for _, d := range []*device{alice, bob} {
+				if err := d.Cancel(d.Transfers()[0].ID); !errors.Is(err, ErrState) {
+					t.Errorf("cancelled twice: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// An offer that was cancelled while the receiver was away is taken back when it is seen.
+func TestCancelWhileAway(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	tr := alice.send(bob, write(t, filepath.Join(t.TempDir(), "note"), 10))
+	bob.untilState(Waiting)
+	alice.untilState(Waiting)
+	bob.cut(true)
+	if err := alice.Cancel(tr.ID); err != nil {
+		t.Fatal(err)
+	}
+	bob.cut(false)
+	alice.Wake(bob.id)
+	bob.failedWith("cancelled")
+}
+
+// Refusals: by the person, and by policy with a reason.
+func TestRefuse(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	carol := b.device("carol", func(c *Config) { c.Decide = func(Offer) Decision { return Refuse("not from you") } })
+	path := write(t, filepath.Join(t.TempDir(), "note"), 10)
+	alice.send(bob, path)
+	offer := bob.untilState(Waiting)
+	if err := bob.Refuse(offer.ID); err != nil {
+		t.Fatal(err)
+	}
+	got := alice.untilState(Refused)
+	if err := bob.Accept(offer.ID, ""); !errors.Is(err, ErrState) {
+		t.Errorf("accepted after refusing: %v", err)
+	}
+	alice.send(carol, path)
+	alice.until("refused by policy", func(t Transfer) bool { return t.State == Refused && t.ID != got.ID && t.Reason == "not from you" })
+	if len(carol.Transfers()) != 0 {
+		t.Error("an offer that policy refuses is remembered")
+	}
+	if _, err := os.Lstat(bob.inbox); err == nil {
+		t.Error("an offer made the inbox before anyone accepted")
+	}
+}
+
+// Each side pauses and resumes; a transfer paused by both needs both.
+func TestPause(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	started := make(chan struct{})
+	alice.slow(started)
+	path := write(t, filepath.Join(t.TempDir(), "film"), 16<<20)
+	alice.send(bob, path)
+	<-started
+	a, r := alice.untilState(Running).ID, bob.untilState(Running).ID
+	do := func(fn func(string) error, id string) {
+		t.Helper()
+		if err := fn(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(bob.Pause, r)
+	alice.until("paused there", func(t Transfer) bool { return t.State == Paused && t.PausedThere && !t.PausedHere })
+	do(bob.Resume, r)
+	alice.untilState(Running)
+	bob.untilState(Running)
+	do(alice.Pause, a)
+	bob.until("paused there", func(t Transfer) bool { return t.State == Paused && t.PausedThere && !t.PausedHere })
+	if err := bob.Resume(r); !errors.Is(err, ErrState) {
+		t.Errorf("resumed what the other side paused: %v", err)
+	}
+	do(bob.Pause, r)
+	alice.until("paused by both", func(t Transfer) bool { return t.PausedThere && t.PausedHere })
+	do(alice.Resume, a)
+	bob.until("paused here only", func(t Transfer) bool { return t.State == Paused && !t.PausedThere && t.PausedHere })
+	bob.halt()
+	bob.start()
+	if got := bob.Transfers()[0]; got.State != Paused || !got.PausedHere {
+		t.Errorf("after a restart: %+v", got)
+	}
+	alice.around(nil)
+	do(bob.Resume, r)
+	same(t, path, bob.untilState(Done).Path)
+	alice.untilState(Done)
+}
+
+// The disk is too small: said before a byte is sent. The offer still waits, for another folder.
+func TestNoSpace(t *testing.T) {
+	mount := mountTmpfs(t, 8<<20)
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	carol := b.device("carol", func(c *Config) { acceptAll(c); c.Inbox = mount })
+	path := write(t, filepath.Join(t.TempDir(), "film"), 16<<20)
+	alice.send(bob, path)
+	offer := bob.untilState(Waiting)
+	if err := bob.Accept(offer.ID, mount); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("accepted: %v", err)
+	}
+	if err := bob.Accept(offer.ID, filepath.Join(path, "sub")); !errors.Is(err, ErrFolder) {
+		t.Fatalf("accepted into a file: %v", err)
+	}
+	if err := bob.Accept(offer.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.untilState(Done)
+	alice.send(carol, path)
+	alice.failedWith("no_space")
+	if entries, err := os.ReadDir(mount); err != nil || len(entries) != 0 {
+		t.Errorf("on the small disk: %v, %v", entries, err)
+	}
+}
+
+// The disk fills in the middle: it fails in one word, keeps what it has, and goes on when there is space.
+func TestDiskFull(t *testing.T) {
+	mount := mountTmpfs(t, 40<<20)
+	b := newBed(t)
+	alice := b.device("alice", nil)
+	bob := b.device("bob", func(c *Config) { acceptAll(c); c.Inbox = mount })
+	bob.inbox = mount
+	path := write(t, filepath.Join(t.TempDir(), "film"), 30<<20)
+	hog := filepath.Join(mount, "hog.nigh-part")
+	alice.after(10<<20, func() { write(t, hog, 15<<20) })
+	alice.send(bob, path)
+	got := bob.failedWith("disk_full")
+	alice.failedWith("disk_full")
+	if parts := bob.parts(); len(parts) != 2 {
+		t.Errorf("parts %q", parts)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	alice.around(nil)
+	if err := bob.Resume(got.ID); err != nil {
+		t.Fatal(err)
+	}
+	got = bob.untilState(Done)
+	same(t, path, got.Path)
+	if got.Sent > got.BytesTotal*5/4 {
+		t.Errorf("%d bytes sent for %d", got.Sent, got.BytesTotal)
+	}
+	alice.untilState(Done)
+	bob.clean("film")
+}
+
+func mountTmpfs(t *testing.T, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("nigh-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Skipf("needs root: mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// A taken name: skip leaves it, refuse fails, neither touches what is there.
+func TestConflictPolicies(t *testing.T) {
+	for policy, want := range map[receive.Policy]State{receive.Skip: Done, receive.Refuse: Failed} {
+		b := newBed(t)
+		alice := b.device("alice", nil)
+		bob := b.device("bob", func(c *Config) { acceptAll(c); c.Conflict = policy })
+		dir := folder(t)
+		mine := write(t, filepath.Join(bob.inbox, "Fotos", "mine"), 5)
+		alice.send(bob, dir)
+		got := bob.untilState(want)
+		if want == Failed && got.ErrorCode != "exists" {
+			t.Errorf("failed with %q", got.ErrorCode)
+		}
+		bob.clean("Fotos")
+		if l := list(t, filepath.Dir(mine)); len(l) != 2 {
+			t.Errorf("policy %d: the folder holds %v", policy, l)
+		}
+	}
+}
+
+// Progress is reported at most four times a second, each state at least once, and states only move as the table says.
+func TestReports(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	alice.slow(make(chan struct{}))
+	path := write(t, filepath.Join(t.TempDir(), "film"), 24<<20)
+	began := time.Now()
+	alice.send(bob, path)
+	bob.untilState(Done)
+	took := time.Since(began)
+	bob.mu.Lock()
+	defer bob.mu.Unlock()
+	progress := 0
+	for i, tr := range bob.history {
+		if i > 0 {
+			prev := bob.history[i-1]
+			if prev.State == tr.State {
+				progress++
+			}
+			if !allowed(Receive, prev.State, tr.State) && !reachable(prev.State, tr.State) {
+				t.Errorf("from %s to %s", prev.State, tr.State)
+			}
+			if tr.BytesDone < prev.BytesDone {
+				t.Errorf("progress went back from %d to %d", prev.BytesDone, tr.BytesDone)
+			}
+		}
+	}
+	if most := int(took/progressEvery) + 3; progress > most {
+		t.Errorf("%d reports of progress in %v", progress, took)
+	}
+	if !slices.ContainsFunc(bob.history, func(t Transfer) bool { return t.State == Running && t.Rate > 0 }) {
+		t.Error("no rate was ever reported")
+	}
+}
+
+// reachable reports whether reports that were merged may lead from one state to the other.
+func reachable(from, to State) bool {
+	for _, via := range transitions[Receive][from] {
+		if allowed(Receive, via, to) {
+			return true
+		}
+	}
+	return false
+}
