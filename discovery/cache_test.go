@@ -145,6 +145,22 @@ func TestCacheKeepsTheLastAddressOfALivingInstance(t *testing.T) {
 	}
 }
 
+func TestCacheTakesNewTextAndPort(t *testing.T) {
+	c := newCache(testService)
+	c.apply(at(0), service(t, "pi", "10.0.0.2"), source)
+	if !c.apply(at(1), records(t, "flush pi."+testService+" 120 IN TXT \"v=2\""), source) {
+		t.Error("a new TXT record is no change")
+	}
+	if !c.apply(at(2), records(t, "flush pi."+testService+" 120 IN SRV 0 0 7500 pi.local."), source) {
+		t.Error("a new port is no change")
+	}
+	for _, e := range c.view(eth0, nil) {
+		if e.TXT["v"] != "2" || e.Addrs[0].Port() != 7500 {
+			t.Errorf("view %+v", e)
+		}
+	}
+}
+
 // A host that names only addresses of a network that we are not in is reached where its packets come from.
 func TestCacheFallsBackToTheSender(t *testing.T) {
 	c := newCache(testService)

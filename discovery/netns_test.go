@@ -357,3 +357,20 @@ func TestBrowseOnly(t *testing.T) {
 		}
 	}
 }
+
+// An agent without any rights finds and is found all the same.
+func TestWithoutRights(t *testing.T) {
+	t.Parallel()
+	n := lab.NewNet(t)
+	a, b := n.Host("a"), n.Host("b")
+	n.Cable(a, "eth0", b, "eth0")
+	a.IP("address", "add", "10.0.0.1/24", "dev", "eth0")
+	b.IP("address", "add", "10.0.0.2/24", "dev", "eth0")
+	pa := start(t, a, Config{ShortID: "A"}, userVariable+"=65534")
+	pb := start(t, b, Config{ShortID: "B"}, userVariable+"=65534")
+	pa.await("b", of(Found, pb))
+	pb.await("a", of(Found, pa))
+	if st := pa.do("status").Status; len(st) != 1 || !st[0].IPv4 || !st[0].IPv6 || !st[0].Publishing || st[0].Error != "" {
+		t.Errorf("status %+v", st)
+	}
+}
