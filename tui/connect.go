@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,8 @@ type choice struct {
 }
 
 // groupDialog forms a Wi-Fi Direct group: first a form, then the steps as they
-// happen, then why it did not work.
+// happen, then why it did not work. After a yes to a request of another device
+// it has only the steps, because the agent goes on by itself.
 type groupDialog struct {
 	title  string
 	intro  string
@@ -34,6 +36,7 @@ type groupDialog struct {
 	make   func(d *groupDialog) (control.GroupRequest, string)
 	names  []string // steps that are expected
 	done   string
+	follow bool               // the steps decide, not a call
 	cancel context.CancelFunc // while it runs
 	err    error
 	wrong  string
@@ -87,6 +90,49 @@ func newCreate() *groupDialog {
 		names: []string{"group", "address"},
 		done:  "The group is up.",
 	}
+}
+
+// newFollow shows the steps after a yes to a request. The PIN stays on the
+// screen, because the other side types it now.
+func newFollow(a *app, name, pin string) *groupDialog {
+	a.st.steps = nil
+	if pin != "" {
+		a.st.steps = []control.Step{{What: "group", Name: "pin", State: "running", Text: pin}}
+	}
+	return &groupDialog{
+		title: "Connecting to " + cut(name, 40), follow: true, cancel: func() {},
+		names: []string{"negotiate", "group", "address"},
+		done:  "Connected to " + name + ".",
+	}
+}
+
+// stepped takes a step that the agent reports, when no call waits for the end.
+func (d *groupDialog) stepped(a *app, s control.Step) tea.Cmd {
+	switch {
+	case !d.follow || !d.running():
+		return nil
+	case s.State == "failed":
+		d.cancel = nil
+		d.err = &control.Error{Code: control.CodeFailed, Message: s.Text}
+		return nil
+	case s.Name == "address" && s.State == "ok":
+		return tea.Batch(a.close(d), a.say(d.done))
+	}
+	return nil
+}
+
+// stepped gives a step to the dialog that shows it. A failure that no dialog
+// shows goes to the status line.
+func (a *app) stepped(s control.Step) tea.Cmd {
+	for _, l := range a.stack {
+		if d, ok := l.d.(*groupDialog); ok {
+			return d.stepped(a, s)
+		}
+	}
+	if s.State == "failed" {
+		return a.fail("Wi-Fi Direct: "+sentence(s.Text), "")
+	}
+	return nil
 }
 
 // stepTexts is what people read for the name of a step.
@@ -145,19 +191,22 @@ func (d *groupDialog) line(a *app, i int, text string) string {
 func (d *groupDialog) steps(a *app, w int) []string {
 	names := append([]string(nil), d.names...)
 	by := map[string]control.Step{}
+	last := -1 // the furthest expected step that is done
 	for _, s := range a.st.steps {
 		by[s.Name] = s
-		known := false
-		for _, n := range names {
-			known = known || n == s.Name
+		if i := slices.Index(names, s.Name); s.State == "ok" {
+			last = max(last, i)
 		}
-		if !known {
+		if !slices.Contains(names, s.Name) {
 			names = append(names, s.Name)
 		}
 	}
 	var lines []string
-	for _, n := range names {
+	for i, n := range names {
 		s, came := by[n]
+		if came && s.State == "running" && i < last {
+			s.State = "ok" // what comes after it is done
+		}
 		state, style := "-", a.th.Dim.Render
 		if came {
 			switch s.State {
@@ -185,6 +234,10 @@ func (d *groupDialog) steps(a *app, w int) []string {
 		if came && s.Text != "" {
 			tail = strings.TrimSpace(tail + "  " + s.Text)
 		}
+		if n == "pin" {
+			state, style, tail = ">>", a.th.Bold.Render, spaced(s.Text)
+			text, tail = a.th.Bold.Render(text), a.th.Bold.Render(tail)
+		}
 		lines = append(lines, " "+style(fit(state, 8))+fit(text, 26)+cut(tail, w-35))
 	}
 	return lines
@@ -192,6 +245,8 @@ func (d *groupDialog) steps(a *app, w int) []string {
 
 func (d *groupDialog) hints(*app) []string {
 	switch {
+	case d.follow:
+		return []string{"esc close"}
 	case d.running():
 		return hintsOf(inSteps, nil)
 	case d.err != nil:
@@ -208,6 +263,12 @@ func (d *groupDialog) alive(*app) bool { return true }
 
 func (d *groupDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 	key := k.String()
+	if d.follow {
+		if find(key, inSteps) == actBack {
+			return a.close(d)
+		}
+		return nil
+	}
 	if d.running() {
 		if find(key, inSteps) == actBack {
 			d.cancel()
@@ -291,6 +352,9 @@ func (d *groupDialog) update(a *app, msg tea.Msg) tea.Cmd {
 	m, ok := msg.(groupMsg)
 	if !ok || m.d != d {
 		return nil
+	}
+	if d.follow && m.err == nil {
+		return nil // it is begun; the steps follow
 	}
 	d.cancel = nil
 	if m.err != nil && !errors.Is(m.err, context.Canceled) {

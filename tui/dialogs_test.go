@@ -28,8 +28,8 @@ func TestOfferDialog(t *testing.T) {
 			drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
 				u.offerNow(sampleOffer())
 				u.expect("Incoming files", "Ana's laptop", "3 files, 4.4 GB", "cover.jpg", "free 61 GB", "waits 4:37")
-				if u.rings != 1 {
-					t.Fatalf("the bell rang %d times, want once", u.rings)
+				if n := u.rings.Load(); n != 1 {
+					t.Fatalf("the bell rang %d times, want once", n)
 				}
 				u.wait(500 * time.Millisecond)
 				u.press(c.keys...)
@@ -69,8 +69,8 @@ func TestNoDialogOverTextField(t *testing.T) {
 		u.typed("y")
 		u.expect("filter: any", "1 waiting for you: i")
 		u.expectNot("Incoming files")
-		if u.rings != 1 {
-			t.Fatalf("the bell rang %d times, want once", u.rings)
+		if n := u.rings.Load(); n != 1 {
+			t.Fatalf("the bell rang %d times, want once", n)
 		}
 		u.press("esc", "i", "n")
 		u.expectCalls("refuse i1")
@@ -121,10 +121,17 @@ func TestGroupRequest(t *testing.T) {
 		u.expectCalls()
 		u.press("y")
 		u.expectCalls("accept i2 {Into: PIN: Always:false}")
+		u.agent.emit(control.Event{Type: "inbox_gone", Key: "i2"})
+		u.step("negotiate", "running", "")
+		u.expect("Connecting to Pixel 8", "...     agree on the group owner")
+		u.step("group", "ok", "client of DIRECT-xy")
+		u.expect("ok      agree on the group owner")
+		u.step("address", "ok", "192.168.49.23/24")
+		u.expectNot("Connecting to")
+		u.expect("Connected to Pixel 8.")
 
 		i := sampleRequest()
 		i.ID, i.Method = "i3", "enter_pin"
-		u.agent.emit(control.Event{Type: "inbox_gone", Key: "i2"})
 		u.offerNow(i)
 		u.wait(time.Second)
 		u.press("y")
@@ -134,7 +141,26 @@ func TestGroupRequest(t *testing.T) {
 		u.typed("45670")
 		u.press("enter")
 		u.expectCalls("accept i3 {Into: PIN:12345670 Always:false}")
+		u.step("group", "failed", "the PIN was wrong")
+		u.expect("failed  form the group", "The PIN was wrong.")
+		u.press("esc")
+
+		// The PIN to be typed on the other side stays on the screen after y.
+		i.ID, i.Method, i.PIN = "i4", "show_pin", "12345670"
+		u.offerNow(i)
+		u.wait(time.Second)
+		u.press("y")
+		u.expect("1 2 3 4   5 6 7 0")
+		u.press("esc")
+		u.expectNot("1 2 3 4")
+		u.step("group", "failed", "nobody typed the PIN")
+		u.expect("Wi-Fi Direct: Nobody typed the PIN.")
 	})
+}
+
+func (u *ui) step(name, state, text string) {
+	u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: name, State: state, Text: text}})
+	u.settle()
 }
 
 func TestCreateGroup(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,7 +132,7 @@ type ui struct {
 	done    chan struct{}
 	quit    bool
 	suspend bool
-	rings   int
+	rings   atomic.Int32
 	cancel  context.CancelFunc
 }
 
@@ -152,7 +153,7 @@ func newUI(t *testing.T, agent *fakeAgent, th *theme.Theme) *ui {
 	ctx, cancel := context.WithCancel(t.Context())
 	u := &ui{t: t, agent: agent, msgs: make(chan tea.Msg), done: make(chan struct{}), cancel: cancel}
 	u.a = newApp(ctx, agent, th, time.Now())
-	u.a.ring = func() { u.rings++ }
+	u.a.ring = func() { u.rings.Add(1) }
 	u.a.home, u.a.dir = "/home/pi", "/home/pi/videos"
 	return u
 }

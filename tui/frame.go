@@ -47,9 +47,12 @@ func (a *app) message(text string) []string {
 func (a *app) waiting() []string {
 	th := a.th
 	var body []string
-	if a.conn.err == nil {
+	switch {
+	case a.conn.err == nil:
 		body = []string{"Asking the agent..."}
-	} else {
+	case a.embedded && a.conn.tries < 5:
+		body = []string{"Starting the agent in this window..."}
+	default:
 		text, hint := sentences(a.conn.err)
 		body = append(body, th.Bold.Render(printable(text, th.ASCIIOnly)), "")
 		body = append(body, wrap(printable(hint, th.ASCIIOnly), a.w-8)...)

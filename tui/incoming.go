@@ -278,11 +278,10 @@ func (d *requestDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 		return a.close(d)
 	}
 	name := askerOf(q.InboxItem)
-	const limit = 3 * time.Minute // a group takes long to form
 	switch find(k.String(), inRequest) {
 	case actYes:
 		if q.Method != "enter_pin" {
-			return tea.Batch(a.say("Connecting to "+name+"..."), a.accept(d.id, control.AcceptRequest{}, limit, "Connected to "+name+"."), a.close(d))
+			return d.connect(a, q, "")
 		}
 		return a.open(&prompt{
 			title: "PIN", label: "PIN", in: newField("", 16),
@@ -292,7 +291,7 @@ func (d *requestDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 				if !ok {
 					return nil, "A PIN has 4 or 8 digits."
 				}
-				return tea.Batch(a.say("Connecting to "+name+"..."), a.accept(d.id, control.AcceptRequest{PIN: pin}, limit, "Connected to "+name+"."), a.close(d)), ""
+				return d.connect(a, q, pin), ""
 			},
 			subject: d.alive,
 		}, false)
@@ -302,6 +301,23 @@ func (d *requestDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 		return tea.Batch(a.close(d), a.say("It waits on: i answers it."))
 	}
 	return nil
+}
+
+// connect says yes, and shows what follows.
+func (d *requestDialog) connect(a *app, q *question, pin string) tea.Cmd {
+	shown := ""
+	if q.Method == "show_pin" {
+		shown = q.PIN
+	}
+	steps := newFollow(a, askerOf(q.InboxItem), shown)
+	ctx, ctl, id := a.ctx, a.ctl, d.id
+	accept := func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, groupTime)
+		defer cancel()
+		return groupMsg{steps, ctl.Accept(ctx, id, control.AcceptRequest{PIN: pin})}
+	}
+	opened := a.open(steps, false)
+	return tea.Batch(accept, opened, a.close(d))
 }
 
 // pinOf returns the digits of a typed PIN, and whether there are 4 or 8.

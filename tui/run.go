@@ -20,7 +20,8 @@ import (
 // event loop.
 type Control interface {
 	// Watch returns the state now, as the first event, and every change after
-	// it. The channel is closed when the stream is over.
+	// it. The channel is closed when the stream is over. What the events point
+	// to belongs to the UI from then on.
 	Watch(ctx context.Context) (<-chan control.Event, error)
 	Send(ctx context.Context, r control.SendRequest) ([]control.Transfer, error)
 	Accept(ctx context.Context, id string, r control.AcceptRequest) error

@@ -114,6 +114,7 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 	if m.at.After(a.now) {
 		a.now = m.at
 	}
+	var cmds []tea.Cmd
 	for _, e := range m.list {
 		if !a.st.apply(e, m.at, a.th.ASCIIOnly) {
 			// Cut for being slow, or a line is missing: the snapshot of a new
@@ -121,12 +122,15 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 			return a.lost(m.at, &control.Error{Code: control.CodeFailed, Message: "the agent ended the event stream", Hint: e.Reason})
 		}
 		a.conn.up, a.conn.tries, a.conn.err = true, 0, nil
+		if e.Type == "step" && e.Step != nil {
+			cmds = append(cmds, a.stepped(*e.Step))
+		}
 	}
-	pruned := a.prune()
+	cmds = append(cmds, a.prune())
 	if m.ended {
-		return tea.Batch(pruned, a.lost(m.at, control.NoAgent()))
+		return tea.Batch(append(cmds, a.lost(m.at, control.NoAgent()))...)
 	}
-	return tea.Batch(pruned, next(m.gen, m.events), a.offer())
+	return tea.Batch(append(cmds, next(m.gen, m.events), a.offer())...)
 }
 
 // lost plans the next try.
