@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -188,7 +189,7 @@ func TestFilesAreWellFormed(t *testing.T) {
 		defer f.Close()
 		d := xml.NewDecoder(f)
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -69,13 +69,15 @@ func radio(ctx context.Context, all *tally) error {
 	if len(packages) == 0 {
 		return errors.New("no package has tests for the lab: " + radioFiles)
 	}
-	// Not go run: it has one status for all that can go wrong.
+	// Not go run: it has one status for all that can go wrong. The guest has no compiler and takes bin/nigh, so that is static.
 	lab, err := filepath.Abs("bin/lab")
 	if err != nil {
 		return err
 	}
-	if _, err := output(ctx, "go", "build", "-o", lab, "./lab/cmd/lab"); err != nil {
-		return err
+	for binary, source := range map[string]string{lab: "./lab/cmd/lab", filepath.Join(filepath.Dir(lab), "nigh"): "."} {
+		if _, err := output(ctx, "env", "CGO_ENABLED=0", "go", "build", "-o", binary, source); err != nil {
+			return err
+		}
 	}
 	var failed []error
 	for _, p := range packages {
@@ -107,9 +109,9 @@ func guestTests(ctx context.Context, all *tally, lab string, p radioPackage) err
 		return err
 	}
 	err = stream(ctx, tests, func(line []byte) {
-		os.Stdout.Write(line)
+		fmt.Printf("%s", line)
 		// The guest's terminal ends lines with a carriage return, too.
-		text.Write(append(bytes.TrimRight(line, "\r\n"), '\n'))
+		fmt.Fprintf(text, "%s\n", bytes.TrimRight(line, "\r\n"))
 	})
 	text.Close()
 	if cerr := convert.Wait(); err == nil {

@@ -43,7 +43,7 @@ func newTally(out io.Writer) *tally {
 func (t *tally) event(line []byte) {
 	var e event
 	if err := json.Unmarshal(line, &e); err != nil || e.Action == "" {
-		t.out.Write(line)
+		fmt.Fprintf(t.out, "%s", line)
 		return
 	}
 	t.add(e)
