@@ -71,6 +71,9 @@ func (a *app) printItem(item control.InboxItem) error {
 	// More names than these belong into --json. Hidden ones come first: they are
 	// what a person must not miss.
 	const most = 5
+	if len(t.Names) == 1 && t.Names[0] == t.Name {
+		return nil
+	}
 	names := slices.Clone(t.Names)
 	slices.SortStableFunc(names, func(a, b string) int {
 		return cmp.Compare(visible(a), visible(b))

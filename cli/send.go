@@ -130,7 +130,7 @@ func (a *app) send(ctx context.Context, r control.SendRequest, wait bool, o wait
 	for _, t := range made {
 		verb := "offered"
 		if t.State == "queued" {
-			verb = "kept until the device is near:"
+			verb = "queued"
 		}
 		a.say("%s %s (%s) %s, transfer %s", verb, t.Name, contents(t), direction(t), short(t.ID, 8))
 		if a.json {

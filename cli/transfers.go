@@ -129,7 +129,7 @@ func transferLine(t control.Transfer) string {
 	case "queued":
 		return head + "waits until the device is near"
 	case "done":
-		text := head + "done, " + size(t.BytesTotal) + " in " + span(t.Elapsed)
+		text := head + "done, " + size(t.BytesTotal) + " in " + took(t.Elapsed)
 		if t.Skipped > 0 {
 			text += ", " + count(t.Skipped, "link or special file", "links and special files") + " left out"
 		}

@@ -40,6 +40,14 @@ func span(seconds float64) string {
 	}
 }
 
+// took returns how long something lasted, short times with a tenth.
+func took(seconds float64) string {
+	if seconds >= 0 && seconds < 9.95 {
+		return fmt.Sprintf("%.1f s", seconds)
+	}
+	return span(seconds)
+}
+
 // ago returns how long ago something was seen.
 func ago(seconds float64) string {
 	switch {
