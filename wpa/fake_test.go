@@ -36,6 +36,7 @@ type fake struct {
 	methods string
 	group   dbusapi.Group
 	bssid   net.HardwareAddr
+	stored  map[dbusapi.Path]dbusapi.Persistent
 	held    chan struct{} // Capabilities waits until it is closed
 }
 
@@ -183,10 +184,18 @@ func (f *fake) CurrentBSS(context.Context, dbusapi.Path) (net.HardwareAddr, int,
 	return f.bssid, 2462, nil
 }
 func (f *fake) PersistentGroups(context.Context, dbusapi.Path) ([]dbusapi.Path, error) {
-	return nil, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []dbusapi.Path
+	for p := range f.stored {
+		out = append(out, p)
+	}
+	return out, nil
 }
-func (f *fake) Persistent(context.Context, dbusapi.Path) (dbusapi.Persistent, error) {
-	return dbusapi.Persistent{}, nil
+func (f *fake) Persistent(_ context.Context, p dbusapi.Path) (dbusapi.Persistent, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stored[p], nil
 }
 func (f *fake) AddPersistent(_ context.Context, o dbusapi.Path, p dbusapi.Persistent, _ net.HardwareAddr) (dbusapi.Path, error) {
 	return o + "/PersistentGroups/7", f.call("AddPersistent", p.SSID)
@@ -306,10 +315,14 @@ func (w *world) near(capab byte) {
 
 // groupUp has a group start.
 func (w *world) groupUp(owner bool, local string) {
+	w.groupOf(owner, local, false)
+}
+
+func (w *world) groupOf(owner bool, local string, persistent bool) {
 	w.fake.mu.Lock()
 	w.fake.ifaces[fakeGroup] = dbusapi.Interface{Path: fakeGroup, Ifname: "p2p-wlan9-0"}
 	w.fake.mu.Unlock()
-	s := dbusapi.GroupStarted{Interface: fakeGroup, Group: fakeGroup + "/Groups/xy", Owner: owner}
+	s := dbusapi.GroupStarted{Interface: fakeGroup, Group: fakeGroup + "/Groups/xy", Owner: owner, Persistent: persistent}
 	if local != "" {
 		s.Local = netip.MustParseAddr(local)
 	}

@@ -21,6 +21,7 @@ const (
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
+	nudgePause     = 10 * time.Second
 	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
@@ -68,6 +69,7 @@ type formation struct {
 	group   dbusapi.Path // interface of the group that comes of it; empty until known
 	started time.Time
 	timer   *timer
+	nudge   *timer
 	err     error // what is known to have gone wrong, until the failure itself is told
 	reply   func(Group, error)
 
@@ -281,7 +283,10 @@ func (m *machine) decide(f *formation) {
 		// Nobody knows the PIN yet: have the peer's user asked for it.
 		f.enter(m, stageProvision)
 		owner, peer := m.owner, f.path
-		m.order(func(ctx context.Context) error { return m.api.ProvisionDiscovery(ctx, owner, peer, "keypad") }, func(err error) {
+		m.order(func(ctx context.Context) error {
+			ignore(m.api.StopFind(ctx, owner)) // during a search it leaves 2.10 in a state in which Connect does nothing
+			return m.api.ProvisionDiscovery(ctx, owner, peer, "keypad")
+		}, func(err error) {
 			if err != nil && m.form == f && f.stage == stageProvision {
 				m.negotiate(f)
 			}
@@ -298,9 +303,10 @@ func (m *machine) negotiate(f *formation) {
 
 // callConnect calls Connect for a formation that is Waiting or Joining.
 func (m *machine) callConnect(f *formation) {
-	args := dbusapi.ConnectArgs{
-		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
-		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
+	args := f.args()
+	shown := f.method.Shown
+	if f.method.Kind != KindShowPIN {
+		shown = nil
 	}
 	owner, at := m.owner, f.stage
 	do(m, func(ctx context.Context) (string, error) {
@@ -308,18 +314,19 @@ func (m *machine) callConnect(f *formation) {
 		if args.PIN != "" {
 			pin = args.PIN // the reply has one only when the supplicant made it
 		}
-		if err == nil && f.method.Kind == KindShowPIN && f.method.Shown != nil {
-			f.method.Shown(pin)
+		if err == nil && shown != nil {
+			shown(pin)
 		}
 		return pin, err
 	}, func(pin string, err error) {
 		switch {
 		case m.form != f || f.stage != at:
 		case err == nil:
-			if f.method.Kind == KindShowPIN && f.method.PIN == "" {
-				f.method.PIN = pin // another try shows the same one
-				f.method.Shown = nil
+			f.method.Shown = nil
+			if f.method.Kind == KindShowPIN {
+				f.method.PIN = pin // another try is with the same one
 			}
+			m.nudgeLater(f)
 		case errors.Is(err, dbusapi.ErrInvalidArgs) && !f.seekTried: // the peer expired
 			f.seekTried = true
 			m.seek(f)
@@ -334,6 +341,34 @@ func (m *machine) callConnect(f *formation) {
 		default:
 			m.finish(f, Group{}, callErr(err))
 		}
+	})
+}
+
+func (f *formation) args() dbusapi.ConnectArgs {
+	return dbusapi.ConnectArgs{
+		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
+		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
+	}
+}
+
+// nudgeLater calls Connect again while nothing is heard. The supplicant can put a Connect behind a scan whose end it misses
+// and then waits for ever; and a peer whose user has accepted meanwhile answers at once. The peer asks its user only once.
+func (m *machine) nudgeLater(f *formation) {
+	if f.stage != stageWaiting {
+		return
+	}
+	f.nudge.stop()
+	f.nudge = m.after(nudgePause, func() {
+		if m.form != f || f.stage != stageWaiting {
+			return
+		}
+		m.log.Debug("Asking again", "peer", f.peer.String())
+		owner, args := m.owner, f.args()
+		m.order(func(ctx context.Context) error {
+			ignore(m.api.StopFind(ctx, owner))
+			_, err := m.api.Connect(ctx, owner, args)
+			return err
+		}, func(error) { m.nudgeLater(f) })
 	})
 }
 
@@ -359,6 +394,7 @@ func (m *machine) finish(f *formation, g Group, err error) {
 	}
 	m.form = nil
 	f.timer.stop()
+	f.nudge.stop()
 	if f.peer != nil {
 		delete(m.requests, f.peer.String())
 	}

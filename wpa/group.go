@@ -179,6 +179,9 @@ func (m *machine) groupRead(g *group, d details) {
 		m.pause() // a search would cost the new group its first seconds
 	}
 	m.beVisible()
+	if g.Persistent {
+		m.readProfiles()
+	}
 	if mine {
 		m.formed(f, g)
 	}

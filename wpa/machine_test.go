@@ -256,6 +256,12 @@ var scenarios = map[string]scenario{
 			w.t.Error("no Flush")
 		}
 	}},
+	"formation Waiting: 10 s": {before: (*world).waiting, event: func(w *world) {
+		w.pass(nudgePause)
+		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
 	"formation Waiting: 125 s":             {before: (*world).waiting, event: func(w *world) { w.pass(waitLimit) }},
 	"formation Waiting: ctx ends":          {before: (*world).waiting, event: func(w *world) { w.stopForming(); w.pass(cancelLimit) }},
 	"formation Waiting: supplicant gone":   {before: (*world).waiting, event: func(w *world) { w.say(dbusapi.OwnerChanged{}) }},

@@ -3,6 +3,7 @@ package wpa
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 
@@ -46,30 +47,59 @@ func addProfiles(ctx context.Context, api supplicant, owner dbusapi.Path, known 
 	return out, nil
 }
 
-// persistentAdded records a profile that a formation made. For profiles that we add ourselves the supplicant sends the
-// signal before it has filled them in, and we know them anyway.
-func (m *machine) persistentAdded(s dbusapi.PersistentAdded) {
-	v := s.Persistent
-	if v.SSID == "" || v.PSK == "" || len(v.BSSID) != 6 {
+// readProfiles looks for profiles that a formation made. The supplicant's own signal is sent before the profile is filled
+// in, with nothing in it or not at all, so the list is read once a persistent group is up.
+func (m *machine) readProfiles() {
+	owner := m.owner
+	have := maps.Clone(m.profiles)
+	do(m, func(ctx context.Context) (map[dbusapi.Path]dbusapi.Persistent, error) {
+		paths, err := m.api.PersistentGroups(ctx, owner)
+		if err != nil {
+			return nil, err
+		}
+		found := map[dbusapi.Path]dbusapi.Persistent{}
+		for _, p := range paths {
+			if _, known := have[p]; known {
+				continue
+			}
+			if v, err := m.api.Persistent(ctx, p); err == nil {
+				found[p] = v
+			}
+		}
+		return found, nil
+	}, func(found map[dbusapi.Path]dbusapi.Persistent, err error) {
+		if err != nil {
+			m.log.Warn("Reading persistent groups failed", "err", err)
+		}
+		for path, v := range found {
+			m.profileFound(path, v)
+		}
+	})
+}
+
+func (m *machine) profileFound(path dbusapi.Path, v dbusapi.Persistent) {
+	if _, known := m.profiles[path]; known || v.SSID == "" || v.PSK == "" || len(v.BSSID) != 6 {
 		return
 	}
 	p := Persistent{SSID: v.SSID, BSSID: v.BSSID, PSK: v.PSK, Owner: v.Owner}
-	switch {
-	case m.form != nil && m.form.peer != nil:
-		p.Peer = m.form.peer
-	case !v.Owner:
+	if !v.Owner {
 		p.Peer = v.BSSID
 	}
-	if slices.ContainsFunc(m.known, p.same) {
-		m.profiles[s.Path] = p
-		return
-	}
-	for path, old := range m.profiles {
-		if p.Peer != nil && slices.Equal(old.Peer, p.Peer) {
-			m.dropProfile(path)
+	for _, g := range m.groups {
+		if g.up && g.SSID == v.SSID && g.Role == Owner == v.Owner && g.Peer != nil {
+			p.Peer = g.Peer
 		}
 	}
-	m.profiles[s.Path] = p
+	if slices.ContainsFunc(m.known, p.same) {
+		m.profiles[path] = p
+		return
+	}
+	for older, old := range m.profiles {
+		if p.Peer != nil && slices.Equal(old.Peer, p.Peer) {
+			m.dropProfile(older)
+		}
+	}
+	m.profiles[path] = p
 	m.known = append(m.known, p)
 	m.emit(PersistentSaved{p})
 }

@@ -254,8 +254,6 @@ func (m *machine) signal(s dbusapi.Signal) {
 		m.findStopped()
 	case dbusapi.InterfaceChanged, dbusapi.StationAuthorized, dbusapi.GroupFinished, dbusapi.MemberJoined:
 		m.groupSignal(s)
-	case dbusapi.PersistentAdded:
-		m.persistentAdded(s)
 	case dbusapi.PersistentRemoved:
 		delete(m.profiles, s.Path)
 	default:

@@ -124,11 +124,6 @@ type (
 		PersistentID int              // -1 when not known: the supplicant leaves out 0
 		Frequency    int
 	}
-	// PersistentAdded: the supplicant has a new persistent group profile.
-	PersistentAdded struct {
-		Path       Path
-		Persistent Persistent
-	}
 	// PersistentRemoved: the profile is gone.
 	PersistentRemoved struct{ Path Path }
 	// MemberJoined: a P2P client joined our group owner, or (if Left) left it.
@@ -160,7 +155,6 @@ func (Provision) signal()             {}
 func (ProvisionFailure) signal()      {}
 func (InvitationResult) signal()      {}
 func (InvitationReceived) signal()    {}
-func (PersistentAdded) signal()       {}
 func (PersistentRemoved) signal()     {}
 func (MemberJoined) signal()          {}
 
@@ -272,8 +266,6 @@ func decodeP2P(s *dbus.Signal, args arguments) Signal {
 			return nil
 		}
 		return r
-	case "PersistentGroupAdded":
-		return orNil(path, PersistentAdded{path, persistentOf(dictOf(args.dict(1)["Properties"].Value()))})
 	case "PersistentGroupRemoved":
 		return orNil(path, PersistentRemoved{path})
 	}
