@@ -199,3 +199,43 @@ func TestOptInPolicyLoads(t *testing.T) {
 		t.Errorf("GetInterface: %s", out)
 	}
 }
+
+// The script that gives radios to wpa_supplicant leaves alone what somebody uses, and says what became of the rest. That it
+// succeeds with a real radio is shown in the lab.
+func TestWifiScript(t *testing.T) {
+	program(t, "busctl", "systemd")
+	open := `<busconfig><policy user="root"><allow own="fi.w1.wpa_supplicant1"/></policy>
+	<policy context="default"><allow send_destination="fi.w1.wpa_supplicant1"/></policy></busconfig>`
+	address := bus(t, map[string]string{"open.conf": open})
+	sys, mine := t.TempDir(), t.TempDir()
+	for name, flags := range map[string]string{"nighw0": "0x1003", "nighw1": "0x1002", "nighw2": "0x1003", "p2p-nighw0-0": "0x1002"} {
+		if err := os.MkdirAll(filepath.Join(sys, name, "phy80211"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sys, name, "flags"), []byte(flags+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Up because of us, before wpa_supplicant was started again.
+	if err := os.WriteFile(filepath.Join(mine, "nighw2"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("./nigh-wifi")
+	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+address, "NIGH_SYS="+sys, "RUNTIME_DIRECTORY="+mine)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"nighw0 is in use: left alone\n",
+		"nighw1: wpa_supplicant does not take it\n", // there is no such interface
+		"nighw2: wpa_supplicant does not take it\n",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("output lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), "p2p-") {
+		t.Errorf("a group's interface was touched:\n%s", out)
+	}
+}
