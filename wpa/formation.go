@@ -21,7 +21,7 @@ const (
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
-	nudgePause     = 10 * time.Second
+	nudgePause     = 6 * time.Second
 	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
@@ -351,8 +351,9 @@ func (f *formation) args() dbusapi.ConnectArgs {
 	}
 }
 
-// nudgeLater calls Connect again while nothing is heard. The supplicant can put a Connect behind a scan whose end it misses
-// and then waits for ever; and a peer whose user has accepted meanwhile answers at once. The peer asks its user only once.
+// nudgeLater looks and asks again while nothing is heard. A peer that restarted listens on another channel than the one our
+// frames go to, and 2.10 can lose a Connect altogether; neither is told. The supplicant finishes the scan before it sends,
+// so the second Connect goes where the peer is now. The peer asks its user only once.
 func (m *machine) nudgeLater(f *formation) {
 	if f.stage != stageWaiting {
 		return
@@ -365,7 +366,7 @@ func (m *machine) nudgeLater(f *formation) {
 		m.log.Debug("Asking again", "peer", f.peer.String())
 		owner, args := m.owner, f.args()
 		m.order(func(ctx context.Context) error {
-			ignore(m.api.StopFind(ctx, owner))
+			ignore(seek(ctx, m.api, owner))
 			_, err := m.api.Connect(ctx, owner, args)
 			return err
 		}, func(error) { m.nudgeLater(f) })

@@ -256,7 +256,7 @@ var scenarios = map[string]scenario{
 			w.t.Error("no Flush")
 		}
 	}},
-	"formation Waiting: 10 s": {before: (*world).waiting, event: func(w *world) {
+	"formation Waiting: 6 s": {before: (*world).waiting, event: func(w *world) {
 		w.pass(nudgePause)
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)

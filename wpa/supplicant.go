@@ -156,6 +156,8 @@ func (m *machine) resync() {
 
 // gone handles the loss of the supplicant or of its interface.
 func (m *machine) gone(reason error) {
+	m.log.Info("Radio is gone", "ifname", m.ifname, "err", reason)
+	m.state, m.err, m.dirty = Absent, reason, true // before anything goes on by itself
 	m.life++
 	m.preparing = false
 	m.before = nil // the supplicant's settings went with it
@@ -167,7 +169,6 @@ func (m *machine) gone(reason error) {
 		m.peerLost(path)
 	}
 	m.forget()
-	m.setState(Absent, reason)
 }
 
 // forget drops everything that hangs on the life of one supplicant.
