@@ -33,6 +33,7 @@ type backend struct {
 	panics bool
 	events chan control.Event
 	block  chan struct{} // Group waits for it, or for its context
+	left   chan struct{} // closed when a watcher was given up; may be nil
 }
 
 func (b *backend) note(v any) error {
@@ -120,7 +121,11 @@ func (b *backend) Doctor(context.Context) ([]control.Check, error) {
 	return []control.Check{sampleCheck}, b.note("doctor")
 }
 func (b *backend) Watch(context.Context) (<-chan control.Event, func(), error) {
-	return b.events, func() {}, b.note("watch")
+	return b.events, func() {
+		if b.left != nil {
+			close(b.left)
+		}
+	}, b.note("watch")
 }
 
 // serve runs a server for b and returns its socket and a function that stops it
@@ -136,9 +141,15 @@ func serve(t *testing.T, b control.Backend) (socket string, stop func() error) {
 }
 
 func serveOn(t *testing.T, b control.Backend, ln net.Listener) (stop func() error) {
+	t.Helper()
+	return run(t, control.NewServer(control.Config{Backend: b}), ln)
+}
+
+func run(t *testing.T, s *control.Server, ln net.Listener) (stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- control.NewServer(control.Config{Backend: b}).Serve(ctx, ln) }()
+	go func() { done <- s.Serve(ctx, ln) }()
 	stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done

@@ -27,7 +27,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
-	out := &lineWriter{w: w, rc: http.NewResponseController(w)}
+	out := &lineWriter{w: w, rc: http.NewResponseController(w), patience: s.patience}
 	if err := s.relay(r.Context(), out, events); err != nil {
 		s.log.Debug("Watcher went away", "error", err)
 	}
@@ -65,6 +65,8 @@ func (s *Server) relay(ctx context.Context, out *lineWriter, events <-chan Event
 type lineWriter struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController
+
+	patience time.Duration // a write that takes longer fails
 }
 
 func (l *lineWriter) line(e Event) error {
@@ -72,7 +74,7 @@ func (l *lineWriter) line(e Event) error {
 	if err != nil { // no type here can fail to marshal
 		panic(err)
 	}
-	if err := l.rc.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := l.rc.SetWriteDeadline(time.Now().Add(l.patience)); err != nil {
 		return err
 	}
 	_, err = l.w.Write(append(body, '\n'))
@@ -80,7 +82,7 @@ func (l *lineWriter) line(e Event) error {
 }
 
 func (l *lineWriter) flush() error {
-	if err := l.rc.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := l.rc.SetWriteDeadline(time.Now().Add(l.patience)); err != nil {
 		return err
 	}
 	return l.rc.Flush()

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"nigh/agent/control"
 )
@@ -123,22 +126,21 @@ func TestWatchBrokenStream(t *testing.T) {
 	<-done
 }
 
-// A watcher that reads nothing must neither hold the agent's stop up nor get more
-// than the socket's buffer.
-func TestStuckWatcher(t *testing.T) {
-	b := &backend{events: make(chan control.Event)}
-	socket, stop := serve(t, b)
+// stuck opens a watcher at socket that reads nothing, and feeds it events until the
+// end of the test; fed returns how many went out.
+func stuck(t *testing.T, socket string, b *backend) (fed func() int) {
+	t.Helper()
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	if _, err := conn.Write([]byte("GET /v1/events HTTP/1.1\r\nHost: nigh\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	text := strings.Repeat("x", 1<<16)
-	feeding, cancel := context.WithCancel(t.Context())
-	fed := make(chan int)
+	feeding, cancel := context.WithCancel(context.Background())
+	count := make(chan int, 1)
 	go func() {
 		n := 0
 		for {
@@ -146,16 +148,54 @@ func TestStuckWatcher(t *testing.T) {
 			case b.events <- control.Event{Type: "log", Log: &control.LogLine{Message: text}}:
 				n++
 			case <-feeding.Done():
-				fed <- n
+				count <- n
 				return
 			}
 		}
 	}()
+	fed = sync.OnceValue(func() int {
+		cancel()
+		return <-count
+	})
+	t.Cleanup(func() { fed() })
+	return fed
+}
+
+// A watcher that reads nothing is cut, and gets no more than the socket's buffer.
+func TestStuckWatcherIsCut(t *testing.T) {
+	b := &backend{events: make(chan control.Event), left: make(chan struct{})}
+	socket := filepath.Join(folder(t), "agent.sock")
+	ln, err := control.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := control.NewServer(control.Config{Backend: b})
+	s.SetPatience(100 * time.Millisecond)
+	run(t, s, ln)
+	fed := stuck(t, socket, b)
+	select {
+	case <-b.left:
+	case <-deadline(t).Done():
+		t.Error("the watcher was never given up")
+	}
+	if n := fed(); n == 0 || n > 64 {
+		t.Errorf("%d events of 64 KiB went to a reader that reads nothing", n)
+	}
+	if _, err := (&control.Client{Socket: socket}).Status(deadline(t)); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
+
+// Nor does it hold the agent's stop up for long.
+func TestStuckWatcherAtStop(t *testing.T) {
+	b := &backend{events: make(chan control.Event)}
+	socket, stop := serve(t, b)
+	fed := stuck(t, socket, b)
+	waitFor(t, func() bool { return b.last() == "watch" })
 	if err := stop(); err != nil {
 		t.Errorf("stop with a stuck watcher: %v", err)
 	}
-	cancel()
-	if n := <-fed; n > 64 {
+	if n := fed(); n > 64 {
 		t.Errorf("%d events of 64 KiB went to a reader that reads nothing", n)
 	}
 }

@@ -45,11 +45,12 @@ type Server struct {
 	backend  Backend
 	handler  http.Handler
 	watchers atomic.Int64
+	patience time.Duration // writeWait, but in a test
 }
 
 // NewServer returns a server for c.Backend; [Server.Serve] runs it.
 func NewServer(c Config) *Server {
-	s := &Server{log: c.Logger, backend: c.Backend}
+	s := &Server{log: c.Logger, backend: c.Backend, patience: writeWait}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
