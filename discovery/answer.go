@@ -41,7 +41,7 @@ func (l *link) addresses(kind uint16) []dns.RR {
 		switch {
 		case kind == dns.TypeA && a.Is4():
 			out = append(out, &dns.A{Hdr: hdr, A: a.AsSlice()})
-		case kind == dns.TypeAAAA && a.Is6() && !(global && a.IsLinkLocalUnicast()):
+		case kind == dns.TypeAAAA && a.Is6() && (!global || !a.IsLinkLocalUnicast()):
 			out = append(out, &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()})
 		}
 	}

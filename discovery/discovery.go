@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -284,18 +283,11 @@ func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map
 	}
 }
 
-// RedirectLog sends what the zeroconf library prints through the standard logger to logger, at debug level. It sets the
-// output of package log for the whole process, so it is for programs only.
+// RedirectLog sends what the zeroconf library prints through the standard logger to logger, at debug level; without it the
+// library writes into the terminal. It sets the default logger of the whole process, so it is for programs, and only once.
 func RedirectLog(logger *slog.Logger) {
-	log.SetFlags(0)
-	log.SetOutput(logWriter{logger})
-}
-
-type logWriter struct{ logger *slog.Logger }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	w.logger.Debug("Standard logger", "text", strings.TrimSpace(string(p)))
-	return len(p), nil
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(logger)
 }
 
 // until is a timer channel, nil for the zero time.

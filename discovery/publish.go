@@ -3,7 +3,6 @@ package discovery
 import (
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/grandcat/zeroconf"
@@ -56,6 +55,3 @@ func (p *publisher) stop() {
 	case <-time.After(shutdownWait):
 	}
 }
-
-// isOwn says whether a name in a question is our instance's.
-func (d *Discovery) isOwn(name string) bool { return d.name != "" && strings.EqualFold(name, d.name) }

@@ -124,7 +124,7 @@ func TestDiagnoseInANamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if f := diagnose()["link_mdns"]; f.State != stateFail || !strings.Contains(f.Cause, "5353") {
 		t.Errorf("port taken: %+v", f)
 	}

@@ -52,7 +52,7 @@ func acquire(ctx context.Context, ifname string) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	discover, err := dhcpv4.NewDiscovery(c.InterfaceAddr(), dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil)),
 		dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask))
 	if err != nil {
@@ -101,7 +101,7 @@ func leaseOf(m *dhcpv4.DHCPv4) (Lease, error) {
 	switch {
 	case !ok || !named || size != 32 || bits < 8 || bits > 30:
 		return Lease{}, fmt.Errorf("%w: %v/%v from %v", ErrRefused, m.YourIPAddr, mask, m.ServerIdentifier())
-	case !(a.IsPrivate() || a.IsLinkLocalUnicast()):
+	case !a.IsPrivate() && !a.IsLinkLocalUnicast():
 		// A public address on a link without a router would only take that address out of our reach.
 		return Lease{}, fmt.Errorf("%w: %v is not private", ErrRefused, a)
 	case a == server || a == p.Masked().Addr() || a == broadcast(p):
