@@ -13,14 +13,17 @@ import (
 // maxProfiles bounds the profiles given to the supplicant: it searches them one after the other.
 const maxProfiles = 64
 
-// addProfiles gives the supplicant the profiles that it does not have. One that it refuses is left out.
-func addProfiles(ctx context.Context, api supplicant, owner dbusapi.Path, known []Persistent) (map[dbusapi.Path]Persistent, error) {
+// addProfiles gives the supplicant the profiles that it does not have, and returns where all of known are and what the
+// supplicant had before. One that it refuses is left out.
+func addProfiles(ctx context.Context, api supplicant, owner dbusapi.Path, known []Persistent) (map[dbusapi.Path]Persistent, map[dbusapi.Path]bool, error) {
 	paths, err := api.PersistentGroups(ctx, owner)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	had := map[dbusapi.Path]bool{}
 	have := map[dbusapi.Path]Persistent{}
 	for _, p := range paths {
+		had[p] = true
 		if v, err := api.Persistent(ctx, p); err == nil && v.SSID != "" {
 			have[p] = Persistent{SSID: v.SSID, BSSID: v.BSSID, PSK: v.PSK, Owner: v.Owner}
 		}
@@ -39,12 +42,12 @@ func addProfiles(ctx context.Context, api supplicant, owner dbusapi.Path, known 
 				if errors.Is(err, dbusapi.ErrInvalidArgs) || errors.Is(err, dbusapi.ErrFailed) {
 					continue
 				}
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		out[path] = k
 	}
-	return out, nil
+	return out, had, nil
 }
 
 // readProfiles looks for profiles that a formation made. The supplicant's own signal is sent before the profile is filled

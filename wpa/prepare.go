@@ -23,10 +23,11 @@ const defaultMethods = "display keypad"
 
 // settings is what the supplicant had before we changed it.
 type settings struct {
-	owner   dbusapi.Path
-	config  dbusapi.Config
-	methods string
-	created bool // the supplicant has the interface because we asked for it
+	owner    dbusapi.Path
+	config   dbusapi.Config
+	methods  string
+	profiles map[dbusapi.Path]bool // persistent groups that were there
+	created  bool                  // the supplicant has the interface because we asked for it
 }
 
 // ready is what prepare found.
@@ -87,7 +88,7 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if err := api.SetConfigMethods(ctx, owner, configMethods); err != nil {
 		return r, err
 	}
-	if r.profiles, err = addProfiles(ctx, api, owner, known); err != nil {
+	if r.profiles, r.before.profiles, err = addProfiles(ctx, api, owner, known); err != nil {
 		return r, err
 	}
 	if r.found, err = look(ctx, api, owner); err != nil {

@@ -317,15 +317,14 @@ func (m *machine) putBack() {
 		return
 	}
 	m.before = nil
-	var profiles []dbusapi.Path
-	for path := range m.profiles {
-		profiles = append(profiles, path)
-	}
 	m.order(func(ctx context.Context) error {
-		for _, p := range profiles {
-			ignore(m.api.RemovePersistent(ctx, b.owner, p))
+		paths, err := m.api.PersistentGroups(ctx, b.owner)
+		for _, p := range paths {
+			if !b.profiles[p] {
+				ignore(m.api.RemovePersistent(ctx, b.owner, p))
+			}
 		}
-		return restore(ctx, m.api, m.cfg, b)
+		return errors.Join(err, restore(ctx, m.api, m.cfg, b))
 	}, func(err error) {
 		if err != nil {
 			m.log.Warn("Putting the radio's settings back failed", "err", err)
