@@ -91,7 +91,7 @@ func (b *Bed) open(ctx context.Context, c Config) error {
 	for i, phy := range phys {
 		n := &Node{
 			Name: "n" + strconv.Itoa(i), Phy: phy.name, Ifname: phy.ifname,
-			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)), logger: c.Logger,
+			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)),
 		}
 		if i == 0 && c.System {
 			n.system, n.Bus = true, systemBus
@@ -103,6 +103,7 @@ func (b *Bed) open(ctx context.Context, c Config) error {
 			if err := n.up(ctx); err != nil {
 				return fmt.Errorf("radio: node %s: %w", n.Name, err)
 			}
+			c.Logger.Info("Node is up", "node", n.Name, "ifname", n.Ifname, "bus", n.Bus)
 			return nil
 		})
 	}

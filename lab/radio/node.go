@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +52,6 @@ type Node struct {
 	Phy    string // of its radio, as the kernel numbers it: phy0, ...
 
 	folder string
-	logger *slog.Logger
 	system bool       // node 0 of a bed with systemd
 	made   bool       // the namespace exists
 	tb     testing.TB // set by Nodes
@@ -216,7 +214,7 @@ func (n *Node) StartSupplicant() error {
 }
 
 // KillSupplicant kills wpa_supplicant with SIGKILL, as a crash would, and returns when it has ended and its name is gone from
-// the bus. The kernel keeps what it set up, as after a crash. On a node of [Nodes] an error also fails the test.
+// the bus. The kernel keeps what it set up, as after a crash. The system's own may be started again by systemd at once. On a node of [Nodes] an error also fails the test.
 func (n *Node) KillSupplicant() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), readyWait, fmt.Errorf("still there after %v", readyWait))
 	defer cancel()
@@ -228,16 +226,17 @@ func (n *Node) KillSupplicant() error {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return n.report("kill", err)
 		}
-		return n.report("kill", n.awaitNoSupplicant(ctx))
+		return n.report("kill", n.awaitEnd(ctx, pid))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.supplicant == nil {
 		return n.report("kill", errors.New("it does not run"))
 	}
+	pid := n.supplicant.cmd.Process.Pid
 	n.supplicant.kill()
 	n.supplicant = nil
-	return n.report("kill", n.awaitNoSupplicant(ctx))
+	return n.report("kill", n.awaitEnd(ctx, pid))
 }
 
 // SupplicantPID is wpa_supplicant's process identifier, or 0 when it does not run.

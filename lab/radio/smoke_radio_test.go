@@ -54,6 +54,13 @@ func (p p2p) call(t *testing.T, method string, options map[string]any) {
 	}
 }
 
+func (p p2p) listen(t *testing.T) {
+	t.Helper()
+	if err := p.object.CallWithContext(t.Context(), supplicantName+".Interface.P2PDevice.Listen", 0, int32(60)).Err; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // await returns the first signal of that name.
 func (p p2p) await(t *testing.T, member string) *dbus.Signal {
 	t.Helper()
@@ -78,9 +85,7 @@ func TestRadiosHearEachOther(t *testing.T) {
 	t.Logf("nodes up after %.1f s", time.Since(begin).Seconds())
 	a, b := dial(t, nodes[0]), dial(t, nodes[1])
 	begin = time.Now()
-	if err := b.object.CallWithContext(t.Context(), supplicantName+".Interface.P2PDevice.Listen", 0, int32(60)).Err; err != nil {
-		t.Fatal(err)
-	}
+	b.listen(t)
 	a.call(t, "Find", map[string]any{"Timeout": int32(60)})
 	found := a.await(t, "DeviceFound")
 	path, ok := found.Body[0].(dbus.ObjectPath)

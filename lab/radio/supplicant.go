@@ -71,12 +71,10 @@ func (n *Node) awaitSupplicant(ctx context.Context, ifname string) error {
 	return err
 }
 
-// awaitNoSupplicant returns when nobody owns wpa_supplicant's name.
-func (n *Node) awaitNoSupplicant(ctx context.Context) error {
-	return n.watch(ctx, func(conn *dbus.Conn) (bool, error) {
-		has, err := owned(ctx, conn)
-		return !has, err
-	})
+// awaitEnd returns when the process pid does not own wpa_supplicant's name any more. On the system bus another may own it at
+// once, since systemd starts the service again.
+func (n *Node) awaitEnd(ctx context.Context, pid int) error {
+	return n.watch(ctx, func(conn *dbus.Conn) (bool, error) { return owner(ctx, conn) != pid, nil })
 }
 
 // ownerPID asks the bus for the process that owns wpa_supplicant's name; 0 = none.
@@ -86,10 +84,14 @@ func (n *Node) ownerPID(ctx context.Context) int {
 		return 0
 	}
 	defer conn.Close()
+	return owner(ctx, conn)
+}
+
+func owner(ctx context.Context, conn *dbus.Conn) int {
 	var pid uint32
-	err = conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, supplicantName).Store(&pid)
+	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, supplicantName).Store(&pid)
 	if err != nil {
-		return 0
+		return 0 // nobody owns it
 	}
 	return int(pid)
 }

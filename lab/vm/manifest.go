@@ -41,7 +41,7 @@ func (m *manifest) parts(cache string) *Parts {
 // recipeDigest changes when this package would build something else from the same packages.
 func recipeDigest() string {
 	h := sha256.New()
-	fmt.Fprintln(h, "1", initScript, bootModules, keptModules, guestPrograms)
+	fmt.Fprintln(h, "2", initScript, bootModules, keptModules, guestPrograms)
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -247,6 +248,9 @@ func build(ctx context.Context, cache string, logger *slog.Logger) (*manifest, e
 	if err := buildInitramfs(ctx, root, version, busybox, filepath.Join(fresh, "initramfs")); err != nil {
 		return nil, err
 	}
+	if err := openFolders(root); err != nil {
+		return nil, err
+	}
 	m := &manifest{Recipe: recipeDigest(), Host: hostDigest(), Version: version, Packages: packages}
 	if m.Files, err = measure(ctx, fresh); err != nil {
 		return nil, err
@@ -258,6 +262,20 @@ func build(ctx context.Context, cache string, logger *slog.Logger) (*manifest, e
 		return nil, fmt.Errorf("vm: build: %w", err)
 	}
 	return m, writeManifest(cache, m)
+}
+
+// openFolders makes every folder of the layer passable for the guest's users, whatever mask the user who built it has.
+func openFolders(root string) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o755)
+	})
+	if err != nil {
+		return fmt.Errorf("vm: build: %w", err)
+	}
+	return nil
 }
 
 // fetch downloads exactly these packages, NAME=VERSION each, and removes others from the folder. A package that is there and
@@ -318,7 +336,7 @@ func unpack(ctx context.Context, debs, p, root string, tarArgs ...string) error 
 		return err
 	}
 	script := `deb=$1 root=$2; shift 2
-dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner --delay-directory-restore -C "$root" -f - "$@"`
+dpkg-deb --fsys-tarfile "$deb" | tar -x -p --keep-directory-symlink --no-same-owner --delay-directory-restore -C "$root" -f - "$@"`
 	args := append([]string{"-c", script, "sh", path, root}, tarArgs...)
 	if _, err := output(ctx, "sh", args...); err != nil {
 		return fmt.Errorf("vm: unpack %s: %w", p, err)

@@ -130,10 +130,10 @@ func TestGuest(t *testing.T) {
 	}{
 		{"output", Command{Args: []string{"printf", `a\0b\nc`}}, 0, "a\x00b\nc"},
 		{"status", Command{Args: []string{"sh", "-c", "echo bad >&2; exit 3"}}, 3, "bad\n"},
-		{"signal", Command{Args: []string{"sh", "-c", "kill -9 $$"}}, 137, ""},
+		{"signal", Command{Args: []string{"sh", "-c", "kill -9 $$"}}, 137, "Killed\n"},
 		{"environment and folder", Command{Args: []string{"sh", "-c", "echo $A; pwd"}, Env: []string{"A=it's"}, Dir: "/usr"}, 0, "it's\n/usr\n"},
 		{"much", Command{Args: []string{"sh", "-c", "yes | head -c 3000000 | wc -c; yes | head -c 3000000 >&2"}}, 0, "3000000\n" + strings.Repeat("y\n", 1500000)},
-		{"nothing of the host can be changed", Command{Args: []string{"sh", "-c", "echo x >/etc/hostname; rm -rf /var/lib/dpkg /root"}}, 0, ""},
+		{"nothing of the host can be changed", Command{Args: []string{"sh", "-c", "echo x >/etc/hostname; rm /var/lib/dpkg/status"}}, 0, ""},
 		{"the guest's own /tmp", Command{Args: []string{"ls", "-A", "/tmp"}}, 0, filepath.Base(filepath.Dir(filepath.Dir(host))) + "\n"},
 		{"shared folder", Command{Args: []string{"sh", "-c", "echo x >/run/lab/from-guest"}}, 0, ""},
 	} {

@@ -20,6 +20,7 @@ import (
 type testPackage struct {
 	path   string // import path
 	folder string
+	module string // folder of its module, which tests may look around in
 	binary string
 }
 
@@ -48,7 +49,7 @@ func testVerb(ctx context.Context, args []string) error {
 	}
 	folders := []string{binaries}
 	for _, p := range packages {
-		folders = append(folders, p.folder)
+		folders = append(folders, p.module)
 	}
 	g, err := o.boot(ctx, parts, folders...)
 	if err != nil {
@@ -62,7 +63,7 @@ func testVerb(ctx context.Context, args []string) error {
 
 // compile builds a static test binary with the tag radio for each package that the patterns name, in that order.
 func compile(ctx context.Context, target string, patterns []string) ([]testPackage, error) {
-	list := exec.CommandContext(ctx, "go", append([]string{"list", "-tags=radio", "-f={{.ImportPath}}\t{{.Dir}}"}, patterns...)...)
+	list := exec.CommandContext(ctx, "go", append([]string{"list", "-tags=radio", "-f={{.ImportPath}}\t{{.Dir}}\t{{.Module.Dir}}"}, patterns...)...)
 	list.Stderr = os.Stderr
 	out, err := list.Output()
 	if err != nil {
@@ -70,8 +71,12 @@ func compile(ctx context.Context, target string, patterns []string) ([]testPacka
 	}
 	var packages []testPackage
 	for line := range strings.Lines(string(out)) {
-		path, folder, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		p := testPackage{path: path, folder: folder, binary: filepath.Join(target, strings.ReplaceAll(path, "/", "-")+".test")}
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("go list: %q", line)
+		}
+		path := fields[0]
+		p := testPackage{path: path, folder: fields[1], module: fields[2], binary: filepath.Join(target, strings.ReplaceAll(path, "/", "-")+".test")}
 		if err := goBuild(ctx, p.folder, "test", "-c", "-tags=radio", "-o", p.binary, "."); err != nil {
 			return nil, err
 		}

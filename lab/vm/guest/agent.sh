@@ -21,9 +21,14 @@ ip link set lo up
 echo ready >&3
 while read -r number terminal rows columns <&3; do
 	if [ "$terminal" = 1 ]; then
-		stty -F /dev/hvc0 sane rows "$rows" cols "$columns"
-		setsid -c -w sh "/run/lab/$number.sh" <>/dev/hvc0 >&0 2>&1 3>&- 4>&-
-		printf '\0%s %s\n' "$token" $? >/dev/hvc0
+		# Held open: the size is lost with the last close.
+		exec 5<>/dev/hvc0
+		stty sane rows "$rows" cols "$columns" <&5
+		# The session's first process outlives the command, whatever keys are typed, to print the marker. Its own end hangs the
+		# terminal up, which drops output that is still on its way: stty waits until none is.
+		setsid -c -w sh -c 'trap : INT QUIT TERM HUP TSTP
+			sh "/run/lab/$0.sh"; printf "\0%s %s\n" "$1" $?; stty sane' "$number" "$token" <&5 >&5 2>&1 3>&- 4>&- 5>&-
+		exec 5>&-
 	else
 		sh "/run/lab/$number.sh" </dev/null >&4 2>&4 3>&- 4>&-
 		printf '\0%s %s\n' "$token" $? >&4
