@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -229,7 +230,11 @@ func TestOutcome(t *testing.T) {
 	} {
 		got := 0
 		if err := outcome(tt.transfers); err != nil {
-			got = err.(*control.Error).Exit()
+			e, ok := errors.AsType[*control.Error](err)
+			if !ok {
+				t.Fatalf("outcome(%v) = %T", tt.transfers, err)
+			}
+			got = e.Exit()
 		}
 		if got != tt.exit {
 			t.Errorf("outcome(%v) has exit code %d, want %d", tt.transfers, got, tt.exit)

@@ -138,7 +138,7 @@ func (c *Client) Doctor(ctx context.Context) ([]Check, error) {
 // its Reason says which), or without one after ctx ended. The caller reads until
 // then, or ends ctx; to go on it calls Watch again.
 func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
-	resp, err := c.request(ctx, http.MethodGet, "/v1/events", nil)
+	resp, err := c.request(ctx, http.MethodGet, "/v1/events", nil) //nolint:bodyclose // the goroutine below closes it
 	if err != nil {
 		return nil, err
 	}

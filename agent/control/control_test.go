@@ -244,9 +244,10 @@ func TestErrorsTravel(t *testing.T) {
 		control.CodeAmbiguous, control.CodeTimeout, control.CodePermission, control.CodePartial, control.CodeBusy,
 		control.CodeNoRadio, control.CodeUnreadable, control.CodeDiskFull,
 	} {
-		b.err = &control.Error{Code: code, Message: "m", Hint: "h"}
+		sent := &control.Error{Code: code, Message: "m", Hint: "h"}
+		b.err = sent
 		_, err := c.Status(deadline(t))
-		if got, ok := errors.AsType[*control.Error](err); !ok || *got != *b.err.(*control.Error) {
+		if got, ok := errors.AsType[*control.Error](err); !ok || *got != *sent {
 			t.Errorf("%s came back as %#v", code, err)
 		}
 	}

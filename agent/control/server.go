@@ -90,13 +90,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	stop, done := context.WithTimeout(context.Background(), stopWait)
 	defer done()
 	if hs.Shutdown(stop) != nil {
-		hs.Close()
+		_ = hs.Close() // what it would say is that ln is closed
 	}
-	if err != nil {
-		return fmt.Errorf("control: serve: %w", err)
+	if err == nil {
+		err = <-failed
 	}
-	<-failed
-	return nil
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("control: serve: %w", err)
 }
 
 // admit returns nil when the process at the other end of conn is the agent's

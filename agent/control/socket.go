@@ -127,8 +127,7 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("control: listen: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("control: listen: %w", err)
+		return nil, fmt.Errorf("control: listen: %w", errors.Join(err, ln.Close()))
 	}
 	return ln, nil
 }
