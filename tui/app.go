@@ -39,8 +39,9 @@ type app struct {
 	dir      string // where choosing files begins
 	ring     func() // the bell
 
-	w, h int
-	now  time.Time // of the last tick; the only clock that is drawn
+	w, h  int
+	sized bool      // the size was asked for once more
+	now   time.Time // of the last tick; the only clock that is drawn
 
 	st      state
 	conn    connection
@@ -97,6 +98,12 @@ func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return a, tea.ClearScreen
 	case tickMsg:
 		a.now = time.Time(msg)
+		if !a.sized {
+			// A resize in the program's first moments is lost: bubbletea draws
+			// before it listens for the signal.
+			a.sized = true
+			return a, tea.Batch(tick(), tea.WindowSize())
+		}
 		return a, tick()
 	case noticeEndMsg:
 		if int(msg) == a.notice.id {

@@ -183,6 +183,8 @@ func (s *peersScreen) detail(a *app, p *peer, w, h int) []string {
 		id, tail = "not known until it connects: c", ""
 	case h < 5:
 		id = p.Short
+	default:
+		id = strings.Join(idLines(id, w-labelWidth), "\n")
 	}
 	list = append(list, pair{"Identity", id, nil}, pair{"Trust", tail, nil})
 	for _, path := range p.Paths {

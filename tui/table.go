@@ -113,10 +113,13 @@ type pair struct {
 	style        func(string) string
 }
 
+// labelWidth is the width of the labels of details. A whole DeviceID (69
+// columns) fits beside it in 80 columns.
+const labelWidth = 11
+
 // pairs lays out details in w columns and at most h lines.
 func pairs(w, h int, list ...pair) []string {
-	// A whole DeviceID (69 columns) fits beside its label in 80 columns.
-	const lw = 11
+	const lw = labelWidth
 	var lines []string
 	for _, p := range list {
 		if p.value == "" {

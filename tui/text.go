@@ -154,12 +154,15 @@ func cutMiddle(s string, w int) string {
 	return ansi.Truncate(s, w-3-tail, "") + "..." + ansi.TruncateLeft(s, n-tail, "")
 }
 
-// wrap breaks plain text into lines of at most w columns.
+// wrap breaks plain text into lines of at most w columns: at spaces and after
+// slashes, but not at hyphens, which short IDs and interface names have.
 func wrap(s string, w int) []string {
 	if s == "" || w <= 0 {
 		return nil
 	}
-	return strings.Split(ansi.Wrap(s, w, "-/"), "\n")
+	const hyphen = "\u2011" // the one that does not break
+	s = ansi.Wrap(strings.ReplaceAll(s, "-", hyphen), w, "/")
+	return strings.Split(strings.ReplaceAll(s, hyphen, "-"), "\n")
 }
 
 // bytesText writes a number of bytes as people do, with decimal units.

@@ -67,6 +67,11 @@ func run(ctx context.Context, out, only, size string) error {
 	// The whole run is bounded: a terminal that never shows anything must not hang a build.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	sockets, err := os.MkdirTemp("", "nigh-shots-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(sockets)
 	x, err := startX(ctx)
 	if err != nil {
 		return err
@@ -83,7 +88,8 @@ func run(ctx context.Context, out, only, size string) error {
 				name = s.name + "-" + size + "-" + g.name + ".png"
 			}
 			path := filepath.Join(out, name)
-			if err := x.shoot(ctx, s, g, size, path); err != nil {
+			socket := filepath.Join(sockets, fmt.Sprintf("%d.sock", n))
+			if err := x.shoot(ctx, s, g, size, socket, path); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			fmt.Println(path)
@@ -189,14 +195,14 @@ func (x *xserver) tool(ctx context.Context, name string, arg ...string) ([]byte,
 }
 
 // shoot takes one picture: a terminal with the scene, its keys, a still frame.
-func (x *xserver) shoot(ctx context.Context, s scene, g ground, size, path string) error {
+func (x *xserver) shoot(ctx context.Context, s scene, g ground, size, socket, path string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "xterm", "-fa", "DejaVu Sans Mono", "-fs", "11", "-geometry", size+"+0+0",
 		"-fg", g.fg, "-bg", g.bg, "-b", "6", "-bw", "0", "+sb", "-e", self, "show", s.name)
-	cmd.Env = append(os.Environ(), "DISPLAY="+x.display, "LC_ALL=C.UTF-8", "NO_COLOR=", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "DISPLAY="+x.display, "LC_ALL=C.UTF-8", "NO_COLOR=", "TZ=UTC", "NIGH_SOCKET="+socket)
 	term, err := start(cmd)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
-	"path/filepath"
 	"time"
 
 	"nigh/agent/control"
@@ -112,12 +111,7 @@ func show(name string) error {
 }
 
 func (s scene) show() error {
-	dir, err := os.MkdirTemp("", "nigh-shots-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "agent.sock")
+	socket := os.Getenv("NIGH_SOCKET")
 	ln, err := control.Listen(socket)
 	if err != nil {
 		return err
