@@ -54,6 +54,7 @@ func main() {
 		}
 	}
 	all := newTally(os.Stdout)
+	all.withRadio = slices.Contains(wanted, "radio")
 	for _, s := range steps {
 		if !slices.Contains(wanted, s.name) {
 			continue
@@ -113,7 +114,15 @@ func unit(ctx context.Context, all *tally) error {
 	if os.Geteuid() != 0 {
 		fmt.Println("not root: the tests in network namespaces will be skipped")
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-race", "-json", "-timeout=20m", "./...")
+	listed, err := output(ctx, "go", "list", "./...")
+	if err != nil {
+		return err
+	}
+	packages := strings.Fields(listed)
+	if all.withRadio {
+		packages = slices.DeleteFunc(packages, func(p string) bool { return slices.Contains(vmPackages, p) })
+	}
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-timeout=20m"}, packages...)...)
 	return stream(ctx, cmd, all.event)
 }
 

@@ -20,6 +20,9 @@ const (
 	systemdMark = "//lab:systemd"
 )
 
+// vmPackages have tests that boot virtual machines themselves, when they are told to: too slow to run beside others.
+var vmPackages = []string{"nigh/lab/vm", "nigh/lab/cmd/lab"}
+
 // radioPackage is a package with tests for the lab's guest.
 type radioPackage struct {
 	importPath string
@@ -80,6 +83,11 @@ func radio(ctx context.Context, all *tally) error {
 		}
 	}
 	var failed []error
+	machines := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-p=1", "-timeout=30m"}, vmPackages...)...)
+	machines.Env = append(os.Environ(), "NIGH_LAB_VM=1")
+	if err := stream(ctx, machines, all.event); err != nil {
+		failed = append(failed, err)
+	}
 	for _, p := range packages {
 		if err := guestTests(ctx, all, lab, p); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.importPath, err))

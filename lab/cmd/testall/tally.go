@@ -20,6 +20,7 @@ type event struct {
 // tally counts tests. A test with subtests is not counted beside them, unless it failed and none of them did.
 type tally struct {
 	passed, failed, skipped int
+	withRadio               bool // the step radio follows
 
 	out      io.Writer
 	packages map[string]*packageTally
