@@ -187,6 +187,16 @@ func (w *Writer) ReadFile(p string, buf []byte) (int, error) {
 	return n, err
 }
 
+// Sync writes one file to the disk.
+func (w *Writer) Sync(p string) error {
+	f, err := w.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
 // SetTime sets the time of change of a file or directory; what cannot be set is left, for a time is never worth a file.
 func (w *Writer) SetTime(p string, mtime time.Time) {
 	if dirfd, base, err := w.at(p); err == nil {

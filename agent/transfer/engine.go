@@ -83,6 +83,7 @@ type Engine struct {
 	byX     map[peerX]*transfer
 	changed []string // IDs to report, oldest first
 	running int      // pulls
+	slots   map[identity.DeviceID]chan struct{}
 }
 
 // A peerX names a transfer as the wire does. Two peers may choose the same x, and so may we.
@@ -131,7 +132,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
+		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
 	err := e.db.records(func(r record) {
 		if r.State == Running || r.State == Verifying {
 			r.State = Queued
@@ -331,105 +332,12 @@ func (e *Engine) Transfer(id string) (Transfer, error) {
 	return t.snapshot(), nil
 }
 
-// Wake says that a peer can be reached: what waits for it goes on at once. It does not block.
-func (e *Engine) Wake(peer identity.DeviceID) {
-	e.mu.Lock()
-	for _, t := range e.all {
-		if t.rec.Peer == peer {
-			t.tries, t.earliest = 0, time.Time{}
-		}
-	}
-	e.mu.Unlock()
-	signal(e.kick)
-}
-
-// later plans the next try of t after a lost connection; with mu held.
-func (t *transfer) later(now time.Time) {
-	wait := min(retryLast, retryFirst<<min(t.tries, 10))
-	t.tries++
-	t.earliest = now.Add(wait)
-	if t.tries > retries {
-		t.earliest = now.Add(1 << 62) // until Wake
-	}
-}
-
-// start runs a task that Run waits for, or returns false when Run does not run; with mu held. The task's context ends with Run.
-func (e *Engine) start(task func(context.Context)) bool {
-	if e.run == nil || e.run.Err() != nil {
-		return false
-	}
-	ctx := e.run
-	e.tasks.Go(func() { task(ctx) })
-	return true
-}
-
-// schedule starts every task that can be started and returns when the next one can be, zero for never.
-func (e *Engine) schedule() (next time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := time.Now()
-	due := func(t *transfer) bool {
-		if t.earliest.After(now) {
-			if t.tries <= retries && (next.IsZero() || t.earliest.Before(next)) {
-				next = t.earliest
-			}
-			return false
-		}
-		return true
-	}
-	for _, t := range e.inOrder() {
-		r := &t.rec
-		if r.Cleanup && !t.busy {
-			t.busy = e.start(func(context.Context) { e.cleanup(t) })
-			continue
-		}
-		if r.Notice != nil && !t.telling && due(t) {
-			t.telling = e.start(func(ctx context.Context) { e.tell(ctx, t) })
-		}
-		if t.busy || r.State != Queued {
-			continue
-		}
-		switch {
-		case r.Direction == Send && !r.Offered && due(t):
-			t.busy = e.start(func(ctx context.Context) { e.offer(ctx, t) })
-		case r.Direction == Receive && e.running < maxRunning && due(t):
-			pctx, cancel := context.WithCancelCause(e.runContext())
-			if t.busy = e.start(func(context.Context) { e.pullAndSettle(pctx, t) }); !t.busy {
-				cancel(nil)
-				continue
-			}
-			t.cancel = cancel
-			e.running++
-		}
-	}
-	return next
-}
-
-func (e *Engine) runContext() context.Context {
-	if e.run == nil {
-		return context.Background()
-	}
-	return e.run
-}
-
-// inOrder returns the unfinished transfers, oldest first, so that none waits for ever; with mu held.
-func (e *Engine) inOrder() []*transfer {
-	var list []*transfer
-	for _, t := range e.all {
-		if !t.rec.State.Ended() || t.rec.Cleanup || t.rec.Notice != nil {
-			list = append(list, t)
-		}
-	}
-	slices.SortFunc(list, func(a, b *transfer) int { return a.rec.Started.Compare(b.rec.Started) })
-	return list
-}
-
 // prune forgets the oldest finished transfers over the bound.
 func (e *Engine) prune() {
 	e.mu.Lock()
 	var ended []*transfer
 	for _, t := range e.all {
-		if t.rec.State.Ended() && !t.busy && !t.rec.Cleanup && t.rec.Notice == nil {
+		if t.rec.State.Ended() && !t.busy && !t.telling && !t.rec.Cleanup {
 			ended = append(ended, t)
 		}
 	}

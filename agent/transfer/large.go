@@ -46,7 +46,7 @@ func (p *pull) giveLarge(ctx context.Context, w *receive.Writer, e Entry, part s
 			return err
 		}
 	}
-	most := max(1, int(p.ask/content.GroupSize(e.Size)))
+	most := max(1, int(p.portion/content.GroupSize(e.Size)))
 	for from := 0; from < len(l.leaves); {
 		l.mu.Lock()
 		failed := l.failed != nil

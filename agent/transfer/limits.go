@@ -16,6 +16,7 @@ const (
 	maxTotal           = 1 << 60   // bytes of a transfer; sums of sizes cannot overflow
 	maxWaitingPerPeer  = 16        // offers of one peer that wait for an answer
 	maxWaiting         = 256       // offers of all peers that wait for an answer
+	maxQueuedPerPeer   = 256       // unfinished transfers from one peer
 	maxSending         = 256       // unfinished transfers to send
 	maxHistory         = 1000      // finished transfers that are remembered
 	maxFailures        = 64        // failed files that are named; more are counted
@@ -32,7 +33,7 @@ const (
 	batchBytes   = 8 << 20  // bytes in a batch
 	maxBatchBody = 16 << 10 // bytes of JSON in a batch request
 	maxLeaves    = 1024     // leaves in one answer
-	inFlight     = 2        // bulk requests at once for each source
+	inFlight     = 2        // bulk requests at once to one peer, whatever they are for
 	maxServing   = 8        // bulk requests at once that one transfer is served
 	maxRunning   = 4        // transfers received at once
 
@@ -44,6 +45,8 @@ const (
 	senderIdle     = 10 * time.Second       // without a request until a sender calls its peer away
 	retryFirst     = 300 * time.Millisecond // first wait after a lost connection, doubled each time
 	retryLast      = 10 * time.Second       // longest wait
+	busyWait       = 250 * time.Millisecond // until a peer that is busy is asked again ..
+	busyTries      = 40                     // .. so often
 	retries        = 8                      // then only Wake goes on
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
@@ -51,5 +54,6 @@ const (
 	// Journal.
 	journalBytes = 64 << 20 // bytes between two journal writes ..
 	journalEvery = 10 * time.Second
+	fewFiles     = 8   // files of a transfer that are synced one by one
 	leafPage     = 256 // leaves in one journal value: 64 MiB of a file
 )

@@ -22,11 +22,17 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 	key := peerX{peer, offer.X, Receive}
 	e.mu.Lock()
 	known := e.byX[key]
-	waiting, mine := 0, 0
+	waiting, mine, unfinished := 0, 0, 0
 	for _, t := range e.all {
-		if t.rec.Direction == Receive && t.rec.State == Waiting {
+		if t.rec.Direction != Receive || t.rec.State.Ended() {
+			continue
+		}
+		if t.rec.State == Waiting {
 			waiting++
-			if t.rec.Peer == peer {
+		}
+		if t.rec.Peer == peer {
+			unfinished++
+			if t.rec.State == Waiting {
 				mine++
 			}
 		}
@@ -42,6 +48,8 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 	case known != nil:
 		w.WriteHeader(http.StatusAccepted)
 		return nil
+	case unfinished >= maxQueuedPerPeer:
+		return ErrBusy
 	}
 	decision := e.cfg.Decide(offer)
 	t := &transfer{rec: record{ID: newHex(8), Direction: Receive, Peer: peer, Offer: offer, Started: time.Now()}}

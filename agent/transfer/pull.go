@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +36,7 @@ type pull struct {
 
 	unjournaled atomic.Int64  // bytes since the last journal entry
 	due         chan struct{} // they are enough for one
-	ask         int64         // bytes of one request
+	portion     int64         // bytes of one request
 }
 
 // A job is what one bulk request asks for: a batch of small files, or groups of a large one.
@@ -98,11 +96,13 @@ func (p *pull) do(ctx context.Context) error {
 	if err := p.loadManifest(ctx); err != nil {
 		return err
 	}
-	if err := p.loadJournal(); err != nil {
-		return err
+	committing := t.rec.Committing // only this task changes it
+	if !committing {
+		if err := p.loadJournal(); err != nil {
+			return err
+		}
 	}
 	e.mu.Lock()
-	committing := t.rec.Committing
 	done := t.rec.Done
 	ok := ctx.Err() == nil
 	if ok && !committing {
@@ -168,16 +168,17 @@ func (p *pull) loadManifest(ctx context.Context) error {
 	if err := e.db.saveManifest(t.rec.ID, m); err != nil {
 		return fmt.Errorf("%w: %w", ErrInternal, err)
 	}
+	p.m = m
+	// From here on there may be parts.
 	e.mu.Lock()
 	t.rec.Fetched = true
 	e.mu.Unlock()
-	p.m = m
 	return e.save(t)
 }
 
-// fetch gets all content that is missing. Whatever its result, the journal then knows all that is there.
+// fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
-	p.ask = min(max(p.m.Bytes/askParts, askMin), askMax)
+	p.portion = min(max(p.m.Bytes/askParts, askMin), askMax)
 	p.jobs = make(chan job)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -199,11 +200,14 @@ func (p *pull) fetch(ctx context.Context, done int64) error {
 	err := g.Wait()
 	close(stop)
 	<-stopped
-	if jerr := p.writeJournal(false); jerr != nil && err == nil {
-		err = fmt.Errorf("%w: %w", ErrInternal, jerr)
+	if err == nil {
+		return nil
+	}
+	if err := p.writeJournal(false); err != nil {
+		p.e.log.Warn("Journal not written", "transfer", p.t.rec.ID, "err", err)
 	}
 	p.closeLarge()
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
@@ -284,7 +288,7 @@ func (p *pull) plan(ctx context.Context) error {
 			}
 			continue
 		}
-		if len(batch) == batchEntries || size+e.Size > p.ask {
+		if len(batch) == batchEntries || size+e.Size > p.portion {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -408,212 +412,5 @@ func (p *pull) counted(n int64) {
 	p.e.progressed(p.t, n, n)
 	if p.unjournaled.Add(n) >= journalBytes {
 		signal(p.due)
-	}
-}
-
-// get makes a bulk request and returns its body, which fails when nothing comes for a while, and a function to end it: with true the
-// connection is kept. body is sent as JSON when it is not nil.
-func (p *pull) get(ctx context.Context, path, byteRange string, body io.Reader) (io.Reader, func(whole bool), error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	watch := time.AfterFunc(p.e.firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
-	method := http.MethodGet
-	if body != nil {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://nigh"+path, body)
-	if err != nil {
-		watch.Stop()
-		cancel(nil)
-		return nil, nil, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	if byteRange != "" {
-		req.Header.Set("Range", byteRange)
-	}
-	resp, err := p.e.cfg.Peers.Bulk(p.t.rec.Peer).Do(req)
-	if err != nil {
-		err = p.lost(ctx, err)
-		watch.Stop()
-		cancel(nil)
-		return nil, nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		err, _ := readRefusal(resp)
-		watch.Stop()
-		cancel(nil)
-		if errors.Is(err, ErrNotFound) {
-			err = ErrWithdrawn
-		}
-		return nil, nil, err
-	}
-	end := func(whole bool) {
-		if whole {
-			// Reads the end of the chunked stream, so that the connection can be used again.
-			_, _ = io.CopyN(io.Discard, resp.Body, 1)
-		} else {
-			cancel(nil)
-		}
-		watch.Stop()
-		_ = resp.Body.Close()
-		cancel(nil)
-	}
-	return &watched{resp.Body, watch, p.e.stall, ctx}, end, nil
-}
-
-// lost turns an error of a request into what it means: the reason why the request was ended, or a peer that went away.
-func (p *pull) lost(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrPeerGone, err)
-}
-
-// A watched body pushes the deadline of its request with every read.
-type watched struct {
-	body  io.Reader
-	timer *time.Timer
-	stall time.Duration
-	ctx   context.Context
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.body.Read(p)
-	if n > 0 {
-		w.timer.Reset(w.stall)
-	}
-	if err != nil && err != io.EOF && w.ctx.Err() != nil {
-		err = context.Cause(w.ctx)
-	}
-	return n, err
-}
-
-// commit syncs, sets times, gives the final names and tells the sender.
-func (p *pull) commit(ctx context.Context) error {
-	e, t := p.e, p.t
-	p.setTimes()
-	if err := p.folder.Sync(); err != nil {
-		err, _ = diskError(err)
-		return err
-	}
-	e.mu.Lock()
-	t.rec.Committing = true
-	ok := ctx.Err() == nil
-	e.mu.Unlock()
-	if !ok {
-		return context.Cause(ctx)
-	}
-	if err := e.save(t); err != nil {
-		return fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	tops := 0
-	var final string
-	for c := p.m.from(0); ; {
-		entry, ok := c.next()
-		if !ok {
-			break
-		}
-		if !entry.top() {
-			continue
-		}
-		part := partName(t.rec.ID, entry.Path, tops)
-		tops++
-		if !p.folder.Exists(part) {
-			continue // skipped, failed, or renamed before a restart
-		}
-		name, err := p.folder.Commit(part, entry.Path, entry.Dir, e.cfg.Conflict)
-		if errors.Is(err, receive.ErrExists) {
-			// The name was taken meanwhile, and the policy says not to find another.
-			if e.cfg.Conflict == receive.Refuse {
-				p.fail(&entry, ErrExists, 0)
-			}
-			if err := p.folder.Remove(part); err != nil {
-				e.log.Warn("Part not removed", "transfer", t.rec.ID, "err", err)
-			}
-			continue
-		}
-		if err != nil {
-			err, _ = diskError(err)
-			return err
-		}
-		final = name
-	}
-	why, last := p.outcome(final)
-	p.lastWord(ctx, last)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if why != nil {
-		e.set(t, Failed, why)
-	} else {
-		t.rec.Done = t.rec.Offer.Bytes
-		e.set(t, Done, nil)
-	}
-	t.rec.Cleanup = true
-	return nil
-}
-
-// outcome notes where the transfer lies and what the sender is to be told about its end.
-func (p *pull) outcome(final string) (why error, last *stateMessage) {
-	p.e.mu.Lock()
-	defer p.e.mu.Unlock()
-	r := &p.t.rec
-	switch {
-	case final == "" && r.Path != "": // noted before a restart
-	case r.Offer.Tops == 1 && final != "":
-		r.Path = filepath.Join(r.Into, final)
-	default:
-		r.Path = r.Into
-	}
-	r.Hash = hashOf(&r.Offer, p.hash)
-	last = &stateMessage{State: Done, Hash: r.Hash}
-	if r.FilesFailed > 0 {
-		why = ErrSomeFailed
-		if r.Offer.Files == 1 && len(r.Failures) == 1 {
-			why = fromCode(r.Failures[0].Code)
-		}
-		last = &stateMessage{State: Failed, Code: Code(why), Failed: r.FilesFailed}
-	}
-	r.Notice = last
-	return why, last
-}
-
-// lastWord tells the sender how it ended before the transfer is called so here. If the sender cannot be reached now, it is told later:
-// the files are there and the person should know.
-func (p *pull) lastWord(ctx context.Context, msg *stateMessage) {
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
-	defer cancel()
-	err, _ := p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), msg)
-	if errors.Is(err, ErrPeerGone) {
-		p.e.log.Debug("Sender to be told later", "transfer", p.t.rec.ID, "err", err)
-		return
-	}
-	p.e.mu.Lock()
-	defer p.e.mu.Unlock()
-	if p.t.rec.Notice == msg {
-		p.t.rec.Notice = nil
-	}
-}
-
-// setTimes gives directories their times, after everything in them is written.
-func (p *pull) setTimes() {
-	if p.m.Dirs == 0 {
-		return
-	}
-	w := p.folder.NewWriter()
-	defer w.Close()
-	tops := 0
-	part, name := "", ""
-	for c := p.m.from(0); ; {
-		entry, ok := c.next()
-		if !ok {
-			return
-		}
-		if entry.top() {
-			part, name = partName(p.t.rec.ID, entry.Path, tops), entry.Path
-			tops++
-		}
-		if entry.Dir {
-			w.SetTime(part+entry.Path[len(name):], entry.Mtime)
-		}
 	}
 }

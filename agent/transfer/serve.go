@@ -137,11 +137,20 @@ func (e *Engine) endServing(t *transfer) {
 	if t.serving > 0 {
 		return
 	}
-	// The timer outlives nothing: it only looks, and finds an engine that stopped as it left it.
+	e.idleAfter(t, now)
+}
+
+// idleAfter looks at t again some time after it was last seen; with mu held. The timer outlives nothing: it only looks, and finds an
+// engine that stopped as it left it.
+func (e *Engine) idleAfter(t *transfer, seen time.Time) {
 	time.AfterFunc(e.senderIdle, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if t.serving == 0 && t.lastSeen.Equal(now) && t.rec.State == Running {
+		if t.serving > 0 || !t.lastSeen.Equal(seen) {
+			return
+		}
+		t.src = nil // the store has it
+		if t.rec.State == Running {
 			e.set(t, Queued, ErrPeerGone)
 		}
 	})

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -60,7 +59,7 @@ func (p *pull) keepBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 	end(true)
 	for len(missing) > 0 {
 		n, size := 0, int64(0)
-		for n < len(missing) && (n == 0 || size+missing[n].Size <= p.ask) {
+		for n < len(missing) && (n == 0 || size+missing[n].Size <= p.portion) {
 			size += missing[n].Size
 			n++
 		}
@@ -82,7 +81,7 @@ func (p *pull) askBatch(ctx context.Context, batch []smallFile, hashes bool) (io
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
-	body, end, err := p.get(ctx, p.t.path("/batch"), "", bytes.NewReader(q))
+	body, end, err := p.get(ctx, p.t.path("/batch"), "", q)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -50,6 +50,9 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 	switch {
 	case err == nil:
 		t.rec.Offered, t.tries = true, 0
+		if t.serving == 0 {
+			e.idleAfter(t, t.lastSeen)
+		}
 		switch {
 		case t.rec.State.Ended(): // cancelled meanwhile: the peer does not know
 			t.rec.Notice = &stateMessage{State: Failed, Code: t.rec.Code}

@@ -121,6 +121,9 @@ func writeRefusal(w http.ResponseWriter, err error, reason string) {
 // readRefusal turns an answer that is not a success into an error, with the peer's reason if there is one, and closes the body.
 func readRefusal(resp *http.Response) (err error, reason string) {
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return ErrBusy, "" // also said by the session, in other words
+	}
 	var r refusal
 	if e := json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&r); e != nil {
 		return fmt.Errorf("%w: status %d", ErrProtocol, resp.StatusCode), ""

@@ -1,0 +1,116 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// get makes a bulk request and returns its body, which fails when nothing comes for a while, and a function to end it: with true the
+// connection is kept. body is sent as JSON when it is not nil. A peer that is busy is asked again after a while.
+func (p *pull) get(ctx context.Context, path, byteRange string, body []byte) (io.Reader, func(whole bool), error) {
+	slots := p.e.slotsOf(p.t.rec.Peer)
+	for try := 0; ; try++ {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+		in, end, err := p.getOnce(ctx, path, byteRange, body)
+		if err == nil {
+			return in, func(whole bool) { end(whole); <-slots }, nil
+		}
+		<-slots
+		if !errors.Is(err, ErrBusy) || try == busyTries {
+			return nil, nil, err
+		}
+		select {
+		case <-time.After(busyWait):
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte) (io.Reader, func(whole bool), error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watch := time.AfterFunc(p.e.firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
+	resp, err := p.ask(ctx, path, byteRange, body)
+	if err != nil {
+		watch.Stop()
+		cancel(nil)
+		return nil, nil, err
+	}
+	end := func(whole bool) {
+		if whole {
+			// Reads the end of the chunked stream, so that the connection can be used again.
+			_, _ = io.CopyN(io.Discard, resp.Body, 1)
+		} else {
+			cancel(nil)
+		}
+		watch.Stop()
+		_ = resp.Body.Close()
+		cancel(nil)
+	}
+	return &watched{resp.Body, watch, p.e.stall, ctx}, end, nil
+}
+
+// ask sends one bulk request and returns its answer when it is a success.
+func (p *pull) ask(ctx context.Context, path, byteRange string, body []byte) (*http.Response, error) {
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://nigh"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	resp, err := p.e.cfg.Peers.Bulk(p.t.rec.Peer).Do(req)
+	if err != nil {
+		return nil, p.lost(ctx, err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	err, _ = readRefusal(resp)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrWithdrawn
+	}
+	return nil, err
+}
+
+// lost turns an error of a request into what it means: the reason why the request was ended, or a peer that went away.
+func (p *pull) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrPeerGone, err)
+}
+
+// A watched body pushes the deadline of its request with every read.
+type watched struct {
+	body  io.Reader
+	timer *time.Timer
+	stall time.Duration
+	ctx   context.Context
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.body.Read(p)
+	if n > 0 {
+		w.timer.Reset(w.stall)
+	}
+	if err != nil && err != io.EOF && w.ctx.Err() != nil {
+		err = context.Cause(w.ctx)
+	}
+	return n, err
+}

@@ -1,0 +1,140 @@
+package transfer
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// slow has the device answer in small steps, so that there is time to meddle.
+func (d *device) slow(started chan<- struct{}) {
+	var once sync.Once
+	d.tapped(func(r *http.Request, p []byte) ([]byte, error) {
+		once.Do(func() { close(started) })
+		select {
+		case <-time.After(20 * time.Millisecond):
+			return p, nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	})
+}
+
+// Either side cancels in the middle: both end at once, and nothing stays.
+func TestCancel(t *testing.T) {
+	for _, by := range []string{"sender", "receiver"} {
+		t.Run(by, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			started := make(chan struct{})
+			alice.slow(started)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "film"), 64<<20)
+			write(t, filepath.Join(dir, "note"), 64)
+			alice.send(bob, dir)
+			<-started
+			d := map[string]*device{"sender": alice, "receiver": bob}[by]
+			began := time.Now()
+			if err := d.Cancel(d.untilState(Running).ID); err != nil {
+				t.Fatal(err)
+			}
+			alice.failedWith("cancelled")
+			bob.failedWith("cancelled")
+			if took := time.Since(began); took > 300*time.Millisecond {
+				t.Errorf("took %v", took)
+			}
+			bob.emptied()
+			for _, d := range []*device{alice, bob} {
+				if err := d.Cancel(d.Transfers()[0].ID); !errors.Is(err, ErrState) {
+					t.Errorf("cancelled twice: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// An offer that was cancelled while the receiver was away is taken back when it is seen.
+func TestCancelWhileAway(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	tr := alice.send(bob, write(t, filepath.Join(t.TempDir(), "note"), 10))
+	bob.untilState(Waiting)
+	alice.untilState(Waiting)
+	bob.cut(true)
+	if err := alice.Cancel(tr.ID); err != nil {
+		t.Fatal(err)
+	}
+	bob.cut(false)
+	alice.Wake(bob.id)
+	bob.failedWith("cancelled")
+}
+
+// Refusals: by the person, and by policy with a reason.
+func TestRefuse(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	carol := b.device("carol", func(c *Config) { c.Decide = func(Offer) Decision { return Refuse("not from you") } })
+	path := write(t, filepath.Join(t.TempDir(), "note"), 10)
+	alice.send(bob, path)
+	offer := bob.untilState(Waiting)
+	if err := bob.Refuse(offer.ID); err != nil {
+		t.Fatal(err)
+	}
+	got := alice.untilState(Refused)
+	if err := bob.Accept(offer.ID, ""); !errors.Is(err, ErrState) {
+		t.Errorf("accepted after refusing: %v", err)
+	}
+	alice.send(carol, path)
+	alice.until("refused by policy", func(t Transfer) bool { return t.State == Refused && t.ID != got.ID && t.Reason == "not from you" })
+	if len(carol.Transfers()) != 0 {
+		t.Error("an offer that policy refuses is remembered")
+	}
+	if _, err := os.Lstat(bob.inbox); err == nil {
+		t.Error("an offer made the inbox before anyone accepted")
+	}
+}
+
+// Each side pauses and resumes; a transfer paused by both needs both.
+func TestPause(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	started := make(chan struct{})
+	alice.slow(started)
+	path := write(t, filepath.Join(t.TempDir(), "film"), 16<<20)
+	alice.send(bob, path)
+	<-started
+	a, r := alice.untilState(Running).ID, bob.untilState(Running).ID
+	do := func(fn func(string) error, id string) {
+		t.Helper()
+		if err := fn(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(bob.Pause, r)
+	alice.until("paused there", func(t Transfer) bool { return t.State == Paused && t.PausedThere && !t.PausedHere })
+	do(bob.Resume, r)
+	alice.untilState(Running)
+	bob.untilState(Running)
+	do(alice.Pause, a)
+	bob.until("paused there", func(t Transfer) bool { return t.State == Paused && t.PausedThere && !t.PausedHere })
+	if err := bob.Resume(r); !errors.Is(err, ErrState) {
+		t.Errorf("resumed what the other side paused: %v", err)
+	}
+	do(bob.Pause, r)
+	alice.until("paused by both", func(t Transfer) bool { return t.PausedThere && t.PausedHere })
+	do(alice.Resume, a)
+	bob.until("paused here only", func(t Transfer) bool { return t.State == Paused && !t.PausedThere && t.PausedHere })
+	bob.halt()
+	bob.start()
+	if got := bob.Transfers()[0]; got.State != Paused || !got.PausedHere {
+		t.Errorf("after a restart: %+v", got)
+	}
+	alice.around(nil)
+	do(bob.Resume, r)
+	same(t, path, bob.untilState(Done).Path)
+	alice.untilState(Done)
+}

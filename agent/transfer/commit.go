@@ -1,0 +1,161 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"nigh/agent/receive"
+)
+
+// commit syncs, sets times, gives the final names and tells the sender.
+func (p *pull) commit(ctx context.Context) error {
+	e, t := p.e, p.t
+	p.setTimes()
+	if err := p.sync(); err != nil {
+		err, _ = diskError(err)
+		return err
+	}
+	e.mu.Lock()
+	t.rec.Committing = true
+	ok := ctx.Err() == nil
+	e.mu.Unlock()
+	if !ok {
+		return context.Cause(ctx)
+	}
+	if err := e.save(t); err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	tops := 0
+	var final string
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			break
+		}
+		if !entry.top() {
+			continue
+		}
+		part := partName(t.rec.ID, entry.Path, tops)
+		tops++
+		if !p.folder.Exists(part) {
+			continue // skipped, failed, or renamed before a restart
+		}
+		name, err := p.folder.Commit(part, entry.Path, entry.Dir, e.cfg.Conflict)
+		if errors.Is(err, receive.ErrExists) {
+			// The name was taken meanwhile, and the policy says not to find another.
+			if e.cfg.Conflict == receive.Refuse {
+				p.fail(&entry, ErrExists, 0)
+			}
+			if err := p.folder.Remove(part); err != nil {
+				e.log.Warn("Part not removed", "transfer", t.rec.ID, "err", err)
+			}
+			continue
+		}
+		if err != nil {
+			err, _ = diskError(err)
+			return err
+		}
+		final = name
+	}
+	why, last := p.outcome(final)
+	p.lastWord(ctx, last)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if why != nil {
+		e.set(t, Failed, why)
+	} else {
+		t.rec.Done = t.rec.Offer.Bytes
+		e.set(t, Done, nil)
+	}
+	t.rec.Cleanup = true
+	return nil
+}
+
+// sync has everything on the disk before anything gets its final name: a few files by themselves, for others wait behind all that the
+// machine writes, and many by one call for the whole file system.
+func (p *pull) sync() error {
+	if p.m.Dirs > 0 || p.m.Files > fewFiles {
+		return p.folder.Sync()
+	}
+	w := p.folder.NewWriter()
+	defer w.Close()
+	tops := 0
+	for c := p.m.from(0); ; tops++ {
+		entry, ok := c.next()
+		if !ok {
+			return nil
+		}
+		if err := w.Sync(partName(p.t.rec.ID, entry.Path, tops)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// outcome notes where the transfer lies and what the sender is to be told about its end.
+func (p *pull) outcome(final string) (why error, last *stateMessage) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	r := &p.t.rec
+	switch {
+	case final == "" && r.Path != "": // noted before a restart
+	case r.Offer.Tops == 1 && final != "":
+		r.Path = filepath.Join(r.Into, final)
+	default:
+		r.Path = r.Into
+	}
+	r.Hash = hashOf(&r.Offer, p.hash)
+	last = &stateMessage{State: Done, Hash: r.Hash}
+	if r.FilesFailed > 0 {
+		why = ErrSomeFailed
+		if r.Offer.Files == 1 && len(r.Failures) == 1 {
+			why = fromCode(r.Failures[0].Code)
+		}
+		last = &stateMessage{State: Failed, Code: Code(why), Failed: r.FilesFailed}
+	}
+	r.Notice = last
+	return why, last
+}
+
+// lastWord tells the sender how it ended before the transfer is called so here. If the sender cannot be reached now, it is told later:
+// the files are there and the person should know.
+func (p *pull) lastWord(ctx context.Context, msg *stateMessage) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	err, _ := p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), msg)
+	if errors.Is(err, ErrPeerGone) {
+		p.e.log.Debug("Sender to be told later", "transfer", p.t.rec.ID, "err", err)
+		return
+	}
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	if p.t.rec.Notice == msg {
+		p.t.rec.Notice = nil
+	}
+}
+
+// setTimes gives directories their times, after everything in them is written.
+func (p *pull) setTimes() {
+	if p.m.Dirs == 0 {
+		return
+	}
+	w := p.folder.NewWriter()
+	defer w.Close()
+	tops := 0
+	part, name := "", ""
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			return
+		}
+		if entry.top() {
+			part, name = partName(p.t.rec.ID, entry.Path, tops), entry.Path
+			tops++
+		}
+		if entry.Dir {
+			w.SetTime(part+entry.Path[len(name):], entry.Mtime)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/identity"
+)
+
+// The source changes while it is sent: that file fails, in so many words; the others come.
+func TestSourceChanges(t *testing.T) {
+	const big = 24 << 20
+	spare := write(t, filepath.Join(t.TempDir(), "spare"), big)
+	for name, change := range map[string]func(path string) error{
+		"appended":  func(p string) error { return os.WriteFile(p, make([]byte, big+1), 0o644) },
+		"truncated": func(p string) error { return os.Truncate(p, 100) },
+		"same size, time put back": func(p string) error {
+			fi, err := os.Stat(p)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(p, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			if _, err = f.WriteAt([]byte("x"), big-1); err == nil {
+				err = f.Close()
+			}
+			return errors.Join(err, os.Chtimes(p, fi.ModTime(), fi.ModTime()))
+		},
+		"replaced": func(p string) error { return os.Rename(spare, p) },
+		"removed":  os.Remove,
+		"fifo":     func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o644)) },
+		"link":     func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+			dir := filepath.Join(t.TempDir(), "tree")
+			write(t, filepath.Join(dir, "a"), 5000)
+			path := write(t, filepath.Join(dir, "film"), big)
+			write(t, filepath.Join(dir, "z"), 3<<20)
+			write(t, filepath.Join(dir, "zz"), 100)
+			alice.after(8<<20, func() {
+				if err := change(path); err != nil {
+					t.Error(err)
+				}
+			})
+			alice.send(bob, dir)
+			got := bob.failedWith("some_failed")
+			if got.FilesFailed != 1 || len(got.Failures) != 1 || got.Failures[0].Path != "tree/film" {
+				t.Fatalf("failures %+v", got.Failures)
+			}
+			if code := got.Failures[0].Code; code != "changed" && !(name == "link" && code == "unreadable") {
+				t.Errorf("the file failed with %q", code)
+			}
+			for _, name := range []string{"a", "z", "zz"} {
+				same(t, filepath.Join(dir, name), filepath.Join(got.Path, name))
+			}
+			if _, err := os.Lstat(filepath.Join(got.Path, "film")); err == nil {
+				t.Error("something of the changed file lies there")
+			}
+			if s := alice.failedWith("some_failed"); s.FilesFailed != 1 {
+				t.Errorf("the sender was told of %d failed files", s.FilesFailed)
+			}
+			bob.clean("tree")
+		})
+	}
+}
+
+// A small file too; alone it gives its word to the transfer.
+func TestSmallSourceChanged(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	path := write(t, filepath.Join(t.TempDir(), "note"), 100)
+	alice.send(bob, path)
+	offer := bob.untilState(Waiting)
+	write(t, path, 101)
+	if err := bob.Accept(offer.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.failedWith("changed")
+	alice.failedWith("changed")
+	bob.emptied()
+}
+
+// Nothing is offered when a file cannot be read, and the error names it.
+func TestUnreadableSource(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "tree", "fine"), 10)
+	bad := write(t, filepath.Join(dir, "tree", "sub", "not mine"), 10)
+	if err := os.Chmod(bad, 0); err != nil {
+		t.Fatal(err)
+	}
+	send := func(path string) error {
+		_, err := alice.Send(context.Background(), SendRequest{Paths: []string{path}, To: []identity.DeviceID{bob.id}})
+		return err
+	}
+	var err error
+	asNobody(t, func() { _, err = walk(context.Background(), []string{filepath.Join(dir, "tree")}) })
+	if !errors.Is(err, ErrUnreadable) || !strings.Contains(err.Error(), "not mine") {
+		t.Errorf("unreadable file: %v", err)
+	}
+	for path, want := range map[string]error{filepath.Join(dir, "missing"): ErrUnreadable, "relative": ErrUnreadable, "/": ErrNotRegular, "/dev/null": ErrNotRegular} {
+		if err := send(path); !errors.Is(err, want) {
+			t.Errorf("Send(%s) = %v, want %v", path, err, want)
+		}
+	}
+	if len(alice.Transfers())+len(bob.Transfers()) != 0 {
+		t.Error("something was offered")
+	}
+}
+
+// asNobody runs fn on a thread without rights.
+func asNobody(t *testing.T, fn func()) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			t.Errorf("setresuid: %v", errno)
+			return
+		}
+		fn()
+	}()
+	<-done
+}
+
+// Links are neither followed nor sent, special files neither opened; both persons are told.
+func TestSkipped(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	dir := filepath.Join(t.TempDir(), "tree")
+	write(t, filepath.Join(dir, "file"), 10)
+	outside := write(t, filepath.Join(t.TempDir(), "outside"), 10)
+	for name, target := range map[string]string{"abs": outside, "in": "file", "dangling": "nowhere", "loop": "loop", "dir": filepath.Dir(outside)} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bad\xff", "esc\x1b[2J", `back\slash`} {
+		write(t, filepath.Join(dir, name), 1)
+	}
+	alice.send(bob, dir)
+	got := bob.untilState(Done)
+	if s := got.Skipped; s.Links != 5 || s.Special != 1 || s.Names != 3 || len(s.Examples) != 9 {
+		t.Errorf("skipped %+v", s)
+	}
+	for _, example := range got.Skipped.Examples {
+		if strings.ContainsAny(example, "\x1b\xff") {
+			t.Errorf("raw example %q", example)
+		}
+	}
+	if l := list(t, got.Path); len(l) != 2 {
+		t.Errorf("arrived: %v", l)
+	}
+	if _, err := alice.Send(context.Background(), SendRequest{Paths: []string{filepath.Join(dir, "abs")}, To: []identity.DeviceID{bob.id}}); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a link by name: %v", err)
+	}
+}
+
+// Several paths, one of them twice, two with one name.
+func TestSeveralPaths(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	one, two, dir := write(t, filepath.Join(t.TempDir(), "a.txt"), 10), write(t, filepath.Join(t.TempDir(), "a.txt"), 2<<20), folder(t)
+	alice.send(bob, one, dir, two, one)
+	got := bob.untilState(Done)
+	bob.clean("Fotos", "a (1).txt", "a.txt")
+	same(t, one, filepath.Join(bob.inbox, "a.txt"))
+	same(t, two, filepath.Join(bob.inbox, "a (1).txt"))
+	same(t, dir, filepath.Join(bob.inbox, "Fotos"))
+	if got.Path != bob.inbox || got.Tops != 3 {
+		t.Errorf("lies in %s, %d names", got.Path, got.Tops)
+	}
+}
