@@ -127,10 +127,9 @@ type Transfer struct {
 	Names       []string `json:"names,omitempty"`     // up to 64 top-level names
 	Dotfiles    bool     `json:"dotfiles,omitempty"`
 	Executables bool     `json:"executables,omitempty"`
-	Age         float64  `json:"age_s"`                  // since it was made or offered
-	Elapsed     float64  `json:"elapsed_s"`              // time spent running
-	FirstByte   float64  `json:"first_byte_s,omitempty"` // from accept to the first payload byte
-	Ended       string   `json:"ended,omitempty"`        // RFC 3339
+	Age         float64  `json:"age_s"`           // since it was made or offered
+	Elapsed     float64  `json:"elapsed_s"`       // time spent running
+	Ended       string   `json:"ended,omitempty"` // RFC 3339
 }
 
 // InboxItem is a question that waits for a person: an offer of files, or a

@@ -15,6 +15,9 @@ const (
 	minPrealloc = 1 << 20
 )
 
+// Reserve returns how much of a disk of that size is left free: a twentieth, at most 1 GiB.
+func Reserve(total int64) int64 { return min(maxReserve, total/20) }
+
 func (f *Folder) statfs() (unix.Statfs_t, error) {
 	var st unix.Statfs_t
 	err := retry(func() error { return unix.Fstatfs(f.fd(), &st) })
@@ -39,7 +42,7 @@ func (f *Folder) CheckSpace(need int64) error {
 	if total == 0 {
 		return nil // a file system that does not say
 	}
-	if reserve := min(maxReserve, total/20); need > free-reserve {
+	if reserve := Reserve(total); need > free-reserve {
 		return fmt.Errorf("receive: %w: %d bytes needed, %d free in %s", ErrNoSpace, need, max(0, free-reserve), f.path)
 	}
 	return nil

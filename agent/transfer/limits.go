@@ -2,6 +2,9 @@ package transfer
 
 import "time"
 
+// MaxRunning is how many transfers are received at once; further ones are queued.
+const MaxRunning = 4
+
 // Every bound of the package: what a peer may send, hold or make us wait. doc.go shows the ones that are part of the protocol.
 const (
 	// Offers.
@@ -35,7 +38,6 @@ const (
 	maxLeaves    = 1024     // leaves in one answer
 	inFlight     = 2        // bulk requests at once to one peer, whatever they are for
 	maxServing   = 8        // bulk requests at once that one transfer is served
-	maxRunning   = 4        // transfers received at once
 
 	// Time. All are measured by the monotonic clock.
 	controlTimeout = 10 * time.Second       // an offer, a state message

@@ -69,7 +69,7 @@ func (e *Engine) schedule() (next time.Time) {
 		switch {
 		case r.Direction == Send && !r.Offered && due(t):
 			t.busy = e.start(func(ctx context.Context) { e.offer(ctx, t) })
-		case r.Direction == Receive && e.running < maxRunning && due(t):
+		case r.Direction == Receive && e.running < MaxRunning && due(t):
 			pctx, cancel := context.WithCancelCause(e.runContext())
 			if t.busy = e.start(func(context.Context) { e.pullAndSettle(pctx, t) }); !t.busy {
 				cancel(nil)

@@ -1,0 +1,403 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"nigh/agent/clean"
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/agent/session"
+	"nigh/agent/store"
+	"nigh/agent/transfer"
+	"nigh/agent/trust"
+	"nigh/discovery"
+	"nigh/link"
+)
+
+// Agent is one running device: its identity, peers, groups and transfers. Make
+// it with [New], run it once with [Agent.Run].
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+
+	id        *identity.Identity
+	store     *store.Store
+	trust     *trust.Book
+	sessions  *session.Sessions
+	transfers *transfer.Engine
+	links     *link.Monitor
+	book      *link.Book
+	finder    *discovery.Discovery
+	direct    *direct
+	prover    *prover
+	table     *table
+	watchers  hub
+	change    signal
+	command   atomic.Value // time.Time of the last command that steps count from
+	server    *control.Server
+	socket    net.Listener
+	notices   []string // set by New only
+	ran       bool     // set by Run only
+}
+
+// New opens the state folder, takes its lock, makes the device key at the first
+// start, and listens for sessions and for the faces. It returns an error that
+// wraps [ErrConfig], [store.ErrLocked] (another agent has this state),
+// [identity.ErrDamaged], or what the system said. The caller runs the agent
+// with [Agent.Run], which also closes it.
+func New(cfg Config) (_ *Agent, err error) {
+	if err := cfg.Complete(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now()}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if a.store, err = store.Open(cfg.State); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if aside, why := a.store.SetAside(); aside != "" {
+		a.log.Warn("Database was damaged and has been set aside", "path", aside, "err", why)
+		a.notices = append(a.notices, "The database was damaged and is kept as "+filepath.Base(aside)+"; trust and transfers start anew, the device key is the same.")
+	}
+	if a.id, err = identity.Load(cfg.State); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if a.trust, err = trust.Open(a.store); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if err := os.MkdirAll(cfg.Inbox, 0o755); err != nil {
+		return nil, fmt.Errorf("%w: inbox: %w", ErrConfig, err)
+	}
+	a.table = newTable(a.record)
+	for _, r := range a.trust.List() {
+		a.table.know(r.ID)
+	}
+	mux := http.NewServeMux()
+	a.sessions, err = session.New(session.Config{
+		Logger: a.log, Identity: a.id, Listen: cfg.Listen,
+		Name:      func(session.Peer) string { return cfg.Name },
+		Standing:  func(id identity.DeviceID) trust.Standing { return a.trust.Standing(id) },
+		Addresses: a.table.candidates,
+		Handler:   mux,
+		Changed:   a.sessionChanged,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.transfers, err = transfer.New(transfer.Config{
+		Logger: a.log, Store: a.store, Self: a.id.ID, Peers: a.sessions, Inbox: cfg.Inbox,
+		Name:    a.peerName,
+		Caller:  func(r *http.Request) (identity.DeviceID, bool) { return session.PeerFrom(r.Context()).ID, true },
+		Decide:  a.decide,
+		Changed: a.transferChanged,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	mux.Handle("/", a.transfers.Handler())
+	a.links = link.NewMonitor(link.Config{Logger: a.log, Only: cfg.Interfaces})
+	if a.book, err = link.OpenBook(cfg.State); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	discovery.RedirectLog(a.log)
+	a.finder, err = discovery.New(discovery.Config{
+		Logger: a.log, Instance: cfg.Name, ShortID: a.id.ID.Short(), Port: a.sessions.Port(),
+		TXT: []string{"v=1", "n=" + cfg.Name, "id=" + a.id.ID.Short()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.prover = newProver(a.log, a.sessions.Greet, a.proved)
+	a.direct = newDirect(a)
+	if cfg.Socket == "" {
+		cfg.Socket = control.SocketPath()
+		a.cfg.Socket = cfg.Socket
+	}
+	if a.socket, err = control.Listen(cfg.Socket); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.server = control.NewServer(control.Config{Logger: a.log, Backend: backend{a}})
+	return a, nil
+}
+
+// close releases what New opened, in reverse; it is safe on a half-made agent.
+func (a *Agent) close() {
+	if a.socket != nil {
+		_ = a.socket.Close()
+	}
+	if a.sessions != nil && !a.ran {
+		// Run closes the listener, even when it ends at once.
+		ended, end := context.WithCancel(context.Background())
+		end()
+		_ = a.sessions.Run(ended)
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Error("Closing the database failed", "err", err)
+		}
+	}
+}
+
+// ID returns the device's own identity.
+func (a *Agent) ID() identity.DeviceID { return a.id.ID }
+
+// Socket returns the path of the socket for the faces.
+func (a *Agent) Socket() string { return a.cfg.Socket }
+
+// Run works until ctx ends and then puts back everything it changed: groups,
+// addresses, announcements. It returns nil after a clean stop, else what broke.
+func (a *Agent) Run(ctx context.Context) error {
+	a.ran = true
+	defer a.close()
+	if err := a.book.Cleanup(); err != nil {
+		// Without the rights for it there is also nothing that was added.
+		a.log.Debug("Cleaning up after an earlier run failed", "err", err)
+	}
+	a.log.Info("Agent starts", "id", a.id.ID.Short(), "name", clean.Name(a.cfg.Name, maxNameBytes), "port", a.sessions.Port(), "version", a.cfg.Version, "mode", a.cfg.Mode)
+	group, ctx := errgroup.WithContext(ctx)
+	run := func(name string, f func(context.Context) error) {
+		group.Go(func() error {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("agent: %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	run("sessions", a.sessions.Run)
+	run("transfers", a.transfers.Run)
+	run("links", a.links.Run)
+	run("discovery", a.finder.Run)
+	run("control", func(ctx context.Context) error { return a.server.Serve(ctx, a.socket) })
+	run("link changes", a.followLinks)
+	run("sightings", a.followSightings)
+	run("trust", a.followTrust)
+	if a.directOn() {
+		run("direct", a.direct.run)
+	}
+	run("watchdog", a.notify)
+	<-ctx.Done()
+	a.watchers.close("the agent stops")
+	a.prover.close()
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	a.log.Info("Agent stopped", "err", err)
+	return err
+}
+
+// notify tells systemd that the agent is ready, and from then on that it is
+// alive. Outside a unit it does nothing.
+func (a *Agent) notify(ctx context.Context) error {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		a.log.Warn("Telling systemd failed", "err", err)
+	}
+	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			// The table answering is what health means: every part takes its lock.
+			a.table.views()
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+		}
+	}
+}
+
+// followLinks tells discovery which links are usable, and the faces about all.
+func (a *Agent) followLinks(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c, ok := <-a.links.Changes():
+			if !ok {
+				return nil
+			}
+			a.log.Debug("Links changed", "reason", c.Reason)
+			usable := []discovery.Interface{}
+			for _, l := range c.Links {
+				if l.Usable {
+					usable = append(usable, discovery.Interface{Index: l.Index, Name: l.Name, Prefixes: l.Prefixes})
+				}
+			}
+			a.finder.SetInterfaces(usable)
+			a.publishStatus()
+			a.change.changed()
+		}
+	}
+}
+
+// followSightings hands every mDNS instance to the prover and takes away what
+// is gone.
+func (a *Agent) followSightings(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-a.finder.Events():
+			if !ok {
+				return nil
+			}
+			s := sighting{
+				key: fmt.Sprintf("mdns/%d/%s/%s", e.Index, e.Instance, e.Host), kind: kindLAN,
+				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs,
+			}
+			if a.direct.isGroup(e.Ifname) {
+				s.kind = kindDirect
+			}
+			if e.Op == discovery.Gone {
+				a.lose(s.key)
+				continue
+			}
+			if len(e.Addrs) > 0 && !a.prover.see(ctx, s) {
+				a.log.Debug("Too many sightings, one ignored", "ifname", e.Ifname)
+			}
+		}
+	}
+}
+
+// lose forgets a sighting and what the table built on it.
+func (a *Agent) lose(key string) {
+	a.prover.gone(key)
+	if id, ok := a.table.detach(key); ok {
+		a.sessions.Kick(id)
+		a.publishPeer(id)
+	}
+}
+
+// proved is the prover's word that the device behind s holds the key id.
+func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
+	if id == a.id.ID || a.trust.Standing(id) == trust.Blocked && !a.table.know(id) {
+		return
+	}
+	if !a.table.attach(id, hello.Name, s) {
+		a.log.Debug("The peer table is full, one device ignored", "peer", id.Short())
+		return
+	}
+	a.log.Info("Device is near", "peer", id.Short(), "path", s.kind, "ifname", s.ifname)
+	a.sessions.Kick(id)
+	// A stranger with whom something is open is reached by now, too; a trusted
+	// device wakes again when its session stands.
+	a.transfers.Wake(id)
+	a.publishPeer(id)
+}
+
+// sessionChanged takes what the session layer says about a peer.
+func (a *Agent) sessionChanged(s session.PeerState) {
+	// The session layer cannot know that an interface is a group's before the
+	// peer was sighted on it.
+	if a.direct.isGroup(s.Path.Ifname) {
+		s.Path.Kind = kindDirect
+	}
+	if a.table.session(s) {
+		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)
+		a.transfers.Wake(s.ID)
+	}
+	a.publishPeer(s.ID)
+}
+
+// followTrust keeps sessions in step with the trust book: a removed or blocked
+// device loses its sessions at once.
+func (a *Agent) followTrust(ctx context.Context) error {
+	var mu sync.Mutex
+	changed := map[identity.DeviceID]bool{}
+	wake := make(chan struct{}, 1)
+	cancel := a.trust.Changes(func(c trust.Change) {
+		mu.Lock()
+		defer mu.Unlock()
+		changed[c.New.ID] = true
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	// Whatever was trusted before the subscription began is held now.
+	for _, r := range a.trust.List() {
+		if r.Standing == trust.Trusted {
+			a.sessions.Hold(r.ID)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		}
+		mu.Lock()
+		ids := slices.Collect(maps.Keys(changed))
+		clear(changed)
+		mu.Unlock()
+		for _, id := range ids {
+			if a.trust.Standing(id) == trust.Trusted {
+				a.table.know(id)
+				a.sessions.Hold(id)
+			} else {
+				a.sessions.Release(id)
+				a.sessions.Close(id)
+				a.table.forget(id)
+			}
+			a.publishPeer(id)
+		}
+	}
+}
+
+// decide answers an offer as far as the policy can.
+func (a *Agent) decide(o transfer.Offer) transfer.Decision {
+	r := a.record(o.Peer)
+	switch {
+	case r.Standing == trust.Blocked:
+		return transfer.Refuse("")
+	case a.cfg.Accept == AcceptAll,
+		r.Standing == trust.Trusted && (a.cfg.Accept == AcceptTrusted || r.AutoAccept):
+		return transfer.Decision{Answer: transfer.AnswerAccept}
+	default:
+		return transfer.Decision{Answer: transfer.AnswerAsk}
+	}
+}
+
+// peerName is the name that texts about a device use.
+func (a *Agent) peerName(id identity.DeviceID) string {
+	if v, ok := a.table.one(id); ok {
+		return v.Name
+	}
+	return cmp.Or(a.record(id).Name, id.Short())
+}
+
+// record is the trust record of a device; of one that is not in the book it
+// says so by its standing, trust.New.
+func (a *Agent) record(id identity.DeviceID) trust.Record {
+	r, _ := a.trust.Record(id)
+	return r
+}
+
+func (a *Agent) directOn() bool { return a.cfg.Direct == nil || *a.cfg.Direct }

@@ -1,0 +1,469 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/clean"
+	"nigh/agent/control"
+	"nigh/agent/doctor"
+	"nigh/agent/identity"
+	"nigh/agent/receive"
+	"nigh/agent/transfer"
+	"nigh/agent/trust"
+	"nigh/wpa"
+)
+
+// sendFind bounds how long a send looks for a device that is not near.
+const sendFind = 20 * time.Second
+
+// backend serves the local API from the agent. Every error that leaves it is a
+// [*control.Error].
+type backend struct{ a *Agent }
+
+var _ control.Backend = backend{}
+
+// Status implements [control.Backend].
+func (b backend) Status(context.Context) (control.Status, error) { return b.a.status(), nil }
+
+// Peers implements [control.Backend].
+func (b backend) Peers(context.Context) ([]control.Peer, error) { return b.a.table.views(), nil }
+
+// Inbox implements [control.Backend].
+func (b backend) Inbox(context.Context) ([]control.InboxItem, error) { return b.a.inbox(), nil }
+
+// Transfers implements [control.Backend].
+func (b backend) Transfers(context.Context) ([]control.Transfer, error) {
+	return b.a.transferViews(), nil
+}
+
+// Groups implements [control.Backend].
+func (b backend) Groups(context.Context) ([]control.Group, error) {
+	return b.a.direct.views(true), nil
+}
+
+// Watch implements [control.Backend].
+func (b backend) Watch(context.Context) (<-chan control.Event, func(), error) {
+	return b.a.watchers.watch(b.a.state)
+}
+
+// Doctor implements [control.Backend].
+func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
+	return Diagnose(ctx, b.a.cfg), nil
+}
+
+// Diagnose runs every check of `nigh doctor`; it works without an agent.
+func Diagnose(ctx context.Context, cfg Config) []control.Check {
+	_ = cfg.Complete()
+	checks := []control.Check{}
+	for _, c := range doctor.Run(ctx, doctor.Config{State: cfg.State, Inbox: cfg.Inbox, Socket: cfg.Socket, Bus: cfg.Bus}) {
+		checks = append(checks, control.Check{ID: c.ID, State: string(c.State), Cause: c.Cause, Fix: c.Fix})
+	}
+	return checks
+}
+
+// Accept implements [control.Backend].
+func (b backend) Accept(_ context.Context, id string, r control.AcceptRequest) error {
+	if strings.HasPrefix(id, "group-") {
+		if !b.a.direct.reply(id, &r) {
+			return noQuestion(id)
+		}
+		return nil
+	}
+	t, err := b.a.findTransfer(id)
+	if err != nil {
+		return err
+	}
+	if r.Into != "" && !filepath.IsAbs(r.Into) {
+		return &control.Error{Code: control.CodeUsage, Message: "the folder must be an absolute path", Hint: "give a path that begins with /"}
+	}
+	if r.Always && b.a.trust.Standing(t.Peer) == trust.Trusted {
+		if err := b.a.trust.SetAutoAccept(t.Peer, true); err != nil {
+			return explain(err)
+		}
+	}
+	return failed(b.a.transfers.Accept(t.ID, r.Into))
+}
+
+// Refuse implements [control.Backend].
+func (b backend) Refuse(_ context.Context, id string) error {
+	if strings.HasPrefix(id, "group-") {
+		if !b.a.direct.reply(id, nil) {
+			return noQuestion(id)
+		}
+		return nil
+	}
+	t, err := b.a.findTransfer(id)
+	if err != nil {
+		return err
+	}
+	return failed(b.a.transfers.Refuse(t.ID))
+}
+
+func noQuestion(id string) error {
+	return &control.Error{Code: control.CodeNotFound, Message: "nothing waits under " + clean.Text(id), Hint: "nigh inbox lists what waits for an answer"}
+}
+
+// CancelTransfer implements [control.Backend].
+func (b backend) CancelTransfer(_ context.Context, id string) error {
+	return b.withTransfer(id, b.a.transfers.Cancel)
+}
+
+// PauseTransfer implements [control.Backend].
+func (b backend) PauseTransfer(_ context.Context, id string) error {
+	return b.withTransfer(id, b.a.transfers.Pause)
+}
+
+// ResumeTransfer implements [control.Backend].
+func (b backend) ResumeTransfer(_ context.Context, id string) error {
+	return b.withTransfer(id, b.a.transfers.Resume)
+}
+
+func (b backend) withTransfer(id string, do func(string) error) error {
+	t, err := b.a.findTransfer(id)
+	if err != nil {
+		return err
+	}
+	return failed(do(t.ID))
+}
+
+// Trust implements [control.Backend].
+func (b backend) Trust(context.Context) ([]control.Trusted, error) {
+	list := []control.Trusted{}
+	for _, r := range b.a.trust.List() {
+		list = append(list, b.a.trusted(r))
+	}
+	return list, nil
+}
+
+func (a *Agent) trusted(r trust.Record) control.Trusted {
+	return control.Trusted{
+		ID: r.ID.String(), Short: r.ID.Short(), Name: a.peerName(r.ID), Trust: r.Standing.String(),
+		AutoAccept: r.AutoAccept, Added: r.Added.Format(time.RFC3339),
+	}
+}
+
+// ChangeTrust implements [control.Backend].
+func (b backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
+	var id identity.DeviceID
+	var err error
+	if r.Action == "add" {
+		// Only the whole ID grants trust: a name or a short ID can be imitated.
+		if id, err = identity.ParseDeviceID(r.Device); err != nil {
+			return control.Trusted{}, &control.Error{
+				Code: control.CodeUsage, Message: clean.Text(r.Device) + " is not a whole device ID: " + err.Error(),
+				Hint: "run nigh id on the other device and copy its ID",
+			}
+		}
+		if id == b.a.id.ID {
+			return control.Trusted{}, &control.Error{Code: control.CodeUsage, Message: "that is this device's own ID", Hint: "run nigh id on the other device"}
+		}
+	} else {
+		t, e := b.a.resolve(r.Device)
+		if e != nil {
+			return control.Trusted{}, e
+		}
+		if t.id.IsZero() {
+			return control.Trusted{}, &control.Error{Code: control.CodeAway, Message: "the identity of " + t.name + " is not known yet", Hint: "connect first: nigh group join " + t.name}
+		}
+		id = t.id
+	}
+	switch r.Action {
+	case "add":
+		err = b.a.trust.Add(id, r.Name)
+	case "remove":
+		err = b.a.trust.Remove(id)
+	case "block":
+		err = b.a.trust.Block(id)
+	case "set":
+		if r.Name != "" {
+			err = b.a.trust.Rename(id, r.Name)
+		}
+	default:
+		return control.Trusted{}, &control.Error{Code: control.CodeUsage, Message: "unknown action " + clean.Text(r.Action)}
+	}
+	if err == nil && r.AutoAccept != nil && (r.Action == "add" || r.Action == "set") {
+		err = b.a.trust.SetAutoAccept(id, *r.AutoAccept)
+	}
+	if err != nil {
+		return control.Trusted{}, explain(err)
+	}
+	record, ok := b.a.trust.Record(id)
+	if !ok {
+		record.ID = id
+	}
+	return b.a.trusted(record), nil
+}
+
+// Find implements [control.Backend].
+func (b backend) Find(ctx context.Context, r control.FindRequest) error {
+	d := time.Duration(r.Seconds * float64(time.Second))
+	if d <= 0 {
+		d = defaultFind
+	}
+	b.a.begin()
+	return failed(b.a.direct.find(ctx, min(d, maxFind)))
+}
+
+// Group implements [control.Backend].
+func (b backend) Group(ctx context.Context, r control.GroupRequest) (control.Group, error) {
+	if !slices.Contains([]string{"create", "join", "invite"}, r.Action) {
+		return control.Group{}, &control.Error{Code: control.CodeUsage, Message: "unknown action " + clean.Text(r.Action)}
+	}
+	if r.Intent != nil && (*r.Intent < 0 || *r.Intent > 15) {
+		return control.Group{}, &control.Error{Code: control.CodeUsage, Message: "the GO intent must be 0 to 15"}
+	}
+	b.a.begin()
+	g, err := b.a.direct.group(ctx, r, func() (net.HardwareAddr, error) { return b.a.radioAddress(ctx, r.Device) })
+	return g, failed(err)
+}
+
+// LeaveGroup implements [control.Backend].
+func (b backend) LeaveGroup(ctx context.Context, ifname string) error {
+	return failed(b.a.direct.leave(ctx, ifname))
+}
+
+// Send implements [control.Backend].
+func (b backend) Send(ctx context.Context, r control.SendRequest) ([]control.Transfer, error) {
+	switch {
+	case len(r.Paths) == 0:
+		return nil, &control.Error{Code: control.CodeUsage, Message: "nothing to send", Hint: "name at least one file or folder"}
+	case len(r.To) == 0:
+		return nil, &control.Error{Code: control.CodeUsage, Message: "nobody to send to", Hint: "name a device with --to; nigh peers lists them"}
+	}
+	for _, p := range r.Paths {
+		if !filepath.IsAbs(p) {
+			return nil, &control.Error{Code: control.CodeUsage, Message: clean.Text(p) + " is not an absolute path"}
+		}
+		if _, err := os.Stat(p); err != nil {
+			return nil, unreadable(p, err)
+		}
+	}
+	b.a.begin()
+	ids := []identity.DeviceID{}
+	for _, to := range r.To {
+		id, err := b.a.reach(ctx, to)
+		if err != nil {
+			return nil, failed(err)
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	made, err := b.a.transfers.Send(ctx, transfer.SendRequest{Paths: r.Paths, To: ids, Label: r.Name})
+	if err != nil {
+		return nil, failed(err)
+	}
+	views := []control.Transfer{}
+	for _, t := range made {
+		views = append(views, b.a.transferView(t))
+	}
+	return views, nil
+}
+
+// begin marks the start of a command that steps count from.
+func (a *Agent) begin() { a.command.Store(time.Now()) }
+
+// target is what a person's word for a device stands for.
+type target struct {
+	id   identity.DeviceID // zero for a radio device of unknown identity
+	mac  net.HardwareAddr  // its P2P device address, nil when the radio does not hear it
+	name string
+}
+
+// resolve finds the device that a name, a DeviceID, a short ID or a unique
+// prefix of name or short ID stands for. A whole DeviceID need not be known.
+func (a *Agent) resolve(word string) (target, error) {
+	if id, err := identity.ParseDeviceID(word); err == nil {
+		t := target{id: id, name: a.peerName(id)}
+		if s, ok := a.table.onRadio(id); ok {
+			t.mac = s.mac
+		}
+		return t, nil
+	}
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
+	var exact, prefix []control.Peer
+	for _, p := range a.table.views() {
+		switch {
+		case strings.EqualFold(p.Name, word), p.Short != "" && plain(p.Short) == plain(word), p.ID == "" && strings.EqualFold(p.Paths[0].Address, word):
+			exact = append(exact, p)
+		case word != "" && (strings.HasPrefix(strings.ToLower(p.Name), strings.ToLower(word)) || strings.HasPrefix(plain(p.Short), plain(word)) && plain(word) != ""):
+			prefix = append(prefix, p)
+		}
+	}
+	// The trusted device wins over a stranger that took its name: a name alone
+	// can never redirect a send.
+	found := exact
+	if trusted := slices.DeleteFunc(slices.Clone(exact), func(p control.Peer) bool { return p.Trust != "trusted" }); len(trusted) == 1 {
+		found = trusted
+	}
+	if len(found) == 0 {
+		found = prefix
+	}
+	switch len(found) {
+	case 0:
+		return target{}, &control.Error{Code: control.CodeNotFound, Message: "no device called " + clean.Text(word) + " is known", Hint: "nigh peers lists the devices near; nigh find looks for Wi-Fi Direct ones"}
+	case 1:
+	default:
+		names := make([]string, 0, len(found))
+		for _, p := range found {
+			names = append(names, p.Name+" ("+cmp.Or(p.Short, p.Key())+")")
+		}
+		return target{}, &control.Error{Code: control.CodeAmbiguous, Message: clean.Text(word) + " fits several devices: " + strings.Join(names, ", "), Hint: "use the short ID"}
+	}
+	t := target{name: found[0].Name}
+	if found[0].ID != "" {
+		id, err := identity.ParseDeviceID(found[0].ID)
+		if err != nil {
+			return target{}, explain(err)
+		}
+		t.id = id
+		if s, ok := a.table.onRadio(id); ok {
+			t.mac = s.mac
+		}
+		return t, nil
+	}
+	mac, err := net.ParseMAC(found[0].Paths[0].Address)
+	if err != nil {
+		return target{}, explain(err)
+	}
+	t.mac = mac
+	return t, nil
+}
+
+// reach finds the identity of a device that something is to be sent to, and
+// makes sure that there is, or soon will be, a path to it: a typed address is
+// greeted, a Wi-Fi Direct device is connected to.
+func (a *Agent) reach(ctx context.Context, word string) (identity.DeviceID, error) {
+	t, err := a.resolve(word)
+	if address, ok := typedAddress(word); err != nil && ok {
+		return a.dial(ctx, address)
+	}
+	if err != nil {
+		return identity.DeviceID{}, err
+	}
+	if t.id == a.id.ID {
+		return t.id, &control.Error{Code: control.CodeUsage, Message: "that is this device itself", Hint: "nigh peers lists the others"}
+	}
+	if t.id.IsZero() {
+		return a.direct.meet(ctx, t.mac)
+	}
+	if a.trust.Standing(t.id) == trust.Blocked {
+		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is blocked here", Hint: "nigh trust add with its ID takes the block away"}
+	}
+	if a.reachable(t.id) {
+		return t.id, nil
+	}
+	if t.mac == nil {
+		// Not on any link: perhaps on the air.
+		ctx, cancel := context.WithTimeoutCause(ctx, sendFind, errAway)
+		defer cancel()
+		if _, err := a.direct.sight(ctx, t.id); err != nil && !a.reachable(t.id) {
+			return t.id, &control.Error{Code: control.CodeAway, Message: t.name + " is not near", Hint: "start nigh there and bring it closer, or connect a cable; then send again"}
+		}
+	}
+	if !a.reachable(t.id) {
+		a.direct.want(t.id)
+	}
+	return t.id, nil
+}
+
+var errAway = errors.New("agent: the device is not near")
+
+// reachable reports whether a device has an address or a session.
+func (a *Agent) reachable(id identity.DeviceID) bool {
+	v, ok := a.table.one(id)
+	return ok && (v.State == "ready" || len(a.table.candidates(id)) > 0)
+}
+
+// typedAddress reads HOST[:PORT]; host names are left to people's own means, as
+// nigh works where there is no resolver.
+func typedAddress(word string) (netip.AddrPort, bool) {
+	if a, err := netip.ParseAddrPort(word); err == nil {
+		return a, true
+	}
+	if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil {
+		return netip.AddrPortFrom(a, rendezvousPort), true
+	}
+	return netip.AddrPort{}, false
+}
+
+// dial greets a typed address and keeps it as a path of the device behind it.
+func (a *Agent) dial(ctx context.Context, addr netip.AddrPort) (identity.DeviceID, error) {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	id, hello, err := a.sessions.Greet(ctx, addr)
+	if err != nil {
+		return id, &control.Error{Code: control.CodeAway, Message: "nobody answers at " + addr.String(), Hint: "check the address, that nigh runs there, and its firewall"}
+	}
+	a.proved(sighting{key: "manual/" + addr.String(), kind: kindManual, addrs: []netip.AddrPort{addr}}, id, hello)
+	return id, nil
+}
+
+// radioAddress finds the P2P device address for a person's word, looking for
+// the device if it is known but not heard.
+func (a *Agent) radioAddress(ctx context.Context, word string) (net.HardwareAddr, error) {
+	t, err := a.resolve(word)
+	if err != nil {
+		// It may only have to be looked for.
+		if ferr := a.direct.find(ctx, wantFind); ferr != nil {
+			return nil, ferr
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, wantFind, wpa.ErrPeerGone)
+		defer cancel()
+		if a.change.wait(ctx, func() bool { t, err = a.resolve(word); return err == nil && t.mac != nil }) != nil {
+			return nil, cmp.Or(err, error(errNoRadio))
+		}
+	}
+	if t.mac == nil {
+		s, err := a.direct.sight(ctx, t.id)
+		if err != nil {
+			return nil, err
+		}
+		t.mac = s.mac
+	}
+	return t.mac, nil
+}
+
+// status is the agent's own state.
+func (a *Agent) status() control.Status {
+	free, total := space(a.cfg.Inbox)
+	s := control.Status{
+		ID: a.id.ID.String(), Short: a.id.ID.Short(), Name: clean.Name(a.cfg.Name, maxNameBytes), Version: a.cfg.Version,
+		Agent: control.AgentInfo{
+			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
+			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.cfg.Accept), Free: free,
+		},
+		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
+		Limits:  control.Limits{Transfers: transfer.MaxRunning, Peers: maxPeers, MinFree: receive.Reserve(total)},
+		Notices: a.notices,
+	}
+	for _, l := range a.links.Links() {
+		v := control.Link{Ifname: l.Name, Kind: l.Kind.String(), Up: l.Up, Usable: l.Usable, Why: l.Why, Addresses: []string{}}
+		for _, p := range l.Prefixes {
+			v.Addresses = append(v.Addresses, p.String())
+		}
+		s.Links = append(s.Links, v)
+	}
+	return s
+}
+
+// space is what is left for this user on the disk of dir, and its size; zeros
+// when that is not known.
+func space(dir string) (free, total int64) {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0, 0
+	}
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize
+}

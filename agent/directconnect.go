@@ -1,0 +1,270 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/agent/trust"
+	"nigh/wpa"
+)
+
+// bucketGroups holds the persistent groups, by SSID.
+const bucketGroups = "groups"
+
+// step publishes one step of forming a group or connecting. Its time counts
+// from the last command that began one.
+func (a *Agent) step(name, state, text string) {
+	a.publish(control.Event{Type: "step", Step: &control.Step{
+		What: "group", Name: name, State: state, Text: text, After: time.Since(a.commanded()).Seconds(),
+	}})
+}
+
+// commanded returns when the command that steps count from was given.
+func (a *Agent) commanded() time.Time {
+	if t, ok := a.command.Load().(time.Time); ok {
+		return t
+	}
+	return a.started
+}
+
+// find looks for Wi-Fi Direct devices for d.
+func (d *direct) find(ctx context.Context, for_ time.Duration) error {
+	radio, err := d.current()
+	if err != nil {
+		return err
+	}
+	return radio.Find(ctx, for_)
+}
+
+// connect forms or joins a group with the device that has this P2P device
+// address and returns it when it is up.
+func (d *direct) connect(ctx context.Context, mac net.HardwareAddr, m wpa.Method, o wpa.ConnectOptions) (wpa.Group, error) {
+	radio, err := d.current()
+	if err != nil {
+		return wpa.Group{}, err
+	}
+	select {
+	case d.forming <- struct{}{}:
+		defer func() { <-d.forming }()
+	case <-ctx.Done():
+		return wpa.Group{}, ctx.Err()
+	}
+	d.a.step("negotiate", "running", "")
+	g, err := radio.Connect(ctx, mac, m, o)
+	if err != nil {
+		d.a.step("negotiate", "failed", explain(err).Message)
+		return wpa.Group{}, fmt.Errorf("agent: connect: %w", err)
+	}
+	return g, nil
+}
+
+// sight waits until the radio hears the device with this identity, looking for
+// it if need be.
+func (d *direct) sight(ctx context.Context, id identity.DeviceID) (radioSighting, error) {
+	if s, ok := d.a.table.onRadio(id); ok {
+		return s, nil
+	}
+	if err := d.find(ctx, wantFind); err != nil {
+		return radioSighting{}, err
+	}
+	d.a.step("find", "running", "")
+	ctx, cancel := context.WithTimeoutCause(ctx, wantFind, wpa.ErrPeerGone)
+	defer cancel()
+	var found radioSighting
+	err := d.a.change.wait(ctx, func() (ok bool) {
+		found, ok = d.a.table.onRadio(id)
+		return ok
+	})
+	if err == nil {
+		d.a.step("find", "ok", found.name)
+	}
+	return found, err
+}
+
+// want asks for a connection to a device that has no other path. It returns at
+// once; connectWanted does the work.
+func (d *direct) want(id identity.DeviceID) {
+	d.mu.Lock()
+	d.wants[id] = true
+	d.mu.Unlock()
+	select {
+	case d.wantWake <- struct{}{}:
+	default:
+	}
+}
+
+// connectWanted connects to the wanted devices, one after the other.
+func (d *direct) connectWanted(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.wantWake:
+		}
+		for {
+			id, ok := d.nextWanted()
+			if !ok || ctx.Err() != nil {
+				break
+			}
+			if len(d.a.table.candidates(id)) > 0 {
+				continue
+			}
+			s, err := d.sight(ctx, id)
+			if err == nil {
+				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: -1, Persistent: d.a.trust.Standing(id) == trust.Trusted})
+			}
+			if err != nil && ctx.Err() == nil {
+				d.log.Info("Connecting over Wi-Fi Direct failed", "peer", id.Short(), "err", err)
+			}
+		}
+	}
+}
+
+func (d *direct) nextWanted() (identity.DeviceID, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.wants {
+		delete(d.wants, id)
+		return id, true
+	}
+	return identity.DeviceID{}, false
+}
+
+// meet connects to a radio device of unknown identity and waits until a session
+// proved who is behind it: the first device that is proved on the new group
+// from its owner or, for an owner, the first client.
+func (d *direct) meet(ctx context.Context, mac net.HardwareAddr) (identity.DeviceID, error) {
+	g, err := d.connect(ctx, mac, wpa.PBC(), wpa.ConnectOptions{Intent: -1})
+	if err != nil {
+		return identity.DeviceID{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, identityWait, errNoIdentity)
+	defer cancel()
+	var id identity.DeviceID
+	err = d.a.change.wait(ctx, func() (ok bool) {
+		id, ok = d.a.table.onInterface(g.Ifname)
+		return ok
+	})
+	return id, err
+}
+
+// errNoIdentity is returned when a group formed but nobody on it spoke nigh.
+var errNoIdentity = errors.New("agent: the group is up but the device does not answer; does it run nigh?")
+
+// group carries out a person's command about groups.
+func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (net.HardwareAddr, error)) (control.Group, error) {
+	radio, err := d.current()
+	if err != nil {
+		return control.Group{}, err
+	}
+	frequency := r.Frequency
+	if frequency == 0 {
+		// The band as nl80211 knows it: hostap picks the channel within it.
+		frequency = map[string]int{"2": 2, "5": 5}[r.Band]
+	}
+	intent := -1
+	if r.Intent != nil {
+		intent = *r.Intent
+	}
+	method := wpa.PBC()
+	switch r.Method {
+	case "show_pin":
+		method = wpa.ShowPIN(r.PIN, func(pin string) { d.a.step("pin", "running", pin) })
+	case "enter_pin":
+		method = wpa.EnterPIN(r.PIN)
+	}
+	var g wpa.Group
+	switch r.Action {
+	case "create":
+		d.a.step("group", "running", "")
+		g, err = radio.StartGroup(ctx, wpa.GroupOptions{Frequency: frequency, Persistent: r.Persistent})
+	case "join":
+		var peer net.HardwareAddr
+		if peer, err = mac(); err != nil {
+			return control.Group{}, err
+		}
+		g, err = d.connect(ctx, peer, method, wpa.ConnectOptions{Intent: intent, Frequency: frequency, Persistent: r.Persistent})
+	case "invite":
+		var peer net.HardwareAddr
+		if peer, err = mac(); err != nil {
+			return control.Group{}, err
+		}
+		var id wpa.GroupID
+		if id, err = d.groupOn(r.Ifname); err != nil {
+			return control.Group{}, err
+		}
+		if err = radio.Invite(ctx, id, peer); err != nil {
+			return control.Group{}, err
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.groups[id].view(true), nil
+	}
+	if err != nil {
+		return control.Group{}, err
+	}
+	// The event that says so may still be on its way to follow.
+	var view control.Group
+	ctx, cancel := context.WithTimeoutCause(ctx, identityWait, wpa.ErrTimeout)
+	defer cancel()
+	err = d.a.change.wait(ctx, func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		life := d.groups[g.ID]
+		if life != nil {
+			view = life.view(true)
+		}
+		return life != nil && life.link.IsValid()
+	})
+	return view, err
+}
+
+// savedGroup is a persistent group as the database keeps it.
+type savedGroup struct {
+	SSID, BSSID, PSK, Peer string
+	Owner                  bool
+}
+
+// savedGroups reads the persistent groups; one that cannot be read is left out.
+func (d *direct) savedGroups() []wpa.Persistent {
+	var all []wpa.Persistent
+	err := d.a.store.Bucket(bucketGroups).ForEach(func(key, _ []byte) error {
+		var s savedGroup
+		if err := d.a.store.Bucket(bucketGroups).Get(key, &s); err != nil {
+			return nil
+		}
+		bssid, err := net.ParseMAC(s.BSSID)
+		if err != nil {
+			return nil
+		}
+		peer, _ := net.ParseMAC(s.Peer) // empty when it is not known
+		all = append(all, wpa.Persistent{SSID: s.SSID, BSSID: bssid, PSK: s.PSK, Owner: s.Owner, Peer: peer})
+		return nil
+	})
+	if err != nil {
+		d.log.Warn("Reading the persistent groups failed", "err", err)
+	}
+	return all
+}
+
+func (d *direct) saveGroup(p wpa.Persistent) {
+	err := d.a.store.Bucket(bucketGroups).Put(groupKey(p), savedGroup{
+		SSID: p.SSID, BSSID: p.BSSID.String(), PSK: p.PSK, Peer: p.Peer.String(), Owner: p.Owner,
+	})
+	if err != nil {
+		d.log.Warn("Saving the persistent group failed", "err", err)
+	}
+}
+
+func (d *direct) dropGroup(p wpa.Persistent) {
+	if err := d.a.store.Bucket(bucketGroups).Delete(groupKey(p)); err != nil {
+		d.log.Warn("Forgetting the persistent group failed", "err", err)
+	}
+}
+
+func groupKey(p wpa.Persistent) []byte { return []byte(p.BSSID.String() + "/" + p.SSID) }

@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nigh/agent/control"
+	"nigh/link"
+	"nigh/link/dhcp"
+	"nigh/wpa"
+)
+
+// rendezvous is the address that every group owner has on its group, so that a
+// client dials at once and waits for no lease and no announcement.
+var rendezvous = netip.MustParseAddr("fe80::1")
+
+// directGroup is one group while it lives.
+type directGroup struct {
+	d    *direct
+	up   time.Time
+	done chan struct{} // closed when live has put everything back
+
+	group wpa.Group    // guarded by direct.mu
+	link  netip.Addr   // own link-local address; guarded by direct.mu
+	v4    netip.Prefix // own IPv4 address; guarded by direct.mu
+}
+
+// live addresses the group's interface and serves it until ctx ends, then
+// takes everything away again.
+func (g *directGroup) live(ctx context.Context) {
+	defer close(g.done)
+	d := g.d
+	d.mu.Lock()
+	group, pool := g.group, d.pool
+	d.mu.Unlock()
+	owner := group.Role == wpa.Owner
+	spec := link.GroupSpec{Ifname: group.Ifname, Index: group.Index, Owner: owner}
+	switch {
+	case owner && pool.IsValid():
+		spec.V4 = netip.PrefixFrom(pool.Addr().Next(), pool.Bits())
+	case !owner && group.Local.IsValid():
+		spec.V4 = netip.PrefixFrom(group.Local, maskBits(group.Mask4))
+	}
+	addressed, err := d.a.book.EnsureGroup(ctx, spec)
+	if err != nil {
+		d.log.Warn("Addressing the group failed", "group", group.Ifname, "err", err)
+		d.a.step("address", "failed", explain(err).Message)
+		<-ctx.Done()
+		return
+	}
+	defer func() {
+		if err := addressed.Close(); err != nil {
+			d.log.Warn("Taking the group's addresses away failed", "group", group.Ifname, "err", err)
+		}
+	}()
+	g.addressed(addressed.LinkLocal(), spec.V4)
+	work, ctx := errgroup.WithContext(ctx)
+	defer work.Wait()
+	if owner {
+		if pool.IsValid() {
+			work.Go(func() error { g.serveLeases(ctx, group, pool, spec.V4); return nil })
+		}
+	} else {
+		s := sighting{
+			key: "rendezvous/" + group.Ifname, kind: kindDirect, ifindex: group.Index, ifname: group.Ifname,
+			addrs: []netip.AddrPort{netip.AddrPortFrom(rendezvous.WithZone(group.Ifname), rendezvousPort)},
+		}
+		d.a.prover.see(ctx, s)
+		defer d.a.lose(s.key)
+		if !spec.V4.IsValid() {
+			work.Go(func() error { g.lease(ctx, spec); return nil })
+		}
+	}
+	<-ctx.Done()
+}
+
+// addressed notes the group's own addresses and tells the faces.
+func (g *directGroup) addressed(linkLocal netip.Addr, v4 netip.Prefix) {
+	g.d.mu.Lock()
+	g.link, g.v4 = linkLocal, v4
+	g.d.mu.Unlock()
+	text := linkLocal.String()
+	if v4.IsValid() {
+		text += ", " + v4.String()
+	}
+	g.d.a.step("address", "ok", text)
+	g.d.a.publishStatus()
+}
+
+// serveLeases gives addresses to members that have none from the handshake:
+// phones and plain Wi-Fi devices. The handshake's pool is .2 to .9, so that the
+// two never meet.
+func (g *directGroup) serveLeases(ctx context.Context, group wpa.Group, pool, own netip.Prefix) {
+	server, err := dhcp.NewServer(dhcp.Config{
+		Logger: g.d.log, Ifname: group.Ifname, Index: group.Index, Subnet: own,
+		First: host(pool, 10), Last: host(pool, 199),
+	})
+	if err == nil {
+		err = server.Run(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		g.d.log.Warn("Serving addresses on the group failed; nigh devices need none", "group", group.Ifname, "err", err)
+	}
+}
+
+// lease asks the owner for an IPv4 address when the handshake gave none. nigh
+// itself does not wait for it.
+func (g *directGroup) lease(ctx context.Context, spec link.GroupSpec) {
+	lease, err := dhcp.Acquire(ctx, spec.Ifname)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.d.log.Debug("No lease on the group", "group", spec.Ifname, "err", err)
+		}
+		return
+	}
+	spec.V4 = lease.Prefix
+	addressed, err := g.d.a.book.EnsureGroup(ctx, spec)
+	if err != nil {
+		g.d.log.Warn("Addressing the group failed", "group", spec.Ifname, "err", err)
+		return
+	}
+	g.addressed(addressed.LinkLocal(), spec.V4)
+}
+
+// isGroup reports whether an interface belongs to one of our groups.
+func (d *direct) isGroup(ifname string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range d.groups {
+		if g.group.Ifname == ifname {
+			return true
+		}
+	}
+	return false
+}
+
+// views returns the groups as the faces see them. The passphrase is in it only
+// when asked for.
+func (d *direct) views(secrets bool) []control.Group {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	views := []control.Group{}
+	for _, g := range d.groups {
+		views = append(views, g.view(secrets))
+	}
+	return views
+}
+
+// view renders g; d.mu is held.
+func (g *directGroup) view(secrets bool) control.Group {
+	v := control.Group{
+		Ifname: g.group.Ifname, Role: g.group.Role.String(), SSID: g.group.SSID, Frequency: g.group.Frequency,
+		Clients: len(g.group.Members), Persistent: g.group.Persistent, Uptime: int64(time.Since(g.up).Seconds()),
+	}
+	if g.group.Role == wpa.Client {
+		v.Clients = 1
+	}
+	for _, m := range g.group.Members {
+		v.Members = append(v.Members, m.String())
+	}
+	if g.link.IsValid() {
+		v.LinkLocal = g.link.String()
+	}
+	if g.v4.IsValid() {
+		v.Address = g.v4.String()
+	}
+	if secrets {
+		v.Passphrase = g.group.Passphrase
+	}
+	return v
+}
+
+// radioView is the radio part of the status.
+func (d *direct) radioView() control.Radio {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.radio == nil {
+		return d.down
+	}
+	s := d.radio.Status()
+	return control.Radio{
+		State: string(s.State), Ifname: s.Ifname, Engine: s.Engine, Address: s.Address.String(), Finding: s.Finding, Hint: s.Hint,
+	}
+}
+
+// errNoGroup is returned for a group that this device is not in.
+var errNoGroup = errors.New("agent: no such group")
+
+// leave ends or leaves the group on an interface, "" meaning the only one.
+func (d *direct) leave(ctx context.Context, ifname string) error {
+	radio, err := d.current()
+	if err != nil {
+		return err
+	}
+	id, err := d.groupOn(ifname)
+	if err != nil {
+		return err
+	}
+	return radio.Leave(ctx, id)
+}
+
+// groupOn finds the group on an interface, "" meaning the only one.
+func (d *direct) groupOn(ifname string) (id wpa.GroupID, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, g := range d.groups {
+		if g.group.Ifname == ifname || ifname == "" && len(d.groups) == 1 {
+			return i, nil
+		}
+	}
+	return id, fmt.Errorf("%w: %q", errNoGroup, ifname)
+}
+
+// host returns the n-th address of an IPv4 prefix.
+func host(p netip.Prefix, n byte) netip.Addr {
+	a := p.Masked().Addr().As4()
+	a[3] += n
+	return netip.AddrFrom4(a)
+}
+
+// maskBits turns a netmask such as 255.255.255.0 into its length, 24 when it is
+// not one.
+func maskBits(mask netip.Addr) int {
+	if !mask.Is4() {
+		return 24
+	}
+	m := mask.As4()
+	ones, bits := net.IPMask(m[:]).Size()
+	if bits != 32 {
+		return 24
+	}
+	return ones
+}

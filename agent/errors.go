@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"nigh/agent/clean"
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/agent/session"
+	"nigh/agent/store"
+	"nigh/agent/transfer"
+	"nigh/agent/trust"
+	"nigh/link"
+	"nigh/wpa"
+)
+
+// failed is explain for a method that returns error: nil stays nil.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return explain(err)
+}
+
+// Explain turns an error of [New] or [Agent.Run] into what a person reads.
+func Explain(err error) *control.Error { return explain(err) }
+
+// explain turns an error of any package below into a code, a plain sentence and
+// one thing to do. It is the only place where that happens.
+func explain(err error) *control.Error {
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		return e
+	}
+	if locked, ok := errors.AsType[store.ErrLocked](err); ok {
+		return &control.Error{
+			Code:    control.CodeBusy,
+			Message: fmt.Sprintf("another agent (process %d) already uses the state in %s", locked.PID, locked.Dir),
+			Hint:    "use that one, or give this one a folder of its own with --state",
+		}
+	}
+	if code := transfer.Code(err); code != "" && code != "internal" {
+		return explainCode(code, "", "the other side")
+	}
+	for _, e := range explanations {
+		if errors.Is(err, e.is) {
+			message := e.message
+			if message == "" {
+				message = sentence(err)
+			}
+			return &control.Error{Code: e.code, Message: clean.Text(message), Hint: e.hint}
+		}
+	}
+	if hint := wpa.Hint(err); hint != "" {
+		return &control.Error{Code: radioCode(err), Message: "Wi-Fi Direct: " + clean.Text(last(err)), Hint: hint}
+	}
+	return &control.Error{Code: control.CodeFailed, Message: clean.Text(sentence(err)), Hint: "nigh doctor looks for the cause"}
+}
+
+// explanations are the errors with words of their own; an empty message means
+// the error's own text.
+var explanations = []struct {
+	is            error
+	code          string
+	message, hint string
+}{
+	{ErrConfig, control.CodeUsage, "", "correct it, then start again"},
+	{identity.ErrDamaged, control.CodeFailed, "", "restore the key file from a backup, or move it away to begin with a new identity"},
+	{trust.ErrUnknown, control.CodeNotFound, "that device is not in the trust list", "nigh trust list shows it"},
+	{trust.ErrFull, control.CodeFailed, "the trust list is full", "remove devices you no longer know"},
+	{trust.ErrZeroID, control.CodeUsage, "that is no device ID", "run nigh id on the other device"},
+	{session.ErrNoAddress, control.CodeAway, "the device is not near", "start nigh there and bring it closer, or connect a cable"},
+	{session.ErrUnreachable, control.CodeAway, "the device does not answer", "check that nigh runs there, and its firewall"},
+	{session.ErrLost, control.CodeAway, "the connection was lost", "it comes back by itself when the device is near"},
+	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
+	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
+	{errNoIdentity, control.CodeTimeout, "the group is up, but the device does not answer", "start nigh on it"},
+	{errAway, control.CodeAway, "the device is not near", "start nigh there and bring it closer"},
+	{link.ErrDenied, control.CodePermission, "this user may not set up network links", "run the agent as the service: systemctl start nigh@USER"},
+	{link.ErrNoSubnet, control.CodeFailed, "every subnet for a group is taken on this machine", "leave one of its networks"},
+	{context.DeadlineExceeded, control.CodeTimeout, "it took too long", "try again closer to the other device"},
+	{context.Canceled, control.CodeFailed, "it was cancelled", ""},
+	{fs.ErrPermission, control.CodePermission, "", "check who owns it"},
+}
+
+// radioCode is the code of an error of package wpa.
+func radioCode(err error) string {
+	for _, c := range []struct {
+		is   error
+		code string
+	}{
+		{wpa.ErrBusy, control.CodeBusy}, {wpa.ErrPeerGone, control.CodeAway}, {wpa.ErrTimeout, control.CodeTimeout},
+		{wpa.ErrRejected, control.CodeRefused}, {wpa.ErrWrongPIN, control.CodeRefused}, {wpa.ErrDenied, control.CodePermission},
+		{wpa.ErrBadMethod, control.CodeUsage}, {wpa.ErrNoGroup, control.CodeNotFound},
+		{wpa.ErrOverlap, control.CodeBusy}, {wpa.ErrChannel, control.CodeFailed}, {wpa.ErrMethod, control.CodeFailed},
+		{wpa.ErrFormation, control.CodeFailed},
+	} {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return control.CodeNoRadio
+}
+
+// sentence makes a readable line of an error's text: the package names that
+// each layer put before it are for logs.
+func sentence(err error) string {
+	s := err.Error()
+	for {
+		before, after, ok := strings.Cut(s, ": ")
+		if !ok || strings.ContainsAny(before, " /\"") {
+			return s
+		}
+		s = after
+	}
+}
+
+// last is the innermost part of an error's text.
+func last(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return sentence(err)
+		}
+		err = inner
+	}
+}
+
+// unreadable explains why a path cannot be sent.
+func unreadable(path string, err error) *control.Error {
+	e := &control.Error{Code: control.CodeUnreadable, Message: clean.Text(path) + " cannot be read", Hint: "check the path, and that the agent's user may read it"}
+	if errors.Is(err, fs.ErrNotExist) {
+		e.Message, e.Hint = clean.Text(path)+" does not exist", "check the path"
+	}
+	return e
+}
+
+// explainCode says what the code of a failed transfer means. detail is more
+// about it, escaped, or "".
+func explainCode(code, detail, peer string) *control.Error {
+	e, ok := transferWords[code]
+	if !ok {
+		e = control.Error{Code: control.CodeFailed, Message: "the transfer failed", Hint: "try again; nigh doctor looks for the cause"}
+	}
+	e.Message = strings.ReplaceAll(e.Message, "PEER", peer)
+	e.Hint = strings.ReplaceAll(e.Hint, "PEER", peer)
+	if detail != "" {
+		e.Message += " (" + detail + ")"
+	}
+	return &e
+}
+
+// transferWords are the sentences for the codes of package transfer.
+var transferWords = map[string]control.Error{
+	"no_space":    {Code: control.CodeDiskFull, Message: "there is not enough free space to receive this", Hint: "free some space, or accept it --into another disk"},
+	"disk_full":   {Code: control.CodeDiskFull, Message: "the disk became full", Hint: "free some space, then nigh resume; what arrived is kept"},
+	"changed":     {Code: control.CodeFailed, Message: "the file changed while it was being sent", Hint: "send it again when nothing writes to it"},
+	"unreadable":  {Code: control.CodeUnreadable, Message: "a file cannot be read on the sending side", Hint: "check that the agent's user may read it"},
+	"refused":     {Code: control.CodeRefused, Message: "PEER refused it", Hint: "ask its user"},
+	"cancelled":   {Code: control.CodeFailed, Message: "it was cancelled"},
+	"verify":      {Code: control.CodeFailed, Message: "PEER sent wrong bytes twice; nothing of them was kept", Hint: "check that device's disk and memory, then send again"},
+	"protocol":    {Code: control.CodeFailed, Message: "PEER does not keep to the protocol", Hint: "update nigh on both sides"},
+	"peer_gone":   {Code: control.CodeAway, Message: "PEER is away", Hint: "it goes on by itself when PEER is near again"},
+	"paused":      {Code: control.CodeFailed, Message: "PEER paused it"},
+	"withdrawn":   {Code: control.CodeFailed, Message: "PEER no longer offers it", Hint: "ask for it to be sent again"},
+	"too_large":   {Code: control.CodeUsage, Message: "it is larger than nigh can send at once", Hint: "send it in parts"},
+	"busy":        {Code: control.CodeBusy, Message: "too many offers wait for an answer", Hint: "answer or cancel some first"},
+	"exists":      {Code: control.CodeFailed, Message: "a file of that name is already there"},
+	"name":        {Code: control.CodeFailed, Message: "a file's name cannot be used on this disk", Hint: "accept it --into another disk, or have it renamed"},
+	"folder":      {Code: control.CodePermission, Message: "the folder to receive into cannot be used", Hint: "check that it exists and is yours, or accept it --into another"},
+	"some_failed": {Code: control.CodePartial, Message: "some files failed; the rest is there", Hint: "send the missing ones again"},
+	"nothing":     {Code: control.CodeUsage, Message: "there is nothing to send", Hint: "name a file or folder"},
+	"not_regular": {Code: control.CodeUsage, Message: "only files and folders can be sent", Hint: "links and devices are left out"},
+	"not_found":   {Code: control.CodeNotFound, Message: "no such transfer", Hint: "nigh transfers lists them"},
+	"state":       {Code: control.CodeUsage, Message: "that is not possible in the state it is in", Hint: "nigh transfers shows it"},
+}

@@ -1,0 +1,466 @@
+package agent
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"nigh/agent/clean"
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/agent/session"
+	"nigh/agent/trust"
+)
+
+// Bounds of the peer table. A segment with more devices than maxPeers shows the
+// first ones; trusted devices always find a place.
+const (
+	maxPeers     = 512
+	maxSightings = 1024
+	maxRadio     = 256
+	maxNameBytes = 40
+)
+
+// Kinds of path, best first.
+const (
+	kindDirect = "direct"
+	kindLAN    = "lan"
+	kindManual = "manual"
+)
+
+// sighting is one way on which somebody was heard: an mDNS instance on one
+// link, the group owner's rendezvous address, or an address typed by a person.
+// Only after a greeting proved a key does it belong to a peer.
+type sighting struct {
+	key     string // unique: where it came from
+	kind    string
+	ifindex int // 0 for a typed address
+	ifname  string
+	addrs   []netip.AddrPort
+}
+
+// radioSighting is a Wi-Fi Direct device as the radio hears it. Its name and
+// marker are hints.
+type radioSighting struct {
+	mac    net.HardwareAddr
+	name   string // escaped
+	short  string // from our marker in its WPS vendor extension, "" without
+	signal int
+	seen   time.Time
+}
+
+// peer is a device with a proved or provisioned identity.
+type peer struct {
+	id        identity.DeviceID
+	name      string // as it calls itself, escaped
+	sightings map[string]sighting
+	link      session.PeerState // last word of the session layer
+	seen      time.Time         // zero = never in this run
+	err       error             // why there is no session, nil when there is or none is wanted
+	greeted   bool              // it answered in this run
+}
+
+// table holds every peer. It does no I/O and calls nobody, so its mutex is
+// never held for long.
+type table struct {
+	standing func(identity.DeviceID) trust.Record
+	now      func() time.Time
+
+	mu    sync.Mutex
+	peers map[identity.DeviceID]*peer // guarded by mu
+	radio map[string]radioSighting    // by P2P device address; guarded by mu
+}
+
+func newTable(standing func(identity.DeviceID) trust.Record) *table {
+	return &table{
+		standing: standing,
+		now:      time.Now,
+		peers:    map[identity.DeviceID]*peer{},
+		radio:    map[string]radioSighting{},
+	}
+}
+
+// know makes sure that id has a place in the table: trusted devices are listed
+// even while they are away. It reports whether there was room.
+func (t *table) know(id identity.DeviceID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.entry(id) != nil
+}
+
+// entry returns the peer with this id, making it if there is room, else nil;
+// t.mu is held. A full table forgets the stranger that was silent longest.
+func (t *table) entry(id identity.DeviceID) *peer {
+	if p := t.peers[id]; p != nil {
+		return p
+	}
+	if len(t.peers) >= maxPeers && !t.forgetOne() {
+		return nil
+	}
+	p := &peer{id: id, sightings: map[string]sighting{}}
+	t.peers[id] = p
+	return p
+}
+
+// forgetOne drops the stranger without a path that was seen longest ago; t.mu
+// is held.
+func (t *table) forgetOne() bool {
+	var oldest *peer
+	for _, p := range t.peers {
+		if len(p.sightings) > 0 || p.link.Connected || t.standing(p.id).Standing != trust.New {
+			continue
+		}
+		if oldest == nil || p.seen.Before(oldest.seen) {
+			oldest = p
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(t.peers, oldest.id)
+	return true
+}
+
+// attach records that the device with this proved identity is reached by s. It
+// reports false when the table is full.
+func (t *table) attach(id identity.DeviceID, name string, s sighting) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.entry(id)
+	if p == nil {
+		return false
+	}
+	// One sighting belongs to one device: the same announcement may be
+	// answered by another machine after a card was moved.
+	for other, q := range t.peers {
+		if other != id {
+			delete(q.sightings, s.key)
+		}
+	}
+	p.sightings[s.key] = s
+	p.seen = t.now()
+	p.greeted = true
+	if n := clean.Name(name, maxNameBytes); n != "" {
+		p.name = n
+	}
+	return true
+}
+
+// detach removes a sighting and returns the peer it belonged to, if any.
+func (t *table) detach(key string) (identity.DeviceID, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, p := range t.peers {
+		if _, ok := p.sightings[key]; ok {
+			delete(p.sightings, key)
+			p.seen = t.now()
+			return id, true
+		}
+	}
+	return identity.DeviceID{}, false
+}
+
+// session takes over what the session layer says about a peer. It reports
+// whether the peer became connected by it.
+func (t *table) session(s session.PeerState) (up bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.entry(s.ID)
+	if p == nil {
+		return false
+	}
+	up = s.Connected && !p.link.Connected
+	if s.Connected || p.link.Connected {
+		p.seen = t.now()
+	}
+	p.link, p.err = s, s.Err
+	return up
+}
+
+// forget removes a peer that is neither trusted nor reachable.
+func (t *table) forget(id identity.DeviceID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil || len(p.sightings) > 0 || p.link.Connected || t.standing(id).Standing != trust.New {
+		return false
+	}
+	delete(t.peers, id)
+	return true
+}
+
+// candidates returns the addresses of a peer, best path first, for the session
+// layer. It never contains an address of a Wi-Fi Direct device without a group.
+func (t *table) candidates(id identity.DeviceID) []session.Candidate {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil {
+		return nil
+	}
+	var all []session.Candidate
+	for _, s := range p.sightings {
+		for _, a := range s.addrs {
+			c := session.Candidate{Addr: a, Kind: s.kind, Ifname: s.ifname}
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b session.Candidate) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr), cmp.Compare(a.Ifname, b.Ifname))
+	})
+	return all
+}
+
+// rank orders candidates: Direct before LAN before typed addresses; on a group
+// the link-local address first, because it needs no lease, elsewhere IPv4
+// first, because some access points spoil IPv6 multicast.
+func rank(c session.Candidate) int {
+	r := map[string]int{kindDirect: 0, kindLAN: 10, kindManual: 20}[c.Kind]
+	if linkLocal := c.Addr.Addr().IsLinkLocalUnicast(); linkLocal != (c.Kind == kindDirect) {
+		r += 2
+	}
+	if c.Addr.Addr().Is6() {
+		r++
+	}
+	return r
+}
+
+// heard records a Wi-Fi Direct device. It reports false when there is no room.
+func (t *table) heard(s radioSighting) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.seen = t.now()
+	if _, ok := t.radio[s.mac.String()]; !ok && len(t.radio) >= maxRadio {
+		return false
+	}
+	t.radio[s.mac.String()] = s
+	return true
+}
+
+// lost forgets a Wi-Fi Direct device and reports whether it was known.
+func (t *table) lost(mac net.HardwareAddr) (radioSighting, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.radio[mac.String()]
+	delete(t.radio, mac.String())
+	return s, ok
+}
+
+// silence forgets every Wi-Fi Direct device: the radio is gone.
+func (t *table) silence() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.radio)
+}
+
+// onRadio returns the Wi-Fi Direct sighting whose marker fits this identity.
+func (t *table) onRadio(id identity.DeviceID) (radioSighting, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.radio {
+		if s.short != "" && s.short == id.Short() {
+			return s, true
+		}
+	}
+	return radioSighting{}, false
+}
+
+// behind returns the only known identity that a radio sighting's marker fits.
+// It is a hint; the session proves.
+func (t *table) behind(mac net.HardwareAddr) (identity.DeviceID, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.behindLocked(t.radio[mac.String()])
+}
+
+func (t *table) behindLocked(s radioSighting) (found identity.DeviceID, ok bool) {
+	if s.short == "" {
+		return found, false
+	}
+	for id := range t.peers {
+		if id.Short() == s.short {
+			if ok {
+				return identity.DeviceID{}, false
+			}
+			found, ok = id, true
+		}
+	}
+	return found, ok
+}
+
+// views returns every peer as the faces see it: ready ones first, then by name.
+func (t *table) views() []control.Peer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	views := []control.Peer{}
+	for _, p := range t.peers {
+		if v, ok := t.view(p); ok {
+			views = append(views, v)
+		}
+	}
+	for _, s := range t.radio {
+		if _, ok := t.behindLocked(s); !ok {
+			views = append(views, t.radioView(s))
+		}
+	}
+	order := []string{"ready", "connecting", "visible", "away"}
+	slices.SortFunc(views, func(a, b control.Peer) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)),
+			strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
+			strings.Compare(a.Key(), b.Key()))
+	})
+	return views
+}
+
+// one returns the view of the peer with this identity.
+func (t *table) one(id identity.DeviceID) (control.Peer, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil {
+		return control.Peer{}, false
+	}
+	return t.view(p)
+}
+
+// oneRadio returns the view of a Wi-Fi Direct device: of the peer it seems to
+// be, or of its own.
+func (t *table) oneRadio(mac net.HardwareAddr) (control.Peer, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.radio[mac.String()]
+	if !ok {
+		return control.Peer{}, false
+	}
+	if id, ok := t.behindLocked(s); ok {
+		return t.view(t.peers[id])
+	}
+	return t.radioView(s), true
+}
+
+// view renders p; t.mu is held. A stranger that left is not shown.
+func (t *table) view(p *peer) (control.Peer, bool) {
+	r := t.standing(p.id)
+	v := control.Peer{
+		ID:         p.id.String(),
+		Short:      p.id.Short(),
+		Name:       cmp.Or(r.Name, p.name, p.id.Short()),
+		Trust:      r.Standing.String(),
+		Paths:      []control.Path{},
+		AutoAccept: r.AutoAccept,
+		Age:        -1,
+	}
+	if !p.seen.IsZero() {
+		v.Age = t.now().Sub(p.seen).Seconds()
+		v.LastSeen = p.seen.Format(time.RFC3339)
+	}
+	if p.link.Connected {
+		v.Age = 0
+		v.LastSeen = t.now().Format(time.RFC3339)
+	}
+	shown := map[string]bool{}
+	for _, s := range p.sightings {
+		// One line for each link: the address that connections would use.
+		if len(s.addrs) == 0 || shown[s.kind+s.ifname] && s.kind != kindManual {
+			continue
+		}
+		shown[s.kind+s.ifname] = true
+		best := slices.MinFunc(s.addrs, func(a, b netip.AddrPort) int {
+			return cmp.Compare(rank(session.Candidate{Addr: a, Kind: s.kind}), rank(session.Candidate{Addr: b, Kind: s.kind}))
+		})
+		path := control.Path{Kind: s.kind, Ifname: s.ifname, Address: best.String()}
+		if p.link.Connected && p.link.Path.Kind == s.kind && p.link.Path.Ifname == s.ifname {
+			path.Active = true
+			path.Address = cmp.Or(addrString(p.link.Path.Addr), path.Address)
+			path.RTT = float64(p.link.RTT.Microseconds()) / 1000
+		}
+		v.Paths = append(v.Paths, path)
+	}
+	if p.link.Connected && !slices.ContainsFunc(v.Paths, func(p control.Path) bool { return p.Active }) {
+		// It dialled us from somewhere we have no announcement of.
+		v.Paths = append(v.Paths, control.Path{
+			Kind: cmp.Or(p.link.Path.Kind, kindLAN), Ifname: p.link.Path.Ifname, Address: addrString(p.link.Path.Addr),
+			RTT: float64(p.link.RTT.Microseconds()) / 1000, Active: true,
+		})
+	}
+	for _, s := range t.radio {
+		if s.short != "" && s.short == v.Short {
+			if i := slices.IndexFunc(v.Paths, func(p control.Path) bool { return p.Kind == kindDirect }); i >= 0 {
+				v.Paths[i].Signal = s.signal
+				continue
+			}
+			v.Paths = append(v.Paths, control.Path{Kind: kindDirect, Address: s.mac.String(), Signal: s.signal})
+			if p.seen.Before(s.seen) {
+				v.Age, v.LastSeen = t.now().Sub(s.seen).Seconds(), s.seen.Format(time.RFC3339)
+			}
+		}
+	}
+	slices.SortFunc(v.Paths, func(a, b control.Path) int {
+		order := []string{kindDirect, kindLAN, kindManual}
+		return cmp.Or(
+			cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)),
+			strings.Compare(a.Ifname, b.Ifname), strings.Compare(a.Address, b.Address))
+	})
+	switch {
+	case r.Standing == trust.Blocked && len(v.Paths) > 0:
+		v.State = "visible"
+	case p.link.Connected:
+		v.State = "ready"
+	case len(p.sightings) > 0 && r.Standing == trust.Trusted && p.err == nil:
+		v.State = "connecting"
+	case len(v.Paths) > 0 && (r.Standing != trust.Trusted || len(p.sightings) == 0):
+		v.State = "visible"
+	default:
+		v.State = "away"
+		v.Paths = []control.Path{}
+	}
+	if p.err != nil && v.State == "away" && r.Standing == trust.Trusted && len(p.sightings) > 0 {
+		e := explain(p.err)
+		v.Error, v.Hint = e.Message, e.Hint
+	}
+	return v, v.State != "away" || r.Standing != trust.New
+}
+
+// radioView renders a Wi-Fi Direct device whose identity is not known; t.mu is
+// held.
+func (t *table) radioView(s radioSighting) control.Peer {
+	return control.Peer{
+		Name: cmp.Or(s.name, s.short, s.mac.String()), Short: s.short, Trust: trust.New.String(), State: "visible",
+		Paths:    []control.Path{{Kind: kindDirect, Address: s.mac.String(), Signal: s.signal}},
+		LastSeen: s.seen.Format(time.RFC3339), Age: t.now().Sub(s.seen).Seconds(),
+	}
+}
+
+func addrString(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// onInterface returns the device that was proved on an interface, if there is
+// exactly one.
+func (t *table) onInterface(ifname string) (found identity.DeviceID, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, p := range t.peers {
+		here := p.link.Connected && p.link.Path.Ifname == ifname
+		for _, s := range p.sightings {
+			here = here || s.ifname == ifname
+		}
+		if here && ok {
+			return identity.DeviceID{}, false
+		}
+		if here {
+			found, ok = id, true
+		}
+	}
+	return found, ok
+}

@@ -1,0 +1,238 @@
+// Command nigh links machines that are near each other, without a router or the
+// internet, and moves files between them. See README.md.
+//
+// This file is the only one that sees everything: it reads the settings, runs
+// the agent, and gives the command line what it may not import.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"nigh/agent"
+	"nigh/agent/control"
+	"nigh/agent/identity"
+	"nigh/cli"
+	"nigh/tui"
+)
+
+// version is set by the release build; a build from a checkout says which.
+var version = ""
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	env := cli.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity,
+	}
+	code := cli.Main(ctx, os.Args[1:], env)
+	stop()
+	os.Exit(code)
+}
+
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return "devel-" + revision + dirty
+}
+
+// settings reads the configuration and puts the flags over it.
+func settings(o cli.AgentOptions) (agent.Config, error) {
+	path := o.Config
+	if path == "" {
+		path = os.Getenv("NIGH_CONFIG")
+	}
+	s, err := agent.LoadSettings(path, os.Environ())
+	if err != nil {
+		return agent.Config{}, err
+	}
+	for to, from := range map[*string]string{&s.Name: o.Name, &s.Inbox: o.Inbox, &s.Listen: o.Listen} {
+		if from != "" {
+			*to = from
+		}
+	}
+	if o.Accept != "" {
+		s.Accept = agent.Accept(o.Accept)
+	}
+	if len(o.Interfaces) > 0 {
+		s.Interfaces = o.Interfaces
+	}
+	if o.NoDirect {
+		off := false
+		s.Direct = &off
+	}
+	return agent.Config{
+		Settings: s, State: o.State, Socket: o.Socket, Version: programVersion(), Mode: "foreground",
+		Bus: os.Getenv("NIGH_WPA_BUS"),
+	}, nil
+}
+
+// runAgent is `nigh agent`.
+func runAgent(ctx context.Context, o cli.AgentOptions) error {
+	cfg, err := settings(o)
+	if err != nil {
+		return agent.Explain(err)
+	}
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		cfg.Mode = "service"
+	}
+	cfg.Logger = logger(os.Stderr, o.Verbose)
+	return serve(ctx, cfg)
+}
+
+// serve runs one agent until ctx ends.
+func serve(ctx context.Context, cfg agent.Config) error {
+	a, err := agent.New(cfg)
+	if err != nil {
+		return agent.Explain(err)
+	}
+	if err := a.Run(ctx); err != nil {
+		return agent.Explain(err)
+	}
+	return nil
+}
+
+// logger writes to w: under systemd with the priority that the journal reads
+// and without a time of our own, else as plain text.
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose || os.Getenv("NIGH_LOG") == "debug" {
+		level = slog.LevelDebug
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") == "" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(journal{slog.NewTextHandler(w, options), w, &sync.Mutex{}})
+}
+
+// journal puts sd-daemon(3)'s priority before each line.
+type journal struct {
+	slog.Handler
+	w  io.Writer
+	mu *sync.Mutex // keeps a priority and its line together
+}
+
+// Handle writes one record with its priority.
+func (j journal) Handle(ctx context.Context, r slog.Record) error {
+	prefix := "<6>"
+	switch {
+	case r.Level >= slog.LevelError:
+		prefix = "<3>"
+	case r.Level >= slog.LevelWarn:
+		prefix = "<4>"
+	case r.Level < slog.LevelInfo:
+		prefix = "<7>"
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, err := io.WriteString(j.w, prefix); err != nil {
+		return err
+	}
+	return j.Handler.Handle(ctx, r)
+}
+
+// WithAttrs keeps the prefix on derived loggers.
+func (j journal) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return journal{j.Handler.WithAttrs(attrs), j.w, j.mu}
+}
+
+// WithGroup keeps the prefix on derived loggers.
+func (j journal) WithGroup(name string) slog.Handler {
+	return journal{j.Handler.WithGroup(name), j.w, j.mu}
+}
+
+// embeddedStart bounds how long the terminal UI waits for its own agent.
+const embeddedStart = 5 * time.Second
+
+// runTUI is `nigh` on a terminal: on the agent that answers, else on one that
+// lives as long as the terminal UI.
+func runTUI(ctx context.Context, o cli.TUIOptions) error {
+	client := &control.Client{Socket: o.Socket}
+	asked, cancel := context.WithTimeout(ctx, embeddedStart)
+	_, err := client.Status(asked)
+	cancel()
+	embedded := false
+	if errors.Is(err, &control.Error{Code: control.CodeNoAgent}) {
+		cfg, err := settings(cli.AgentOptions{Socket: o.Socket})
+		if err != nil {
+			return agent.Explain(err)
+		}
+		cfg.Mode = "embedded"
+		a, err := agent.New(cfg)
+		if err != nil {
+			return agent.Explain(err)
+		}
+		var running sync.WaitGroup
+		defer running.Wait()
+		life, end := context.WithCancel(ctx)
+		defer end()
+		running.Go(func() { _ = a.Run(life) }) // what breaks shows as "agent not running"
+		client.Socket, embedded = a.Socket(), true
+	}
+	color := "never"
+	if o.Color {
+		color = "always"
+	}
+	return tui.Run(ctx, tui.Options{
+		Client: client, Input: os.Stdin, Output: os.Stdout, Embedded: embedded,
+		ASCII: o.ASCII, Color: color,
+	})
+}
+
+// diagnose is `nigh doctor` without an agent.
+func diagnose(ctx context.Context) []control.Check {
+	cfg, err := settings(cli.AgentOptions{})
+	if err != nil {
+		e := agent.Explain(err)
+		return []control.Check{{ID: "config", State: "fail", Cause: e.Message, Fix: e.Hint}}
+	}
+	return agent.Diagnose(ctx, cfg)
+}
+
+// ownIdentity is `nigh id` without an agent.
+func ownIdentity(context.Context) (cli.Identity, error) {
+	cfg, err := settings(cli.AgentOptions{})
+	if err != nil {
+		return cli.Identity{}, agent.Explain(err)
+	}
+	if err := cfg.Complete(); err != nil {
+		return cli.Identity{}, agent.Explain(err)
+	}
+	id, err := identity.Load(cfg.State)
+	if err != nil {
+		return cli.Identity{}, agent.Explain(err)
+	}
+	return cli.Identity{ID: id.ID.String(), Short: id.ID.Short(), Name: cfg.Name}, nil
+}
