@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"nigh/agent/control"
 )
 
 // View draws the frame: always exactly a.h lines of a.w columns.
@@ -191,6 +193,17 @@ func radioText(state, ifname string) string {
 		return "Wi-Fi Direct off"
 	}
 	return "no Wi-Fi Direct"
+}
+
+// radioState is radioText for a place that says "Wi-Fi Direct" before it.
+func radioState(r control.Radio) string {
+	switch r.State {
+	case "disabled":
+		return "off"
+	case "absent":
+		return "not possible here; the LAN works"
+	}
+	return radioText(r.State, r.Ifname)
 }
 
 // tabs names the screens, and what waits for an answer.

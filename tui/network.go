@@ -66,7 +66,11 @@ func (s *networkScreen) table(a *app, groups []control.Group, links []control.Li
 		lines = append(lines, gt.head(a))
 	}
 	if len(groups) == 0 {
-		lines = append(lines, "   no group: c creates one, or c on a device in Peers joins it")
+		text := "   no group"
+		if a.radioReady() {
+			text += ": c creates one, or c on a device in Peers joins it"
+		}
+		lines = append(lines, text)
 	}
 	room := h - len(lines) - 1
 	if room > len(groups)+len(links) {
@@ -109,7 +113,7 @@ func (s *networkScreen) table(a *app, groups []control.Group, links []control.Li
 // radio is the state of Wi-Fi Direct, with what to do when it cannot be used.
 func (s *networkScreen) radio(a *app, w int, tight bool) []string {
 	r := a.st.status.Radio
-	text := radioText(r.State, r.Ifname)
+	text := radioState(r)
 	if r.State == "ready" {
 		switch r.Engine {
 		case "system":
@@ -219,7 +223,10 @@ func linkPairs(l control.Link) []pair {
 }
 
 func (s *networkScreen) idle(a *app, act action) bool {
-	return act == actLeave && len(a.st.status.Groups) == 0
+	if act == actLeave {
+		return len(a.st.status.Groups) == 0
+	}
+	return !a.radioReady()
 }
 
 func (s *networkScreen) act(a *app, act action) tea.Cmd {
@@ -228,7 +235,7 @@ func (s *networkScreen) act(a *app, act action) tea.Cmd {
 	case actScan:
 		return a.scan()
 	case actCreate:
-		if a.st.status.Radio.State != "ready" {
+		if !a.radioReady() {
 			return a.noRadio()
 		}
 		return a.open(newCreate(), false)

@@ -1,12 +1,8 @@
 package tui
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"time"
-
-	tea "github.com/charmbracelet/bubbletea"
 
 	"nigh/agent/control"
 )
@@ -261,14 +257,14 @@ func (s *peersScreen) transfersWith(a *app, id string) string {
 // empty says what is being done while nothing is found.
 func (s *peersScreen) empty(a *app, w, h int) []string {
 	st := &a.st.status
-	direct := "not possible here: the LAN still works"
+	direct := ""
 	switch r := st.Radio; {
 	case r.State == "ready" && r.Finding:
 		direct = "looking on " + r.Ifname
 	case r.State == "ready":
 		direct = r.Ifname + " ready, not looking: press s"
-	case r.Hint != "":
-		direct = radioText(r.State, r.Ifname)
+	default:
+		direct = radioState(r)
 	}
 	var lan []string
 	for _, l := range st.Links {
@@ -296,7 +292,12 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 		lines = append(append(lines, wrap(sentence(hint), bw)...), "")
 	}
 	lines = append(lines, wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)...)
-	lines = append(lines, "", "s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork)))
+	lines = append(lines, "")
+	if a.radioReady() {
+		lines = append(lines, "s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork)))
+	} else {
+		lines = append(lines, fmt.Sprintf("%d  see the links", a.number(onNetwork)))
+	}
 	var out []string
 	for range max(0, (h-len(lines))/3) {
 		out = append(out, "")
@@ -306,182 +307,3 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 	}
 	return out[:min(len(out), h)]
 }
-
-func (s *peersScreen) idle(a *app, act action) bool {
-	p := a.st.peer(s.list.key)
-	switch {
-	case act == actScan:
-		return false
-	case p == nil:
-		return true
-	case act == actTrust:
-		return p.Trust != "new" || p.ID == ""
-	case act == actBlock:
-		return p.Trust == "blocked"
-	case act == actUnblock:
-		return p.Trust != "blocked"
-	case act == actForget:
-		return p.Trust == "new"
-	case act == actSend:
-		return p.Trust == "blocked" || p.ID == ""
-	}
-	return false
-}
-
-func (s *peersScreen) act(a *app, act action) tea.Cmd {
-	if act == actScan {
-		return a.scan()
-	}
-	p := s.peer(a)
-	if p == nil {
-		return a.fail("There is no device to do that with.", "")
-	}
-	switch act {
-	case actSend:
-		return s.send(a, p)
-	case actConnect:
-		return s.connect(a, p)
-	case actTrust:
-		return s.trust(a, p)
-	case actBlock:
-		return s.block(a, p)
-	case actUnblock:
-		if p.Trust != "blocked" {
-			return a.fail(nameOf(p.Peer)+" is not blocked.", "")
-		}
-		return a.changeTrust(control.TrustRequest{Action: "remove", Device: p.ID}, nameOf(p.Peer)+" is not blocked any more; it is new again.")
-	case actForget:
-		return s.forget(a, p)
-	}
-	return nil
-}
-
-// scan looks for Wi-Fi Direct devices.
-func (a *app) scan() tea.Cmd {
-	const seconds = 30
-	ctl := a.ctl
-	return a.call(10*time.Second, fmt.Sprintf("Looking for Wi-Fi Direct devices for %d s.", seconds), func(ctx context.Context) error {
-		return ctl.Find(ctx, control.FindRequest{Seconds: seconds})
-	})
-}
-
-func (a *app) changeTrust(r control.TrustRequest, text string) tea.Cmd {
-	ctl := a.ctl
-	return a.call(10*time.Second, text, func(ctx context.Context) error {
-		_, err := ctl.ChangeTrust(ctx, r)
-		return err
-	})
-}
-
-func (s *peersScreen) send(a *app, p *peer) tea.Cmd {
-	name := nameOf(p.Peer)
-	switch {
-	case p.ID == "":
-		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
-	case p.Trust == "blocked":
-		return a.fail(name+" is blocked.", "Press u to unblock it first.")
-	}
-	pick := newPicker(a, p.ID, name)
-	open := func(a *app) tea.Cmd { return tea.Batch(a.open(pick, false), pick.read()) }
-	switch {
-	case p.Trust != "trusted":
-		return a.open(&confirmation{
-			title: "Send to a new device?",
-			text: []string{
-				fmt.Sprintf("Nobody has compared the ID of %s yet, so it may be another device with the same name.", quoted(name)),
-				"Its ID begins with " + p.Short + ".",
-				"No goes back; then t compares the ID.",
-			},
-			yes: "send anyway", no: "go back", do: open,
-		}, false)
-	case p.State == "away":
-		return a.open(&confirmation{
-			title: "Send later?",
-			text:  []string{name + " is away. What you choose waits here and goes when it is near again."},
-			yes:   "choose files", no: "go back", do: open,
-		}, false)
-	}
-	return open(a)
-}
-
-func (s *peersScreen) connect(a *app, p *peer) tea.Cmd {
-	name := nameOf(p.Peer)
-	device := p.ID
-	found := false
-	for _, path := range p.Paths {
-		if path.Kind != "direct" {
-			continue
-		}
-		found = true
-		if path.Active {
-			return a.fail(name+" is connected over Wi-Fi Direct already.", "")
-		}
-		if device == "" {
-			device = path.Address
-		}
-	}
-	switch {
-	case p.Trust == "blocked":
-		return a.fail(name+" is blocked.", "Press u to unblock it first.")
-	case a.st.status.Radio.State != "ready":
-		return a.noRadio()
-	case !found:
-		return a.fail(name+" is not seen over Wi-Fi Direct.", "Press s to look for 30 s.")
-	}
-	return a.open(newConnect(device, name), false)
-}
-
-// noRadio says why Wi-Fi Direct cannot be used and what to do.
-func (a *app) noRadio() tea.Cmd {
-	r := a.st.status.Radio
-	return a.fail("Wi-Fi Direct cannot be used: "+radioText(r.State, r.Ifname)+".", sentence(r.Hint))
-}
-
-func (s *peersScreen) trust(a *app, p *peer) tea.Cmd {
-	name := nameOf(p.Peer)
-	switch {
-	case p.ID == "":
-		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
-	case p.Trust == "trusted":
-		return a.fail(name+" is trusted already.", "X forgets it.")
-	case p.Trust == "blocked":
-		return a.fail(name+" is blocked.", "Press u to unblock it first.")
-	}
-	return a.open(&trustDialog{id: p.ID, name: name}, false)
-}
-
-func (s *peersScreen) block(a *app, p *peer) tea.Cmd {
-	name, id := nameOf(p.Peer), p.ID
-	switch {
-	case id == "":
-		return a.fail(name+" has not shown who it is, so there is no identity to block.", "")
-	case p.Trust == "blocked":
-		return a.fail(name+" is blocked already.", "Press u to unblock it.")
-	}
-	return a.open(&confirmation{
-		title: "Block this device?",
-		text:  []string{fmt.Sprintf("Nothing from %s (%s) will get through, and transfers with it end.", quoted(name), p.Short)},
-		yes:   "block", no: "do not block",
-		do: func(a *app) tea.Cmd {
-			return a.changeTrust(control.TrustRequest{Action: "block", Device: id}, name+" is blocked.")
-		},
-	}, false)
-}
-
-func (s *peersScreen) forget(a *app, p *peer) tea.Cmd {
-	name, id := nameOf(p.Peer), p.ID
-	if id == "" || p.Trust == "new" {
-		return a.fail(name+" is new: there is nothing to forget.", "")
-	}
-	return a.open(&confirmation{
-		title: "Forget this device?",
-		text:  []string{fmt.Sprintf("%s (%s) becomes new: to trust it again somebody has to compare its ID again. Files that were received stay.", quoted(name), p.Short)},
-		yes:   "forget", no: "keep",
-		do: func(a *app) tea.Cmd {
-			return a.changeTrust(control.TrustRequest{Action: "remove", Device: id}, name+" is forgotten.")
-		},
-	}, false)
-}
-
-// quoted shows where a name of another device begins and ends.
-func quoted(name string) string { return `"` + cut(name, 32) + `"` }
