@@ -235,10 +235,9 @@ func (d *requestDialog) draw(a *app, w, h int) panel {
 	}
 	who := askerOf(q.InboxItem)
 	p.content = []string{a.th.Bold.Render(cut(quoted(who), w)) + " wants to connect."}
-	switch {
-	case q.Peer == "":
+	if q.Peer == "" {
 		p.content = append(p.content, wrap("It has not proved who it is: the name is only what it says. Its address is "+q.Address+".", w)...)
-	default:
+	} else {
 		p.content = append(p.content, a.trustStyle(q.Trust)(q.Trust)+", "+shortID(q.Peer))
 	}
 	switch q.Method {

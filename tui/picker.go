@@ -37,7 +37,6 @@ type picker struct {
 	hidden   bool
 	list     list
 	chosen   map[string]entry // by path
-	width    int
 }
 
 type dirMsg struct {

@@ -10,7 +10,6 @@ import (
 
 // prompt is a dialog with one text field.
 type prompt struct {
-	quiet
 	title, text, label string
 	in                 *field
 	complete           bool // tab completes a path

@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options) error {
 	if a.dir = o.Dir; a.dir == "" {
 		a.dir, _ = os.Getwd()
 	}
-	a.ring = func() { io.WriteString(o.Output, "\a") }
+	a.ring = func() { _, _ = io.WriteString(o.Output, "\a") }
 	// A slow link (a serial line, ssh from far) is not flooded with frames.
 	const framesPerSecond = 20
 	_, err := tea.NewProgram(a, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond),
@@ -92,7 +92,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Env("TERM") == "linux" {
 		// The console has no second screen to come back from: what is left of
 		// the last frame goes away.
-		io.WriteString(o.Output, "\x1b[H\x1b[2J")
+		_, _ = io.WriteString(o.Output, "\x1b[H\x1b[2J")
 	}
 	if ctx.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
 		return nil

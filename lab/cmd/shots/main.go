@@ -71,7 +71,7 @@ func run(ctx context.Context, out, only, size string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(sockets)
+	defer func() { _ = os.RemoveAll(sockets) }()
 	x, err := startX(ctx)
 	if err != nil {
 		return err
@@ -136,18 +136,18 @@ func start(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd, make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		cmd.Wait()
+		_ = cmd.Wait() // how it ended does not matter
 	}()
 	return p, nil
 }
 
 // stop ends the process and waits until it is gone.
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second):
-		p.cmd.Process.Kill()
+		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
 }
@@ -172,11 +172,14 @@ func startX(ctx context.Context) (*xserver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		p.stop()
+		return nil, err
+	}
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		p.stop()
-		return nil, errors.New("Xvfb does not start")
+		return nil, errors.New("no X server: Xvfb does not start")
 	}
 	return &xserver{p, ":" + strings.TrimSpace(line)}, nil
 }
