@@ -80,7 +80,8 @@ func TestServiceOnARealSystem(t *testing.T) {
 		t.Errorf("the state is not where other programs see it: %v", err)
 	}
 
-	bob, err := node.Start(ctx, node.Config{Binary: binary, Dir: t.TempDir(), Name: "bob", Command: nodes[1].Command})
+	// Not the test's context, which ends before the agent is stopped as it should be.
+	bob, err := node.Start(context.Background(), node.Config{Binary: binary, Dir: t.TempDir(), Name: "bob", Command: nodes[1].Command})
 	if err != nil {
 		t.Fatal(err)
 	}
