@@ -52,8 +52,9 @@ type Background int
 const (
 	// Unknown uses only colours that are readable on black and on white.
 	Unknown Background = iota
-	// Dark and Light may use colours that are readable on one of them only.
+	// Dark may use colours that are readable on black only.
 	Dark
+	// Light may use colours that are readable on white only.
 	Light
 )
 
