@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,6 +32,7 @@ type bed struct {
 	mu      sync.Mutex
 	devices map[identity.DeviceID]*device
 	remote  map[identity.DeviceID]string // URLs of devices in other processes
+	listen  string                       // address of the devices, when not any
 }
 
 type device struct {
@@ -68,7 +70,16 @@ func (b *bed) deviceIn(name, dir string, config func(*Config)) *device {
 	b.t.Helper()
 	d := &device{bed: b, id: sha256.Sum256([]byte(name)), dir: dir, news: make(chan struct{}), config: config}
 	d.inbox = filepath.Join(d.dir, "inbox")
-	d.server = httptest.NewServer(http.HandlerFunc(d.serve))
+	d.server = httptest.NewUnstartedServer(http.HandlerFunc(d.serve))
+	if b.listen != "" {
+		l, err := net.Listen("tcp", b.listen)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		d.server.Listener.Close()
+		d.server.Listener = l
+	}
+	d.server.Start()
 	d.client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8}}
 	b.mu.Lock()
 	b.devices[d.id] = d

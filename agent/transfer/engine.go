@@ -381,6 +381,7 @@ func (e *Engine) progressed(t *transfer, done, sent int64) {
 	defer e.mu.Unlock()
 	t.rec.Done += done
 	t.rec.Sent += sent
+	t.tries = 0 // it moves
 	if now.Sub(t.report) >= progressEvery {
 		t.report = now
 		e.changedLocked(t)

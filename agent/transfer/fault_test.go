@@ -89,6 +89,7 @@ func (d *device) offerAs(to *device, path string, entry func(Entry) []Entry, sum
 	d.bed.t.Helper()
 	to.cut(true)
 	tr := d.send(to, path)
+	d.until("tried in vain", func(t Transfer) bool { return t.ErrorCode == "peer_gone" })
 	d.mu.Lock()
 	e := d.Engine
 	d.mu.Unlock()

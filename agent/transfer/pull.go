@@ -245,6 +245,10 @@ func (p *pull) plan(ctx context.Context) error {
 	}
 	tops := 0
 	var top topName
+	var twins *twins
+	if p.folder.FoldsNames() {
+		twins = newTwins()
+	}
 	for c := p.m.from(0); ; {
 		e, ok := c.next()
 		if !ok {
@@ -258,6 +262,12 @@ func (p *pull) plan(ctx context.Context) error {
 			tops++
 		}
 		part := top.part + e.Path[len(top.name):]
+		if twins.has(e.Path) {
+			if !p.isWritten(e.Index) {
+				p.fail(&e, ErrExists, 0)
+			}
+			continue
+		}
 		switch {
 		case top.skip:
 			p.finish(&e, content.Hash{})
