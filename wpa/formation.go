@@ -21,7 +21,6 @@ const (
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
-	nudgePause     = 6 * time.Second
 	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
@@ -78,6 +77,7 @@ type formation struct {
 	intentTried bool
 	seekTried   bool
 	joinTried   bool
+	looking     bool // for the peer, before it is asked again
 	negotiated  bool // roles were agreed
 	rebuilt     bool // negotiated once more after the group could not be built
 }
@@ -349,28 +349,6 @@ func (f *formation) args() dbusapi.ConnectArgs {
 		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
 		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
 	}
-}
-
-// nudgeLater looks and asks again while nothing is heard. A peer that restarted listens on another channel than the one our
-// frames go to, and 2.10 can lose a Connect altogether; neither is told. The supplicant finishes the scan before it sends,
-// so the second Connect goes where the peer is now. The peer asks its user only once.
-func (m *machine) nudgeLater(f *formation) {
-	if f.stage != stageWaiting {
-		return
-	}
-	f.nudge.stop()
-	f.nudge = m.after(nudgePause, func() {
-		if m.form != f || f.stage != stageWaiting {
-			return
-		}
-		m.log.Debug("Asking again", "peer", f.peer.String())
-		owner, args := m.owner, f.args()
-		m.order(func(ctx context.Context) error {
-			ignore(seek(ctx, m.api, owner))
-			_, err := m.api.Connect(ctx, owner, args)
-			return err
-		}, func(error) { m.nudgeLater(f) })
-	})
 }
 
 // formed ends a formation whose group is up, or lets a group owner wait for its client.

@@ -256,9 +256,14 @@ var scenarios = map[string]scenario{
 			w.t.Error("no Flush")
 		}
 	}},
-	"formation Waiting: 6 s": {before: (*world).waiting, event: func(w *world) {
+	"formation Waiting: 5 s": {before: (*world).waiting, event: func(w *world) {
 		w.pass(nudgePause)
+		w.near(0) // seen again
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
+			w.t.Errorf("calls are %q", got)
+		}
+		w.pass(nudgePause + lookLimit) // not seen
+		if got := w.fake.called("Connect"); len(got) != 3 || len(w.fake.called("Find")) != 2 {
 			w.t.Errorf("calls are %q", got)
 		}
 	}},

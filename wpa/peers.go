@@ -33,6 +33,8 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 	m.peersDirty = true
 	if f := m.form; f != nil && f.stage == stageSeeking && slices.Equal(f.peer, addr) {
 		m.decide(f)
+	} else if f != nil && f.looking && slices.Equal(f.peer, addr) {
+		m.nudge(f)
 	}
 }
 

@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -145,10 +146,24 @@ func (c *Client) GroupObject(ctx context.Context, iface Path) (Path, error) {
 	return p, err
 }
 
-// Group reads a running group from its W.Group object.
+// Group reads a running group from its W.Group object. What the supplicant does not know is zero: a client of 2.10 after
+// re-invocation has no BSSID and frequency, and then refuses to give all properties at once.
 func (c *Client) Group(ctx context.Context, p Path) (Group, error) {
 	d, err := c.all(ctx, p, ifaceGroup)
-	return groupOf(d), err
+	if !errors.Is(err, ErrInvalidArgs) {
+		return groupOf(d), err
+	}
+	d = dict{}
+	for _, property := range []string{"SSID", "BSSID", "Frequency", "Passphrase", "Members", "Role"} {
+		v, err := c.get(ctx, p, ifaceGroup, property)
+		switch {
+		case err == nil:
+			d[property] = dbus.MakeVariant(v)
+		case property == "SSID":
+			return Group{}, err
+		}
+	}
+	return groupOf(d), nil
 }
 
 // CurrentBSS returns BSSID and frequency of what an interface is connected to; zero values when it is not.
