@@ -1,15 +1,17 @@
 package agent
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,17 +31,12 @@ const (
 	wantFind       = 30 * time.Second
 	questionLife   = 110 * time.Second // the asking supplicant waits 120 s
 	maxQuestions   = 8
+	maxRadioName   = 32 // bytes (Wi-Fi P2P specification 4.1.15)
 	radioRetryMin  = 2 * time.Second
 	radioRetryMax  = time.Minute
 	identityWait   = 20 * time.Second
 	rendezvousPort = 7421
 )
-
-// marker begins our WPS vendor extension (Wi-Fi Simple Configuration 2.0.5,
-// "Vendor Extension"): a vendor ID, three bytes, and our name. What follows is
-// the short device ID as text. It is a hint for whom a probe response may come
-// from, nothing more.
-var marker = []byte("\x00\x4e\x47nigh1")
 
 // errNoRadio is returned while Wi-Fi Direct cannot be used.
 var errNoRadio = errors.New("agent: no usable Wi-Fi Direct radio")
@@ -122,8 +119,7 @@ func (d *direct) radioLife(ctx context.Context) error {
 		intent = *d.a.cfg.Intent
 	}
 	radio, err := wpa.Open(ctx, wpa.Config{
-		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name), Intent: intent, Pool: pool, Visible: true,
-		Vendor: [][]byte{append(bytes.Clone(marker), d.a.id.ID.Short()...)},
+		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name, d.a.id.ID), Intent: intent, Pool: pool, Visible: true,
 		Groups: d.savedGroups(),
 	})
 	if err != nil {
@@ -207,12 +203,8 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 
 // heard records a device that the radio sees.
 func (d *direct) heard(p wpa.Peer) {
-	s := radioSighting{mac: p.Address, name: clean.Name(p.Name, maxNameBytes), signal: p.SignalDBm}
-	for _, v := range p.Vendor {
-		if short, ok := bytes.CutPrefix(v, marker); ok && len(short) <= 16 {
-			s.short = clean.Text(string(short))
-		}
-	}
+	name, short := splitRadioName(p.Name)
+	s := radioSighting{mac: p.Address, name: name, short: short, signal: p.SignalDBm}
 	if s.short == d.a.id.ID.Short() || !d.a.table.heard(s) {
 		return
 	}
@@ -239,19 +231,20 @@ func (d *direct) publishRadio(mac net.HardwareAddr) {
 	})
 }
 
-// trustedMarker reports whether a radio device's marker is that of a trusted
+// saysTrusted reports whether a radio device says it is a trusted
 // device.
-func (d *direct) trustedMarker(mac net.HardwareAddr) bool {
+func (d *direct) saysTrusted(mac net.HardwareAddr) bool {
 	id, ok := d.a.table.behind(mac)
 	return ok && d.a.trust.Standing(id) == trust.Trusted
 }
 
-// requested decides about a device that wants a group with us. The marker of a
+// requested decides about a device that wants a group with us. The short ID of a
 // trusted device, or the policy "all", says yes by itself: being in a group
 // gives no more than being on the same cable, the session still proves the key.
 // Everybody else becomes a question.
 func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.Group) {
-	if d.a.cfg.Accept == AcceptAll || d.trustedMarker(r.Peer.Address) {
+	d.heard(r.Peer)
+	if d.a.cfg.Accept == AcceptAll || d.saysTrusted(r.Peer.Address) {
 		group.Go(func() error { d.admit(ctx, r, &control.AcceptRequest{}); return nil })
 		return
 	}
@@ -267,7 +260,7 @@ func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.G
 	if known || full {
 		return
 	}
-	d.log.Info("Device asks to form a group", "name", clean.Name(r.Peer.Name, maxNameBytes))
+	d.log.Info("Device asks to form a group", "name", peerLabel(r.Peer))
 	d.a.publishInbox(id)
 	group.Go(func() error {
 		timer := time.NewTimer(time.Until(q.until))
@@ -305,7 +298,7 @@ func (d *direct) admit(ctx context.Context, r wpa.Request, answer *control.Accep
 		method = wpa.ShowPIN(r.PIN, nil)
 	}
 	if _, err := radio.Accept(ctx, r, method, wpa.ConnectOptions{Intent: -1, Persistent: true}); err != nil && ctx.Err() == nil {
-		d.log.Info("Forming the group failed", "name", clean.Name(r.Peer.Name, maxNameBytes), "err", err)
+		d.log.Info("Forming the group failed", "name", peerLabel(r.Peer), "err", err)
 		d.a.step("group", "failed", explain(err).Message)
 	}
 }
@@ -345,7 +338,7 @@ func (d *direct) inbox() []control.InboxItem {
 
 func (q *question) item() control.InboxItem {
 	return control.InboxItem{
-		ID: q.id, Kind: "group", PeerName: clean.Name(q.request.Peer.Name, maxNameBytes), Trust: trust.New.String(),
+		ID: q.id, Kind: "group", PeerName: peerLabel(q.request.Peer), Trust: trust.New.String(),
 		Expires: time.Until(q.until).Seconds(), Method: requestMethod(q.request), PIN: q.request.PIN,
 		Address: q.request.Peer.Address.String(),
 	}
@@ -376,11 +369,35 @@ func (d *direct) current() (*wpa.Radio, error) {
 	return d.radio, nil
 }
 
-// radioName is the P2P device name: at most 32 bytes, cut between characters.
-func radioName(name string) string {
-	for len(name) > 32 {
-		runes := []rune(name)
-		name = string(runes[:len(runes)-1])
+// radioName is the P2P device name: the name and, as in the mDNS instance, the
+// short ID in brackets, together at most 32 bytes. The name is the only text of
+// ours that is in every frame a peer may first hear from us (probe requests and
+// responses, GO negotiation), so that either side can tell whom it may be.
+func radioName(name string, id identity.DeviceID) string {
+	suffix := " [" + id.Short() + "]"
+	for len(name)+len(suffix) > maxRadioName {
+		_, last := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-last]
 	}
-	return name
+	return name + suffix
+}
+
+// splitRadioName takes a P2P device name apart: what the device calls itself,
+// escaped, and the short ID that it says it has, "" without one. Both are hints.
+func splitRadioName(s string) (name, short string) {
+	if before, ok := strings.CutSuffix(s, "]"); ok {
+		if i := strings.LastIndex(before, " ["); i >= 0 && shortID.MatchString(before[i+2:]) {
+			return clean.Name(before[:i], maxNameBytes), before[i+2:]
+		}
+	}
+	return clean.Name(s, maxNameBytes), ""
+}
+
+// shortID is the form of a short device ID.
+var shortID = regexp.MustCompile(`^[A-Z2-7]{4}-[A-Z2-7]{4}$`)
+
+// peerLabel is what a person reads about a radio device.
+func peerLabel(p wpa.Peer) string {
+	name, short := splitRadioName(p.Name)
+	return cmp.Or(name, short, p.Address.String())
 }

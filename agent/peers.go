@@ -44,11 +44,11 @@ type sighting struct {
 }
 
 // radioSighting is a Wi-Fi Direct device as the radio hears it. Its name and
-// marker are hints.
+// short ID are hints.
 type radioSighting struct {
 	mac    net.HardwareAddr
 	name   string // escaped
-	short  string // from our marker in its WPS vendor extension, "" without
+	short  string // as its P2P device name says, "" without
 	signal int
 	seen   time.Time
 }
@@ -259,7 +259,7 @@ func (t *table) silence() {
 	clear(t.radio)
 }
 
-// onRadio returns the Wi-Fi Direct sighting whose marker fits this identity.
+// onRadio returns the Wi-Fi Direct sighting whose short ID fits this identity.
 func (t *table) onRadio(id identity.DeviceID) (radioSighting, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -271,7 +271,7 @@ func (t *table) onRadio(id identity.DeviceID) (radioSighting, bool) {
 	return radioSighting{}, false
 }
 
-// behind returns the only known identity that a radio sighting's marker fits.
+// behind returns the only known identity that a radio sighting's short ID fits.
 // It is a hint; the session proves.
 func (t *table) behind(mac net.HardwareAddr) (identity.DeviceID, bool) {
 	t.mu.Lock()

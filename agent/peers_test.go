@@ -171,3 +171,24 @@ func TestRadioSightingsMergeByMarker(t *testing.T) {
 		t.Errorf("%d radio devices, at most %d", len(b.radio), maxRadio)
 	}
 }
+
+func TestRadioNames(t *testing.T) {
+	id := someID(1)
+	for _, c := range []struct{ name, back string }{
+		{"ada", "ada"},
+		{strings.Repeat("x", 40), strings.Repeat("x", 20)},
+		{"写真写真写真写真", "写真写真写真"},
+		{"", ""},
+	} {
+		full := radioName(c.name, id)
+		name, short := splitRadioName(full)
+		if len(full) > 32 || name != c.back || short != id.Short() {
+			t.Errorf("%q became %q (%d bytes), read as %q and %q", c.name, full, len(full), name, short)
+		}
+	}
+	for _, s := range []string{"Pixel 8", "a [7Q4K]", "[7Q4K-M2XD", "x [\x1b]m-AAAA]", "]", ""} {
+		if name, short := splitRadioName(s); short != "" || strings.ContainsRune(name, 0x1b) {
+			t.Errorf("%q was read as %q and %q", s, name, short)
+		}
+	}
+}

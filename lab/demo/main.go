@@ -34,16 +34,17 @@ import (
 const (
 	fileBytes   = 64 << 20
 	folderFiles = 500
-	limit       = 10 * time.Minute
+	limit       = 10 * time.Minute // emulated machines are slow
 )
 
 func main() {
 	nigh := flag.String("nigh", "", "path of the nigh program")
 	tui := flag.Bool("tui", false, "show the first node's terminal UI on this terminal")
 	verbose := flag.Bool("v", false, "print the agents' logs at the end")
+	limit := flag.Duration("limit", limit, "how long the whole demonstration may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, *limit)
 	err := run(ctx, *nigh, *tui, *verbose)
 	cancel()
 	stop()
