@@ -192,7 +192,11 @@ func settings(v6 bool) []setting {
 			setting{Family: "ipv6", Key: "addr_gen_mode", New: addrGenModeNone},
 			setting{Family: "ipv6", Key: "accept_ra", New: "0"},
 			setting{Family: "ipv6", Key: "autoconf", New: "0"},
-			setting{Family: "ipv6", Key: "forwarding", New: "0"})
+			setting{Family: "ipv6", Key: "forwarding", New: "0"},
+			// The first neighbour solicitation on a new group is usually lost: the client may speak before the owner lets it.
+			// The kernel would ask again only after a second.
+			setting{Family: "ipv6", Key: "retrans_time_ms", New: "100"},
+			setting{Family: "ipv6", Key: "mcast_solicit", New: "20"})
 	}
 	return out
 }

@@ -242,12 +242,23 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
+// neighbourKeys are the per-link settings that the kernel keeps with its neighbour tables.
+var neighbourKeys = []string{"retrans_time_ms", "mcast_solicit"}
+
 // sysctl is the value of a per-link setting, such as ("ipv6", "wlan0", "accept_ra").
 func sysctl(family, ifname, key string) (string, error) {
-	raw, err := os.ReadFile(filepath.Join("/proc/sys/net", family, "conf", ifname, key))
+	raw, err := os.ReadFile(sysctlPath(family, ifname, key))
 	return strings.TrimSpace(string(raw)), err
 }
 
 func setSysctl(family, ifname, key, value string) error {
-	return os.WriteFile(filepath.Join("/proc/sys/net", family, "conf", ifname, key), []byte(value), 0)
+	return os.WriteFile(sysctlPath(family, ifname, key), []byte(value), 0)
+}
+
+func sysctlPath(family, ifname, key string) string {
+	kind := "conf"
+	if slices.Contains(neighbourKeys, key) {
+		kind = "neigh"
+	}
+	return filepath.Join("/proc/sys/net", family, kind, ifname, key)
 }
