@@ -108,17 +108,18 @@ func TestPersistentOnRadio(t *testing.T) {
 		reinvoke(a, b)
 		leaveBoth(a, b)
 	})
+	whole := t // stations live longer than the subtest that starts them
 	t.Run("after a restart of both programs", func(t *testing.T) {
 		a.end()
 		b.end()
-		a = newStation(t, nodes[0], Config{Groups: []Persistent{pa}})
-		b = newStation(t, nodes[1], Config{Groups: []Persistent{pb}})
+		a = newStation(whole, nodes[0], Config{Groups: []Persistent{pa}})
+		b = newStation(whole, nodes[1], Config{Groups: []Persistent{pb}})
 		reinvoke(a, b)
 		leaveBoth(a, b)
 	})
 	t.Run("one side forgot", func(t *testing.T) {
 		b.end()
-		b = newStation(t, nodes[1], Config{})
+		b = newStation(whole, nodes[1], Config{})
 		peer := meet(a, b)
 		ma, mb := a.mark(), b.mark()
 		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), o) })
