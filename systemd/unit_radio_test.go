@@ -114,7 +114,9 @@ func TestServiceOnARealSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	start = time.Now()
-	if out, errs, code := bob.Run(ctx, "send", sent, "--to", user, "--wait"); code != 0 {
+	sending, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if out, errs, code := bob.Run(sending, "send", sent, "--to", user, "--wait"); code != 0 {
 		t.Fatalf("send: exit %d: %s%s", code, out, errs)
 	}
 	t.Logf("group formed and file sent in %.1f s", time.Since(start).Seconds())
