@@ -313,7 +313,7 @@ func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte) (cont
 		}
 		return content.Leaf{}, unreadable(entry.Path, err)
 	}
-	if err := files.unchanged(f, entry); err != nil {
+	if err := files.unchanged(int(f.Fd()), entry); err != nil {
 		return content.Leaf{}, err
 	}
 	return content.LeafOf(buf[:n], entry.Size, g), nil
@@ -400,11 +400,7 @@ func (e *Engine) serveBatch(q *request) error {
 
 // readSmall reads a whole file into p and returns its length and status.
 func (e *Engine) readSmall(files *reader, entry *Entry, p []byte) (int, byte) {
-	f, err := files.open(entry)
-	if err == nil {
-		err = readWhole(files, f, entry, p)
-		_ = f.Close()
-	}
+	err := files.readWhole(entry, p)
 	switch {
 	case err == nil:
 		return int(entry.Size), frameOK
@@ -413,14 +409,4 @@ func (e *Engine) readSmall(files *reader, entry *Entry, p []byte) (int, byte) {
 	}
 	e.log.Debug("File not readable", "entry", entry.Index, "err", err)
 	return 0, frameUnreadable
-}
-
-func readWhole(files *reader, f *os.File, entry *Entry, p []byte) error {
-	if _, err := io.ReadFull(f, p[:entry.Size]); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return ErrChanged
-		}
-		return err
-	}
-	return files.unchanged(f, entry)
 }

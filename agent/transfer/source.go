@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -186,66 +185,4 @@ func unreadable(p string, err error) error {
 		err = pe.Err
 	}
 	return fmt.Errorf("%w: %s: %w", ErrUnreadable, strconv.Quote(p), err)
-}
-
-// open opens the file of an entry for reading and checks that it is what was walked. It returns [ErrChanged] or [ErrUnreadable].
-// The roots of one request are kept in the reader.
-type reader struct {
-	src   *source
-	roots map[string]*os.Root
-}
-
-func (src *source) newReader() *reader { return &reader{src: src, roots: map[string]*os.Root{}} }
-
-func (r *reader) close() {
-	for _, root := range r.roots {
-		_ = root.Close()
-	}
-}
-
-func (r *reader) open(e *Entry) (*os.File, error) {
-	top, rest, _ := strings.Cut(e.Path, "/")
-	at, ok := r.src.places[top]
-	if !ok {
-		return nil, fmt.Errorf("%w: no place for %q", ErrInternal, top)
-	}
-	root := r.roots[at.Dir]
-	if root == nil {
-		var err error
-		if root, err = os.OpenRoot(at.Dir); err != nil {
-			return nil, unreadable(at.Dir, err)
-		}
-		if len(r.roots) >= 16 { // files given from many directories at once
-			r.close()
-			clear(r.roots)
-		}
-		r.roots[at.Dir] = root
-	}
-	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
-	f, err := root.OpenFile(path.Join(at.Name, rest), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %w", ErrChanged, err)
-		}
-		return nil, unreadable(e.Path, err)
-	}
-	if err := r.unchanged(f, e); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// unchanged compares a file with its entry. The change time tells of every write, rename over it, or set time.
-func (r *reader) unchanged(f *os.File, e *Entry) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return unreadable(e.Path, err)
-	}
-	sec, nsec := st.Mtim.Unix()
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size || !time.Unix(sec, nsec).Equal(e.Mtime) ||
-		st.Ctim.Nano() != r.src.stamps[e.Index] {
-		return ErrChanged
-	}
-	return nil
 }

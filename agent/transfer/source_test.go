@@ -59,7 +59,7 @@ func TestSourceChanges(t *testing.T) {
 			if got.FilesFailed != 1 || len(got.Failures) != 1 || got.Failures[0].Path != "tree/film" {
 				t.Fatalf("failures %+v", got.Failures)
 			}
-			if code := got.Failures[0].Code; code != "changed" && !(name == "link" && code == "unreadable") {
+			if code := got.Failures[0].Code; code != "changed" {
 				t.Errorf("the file failed with %q", code)
 			}
 			for _, name := range []string{"a", "z", "zz"} {

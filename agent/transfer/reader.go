@@ -1,0 +1,143 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A reader reads the files of a source for one request. It keeps the directory of the last file open, for they come directory by
+// directory. No component below the place of a top-level name is followed when it is a link: what was a directory when it was offered must
+// still be one.
+type reader struct {
+	src  *source
+	base string // the place that dirs[0] is open at
+	dirs []sourceDir
+}
+
+type sourceDir struct {
+	name string
+	fd   int
+}
+
+func (src *source) newReader() *reader { return &reader{src: src} }
+
+func (r *reader) close() { r.cut(0) }
+
+func (r *reader) cut(n int) {
+	for _, d := range r.dirs[n:] {
+		_ = unix.Close(d.fd)
+	}
+	r.dirs = r.dirs[:n]
+}
+
+// open opens the file of an entry and checks that it is what was offered. It returns [ErrChanged] or [ErrUnreadable].
+func (r *reader) open(e *Entry) (*os.File, error) {
+	fd, err := r.openFD(e)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), e.Path), nil
+}
+
+func (r *reader) openFD(e *Entry) (int, error) {
+	top, rest, _ := strings.Cut(e.Path, "/")
+	at, ok := r.src.places[top]
+	if !ok {
+		return -1, fmt.Errorf("%w: no place for %q", ErrInternal, top)
+	}
+	if len(r.dirs) == 0 || r.base != at.Dir {
+		r.cut(0)
+		fd, err := openat(unix.AT_FDCWD, at.Dir, unix.O_DIRECTORY)
+		if err != nil {
+			return -1, gone(at.Dir, err)
+		}
+		r.base, r.dirs = at.Dir, append(r.dirs, sourceDir{fd: fd})
+	}
+	dir, name := path.Split(path.Join(at.Name, rest))
+	depth := 1
+	for dir != "" {
+		var component string
+		component, dir, _ = strings.Cut(dir, "/")
+		if depth < len(r.dirs) && r.dirs[depth].name != component {
+			r.cut(depth)
+		}
+		if depth == len(r.dirs) {
+			fd, err := openat(r.dirs[depth-1].fd, component, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+			if err != nil {
+				return -1, gone(e.Path, err)
+			}
+			r.dirs = append(r.dirs, sourceDir{component, fd})
+		}
+		depth++
+	}
+	r.cut(depth)
+	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
+	fd, err := openat(r.dirs[depth-1].fd, name, unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	if err != nil {
+		return -1, gone(e.Path, err)
+	}
+	if err := r.unchanged(fd, e); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func openat(dirfd int, name string, flags int) (int, error) {
+	for {
+		if fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0); err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// gone turns an error of opening into [ErrChanged] when something else, or nothing, is in the place of what was offered.
+func gone(p string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || err == unix.ELOOP || err == unix.ENOTDIR || err == unix.ENXIO {
+		return fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	return unreadable(p, err)
+}
+
+// unchanged compares a file with its entry. The change time tells of every write, rename over it, or set time.
+func (r *reader) unchanged(fd int, e *Entry) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return unreadable(e.Path, err)
+	}
+	sec, nsec := st.Mtim.Unix()
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size || !time.Unix(sec, nsec).Equal(e.Mtime) ||
+		st.Ctim.Nano() != r.src.stamps[e.Index] {
+		return ErrChanged
+	}
+	return nil
+}
+
+// readWhole reads the whole file of an entry into p, which has room for it.
+func (r *reader) readWhole(e *Entry, p []byte) error {
+	fd, err := r.openFD(e)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for p = p[:e.Size]; len(p) > 0; {
+		n, err := unix.Read(fd, p)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return unreadable(e.Path, err)
+		case n == 0:
+			return ErrChanged
+		default:
+			p = p[n:]
+		}
+	}
+	return r.unchanged(fd, e)
+}
