@@ -68,6 +68,7 @@
 //	formation   Joining     65 s                                  Idle: ErrTimeout
 //	formation   Inviting    InvitationResult 0                    Building
 //	formation   Inviting    InvitationResult 8                    Waiting
+//	formation   Inviting    GroupFormationFailure                 Inviting
 //	formation   Inviting    20 s                                  Waiting
 //	formation   Waiting     supplicant gone                       Idle: ErrSupplicantGone
 //	group       Linked      PeerJoined                            Populated

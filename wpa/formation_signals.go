@@ -148,7 +148,8 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 		return
 	}
 	negotiated := f.stage == stageNegotiated || f.stage == stageBuilding && f.negotiated
-	if f.err == nil && s.Reason != "FREQ_CONFLICT" && negotiated && !f.rebuilt {
+	invited := f.profile != "" && !f.fresh && (f.stage == stageInviting || f.stage == stageBuilding)
+	if f.err == nil && s.Reason != "FREQ_CONFLICT" && (negotiated || invited) && !f.rebuilt {
 		m.rebuild(f)
 		return
 	}
@@ -165,11 +166,17 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 	m.finish(f, Group{}, f.err)
 }
 
-// rebuild negotiates once more after a group could not be built for no told reason. Other uses of the radio, a slow owner or
-// a lost frame make the client give up after 15 s; the other side fails at the same time and, if it is like us, asks too.
+// rebuild asks once more after a group could not be built for no told reason. Other uses of the radio, a slow owner or a
+// lost frame make the client give up after 15 s; the other side fails at the same time and, if it is like us, asks too. Two
+// invitations that cross can make one side join a group that the other has not started yet.
 func (m *machine) rebuild(f *formation) {
 	m.log.Info("Group formation failed and is tried again", "peer", f.peer.String())
+	invited := !f.negotiated
 	f.rebuilt, f.negotiated, f.group = true, false, ""
+	if invited {
+		m.decide(f)
+		return
+	}
 	m.negotiate(f)
 	f.timer.stop()
 	f.timer = m.after(rebuildLimit, func() { m.finish(f, Group{}, ErrFormation) })

@@ -314,6 +314,15 @@ var scenarios = map[string]scenario{
 			w.t.Errorf("%d profiles removed", n)
 		}
 	}},
+	"formation Inviting: GroupFormationFailure": {cfg: fakeProfile, before: (*world).waiting, event: func(w *world) {
+		// The peer's invitation crossed ours, and was for a group that never came.
+		w.say(dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-0"})
+		w.wps(0)
+		w.removed()
+		if got := w.fake.called("Invite"); len(got) != 2 {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
 	"formation Inviting: 20 s": {cfg: fakeProfile, before: (*world).waiting, event: func(w *world) { w.pass(inviteLimit) }},
 
 	"group Linked: PeerJoined":          {before: func(w *world) { w.owner(false) }, event: func(w *world) { w.joined(false) }},
