@@ -28,6 +28,8 @@ func (p *pull) get(ctx context.Context, path, byteRange string, body []byte) (io
 		if !errors.Is(err, ErrBusy) || try == busyTries {
 			return nil, nil, err
 		}
+		// A session counts the requests of a device that is not trusted: fewer and larger ones.
+		p.portion.Store(min(2*p.portion.Load(), askMax))
 		select {
 		case <-time.After(busyWait):
 		case <-ctx.Done():

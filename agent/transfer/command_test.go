@@ -2,10 +2,13 @@ package transfer
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -137,4 +140,106 @@ func TestPause(t *testing.T) {
 	do(bob.Resume, r)
 	same(t, path, bob.untilState(Done).Path)
 	alice.untilState(Done)
+}
+
+// A session that counts requests answers in other words than ours; the transfer goes slower and is whole.
+func TestBusyPeer(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	var asked atomic.Int32
+	alice.around(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if n := asked.Add(1); strings.Contains(r.URL.Path, "/file/") && n%4 == 0 {
+				http.Error(w, "too many requests", http.StatusTooManyRequests)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	path := write(t, filepath.Join(t.TempDir(), "film"), 20<<20)
+	alice.send(bob, path)
+	same(t, path, bob.untilState(Done).Path)
+	if n := asked.Load(); n > 20 {
+		t.Errorf("%d requests: they did not become larger", n)
+	}
+}
+
+// A sender whose receiver goes away without a word shows that, and goes on when it is asked again.
+func TestSenderSeesPeerAway(t *testing.T) {
+	b := newBed(t)
+	alice := b.device("alice", nil)
+	alice.halt()
+	alice.engine = func(e *Engine) { e.senderIdle = 100 * time.Millisecond }
+	alice.cut(false)
+	alice.start()
+	bob := b.device("bob", acceptAll)
+	path := write(t, filepath.Join(t.TempDir(), "film"), 24<<20)
+	half := make(chan struct{})
+	alice.after(8<<20, func() { close(half) })
+	alice.send(bob, path)
+	<-half
+	bob.halt()
+	alice.until("queued, peer away", func(t Transfer) bool { return t.State == Queued && t.ErrorCode == "peer_gone" })
+	alice.Engine.mu.Lock()
+	for _, tr := range alice.Engine.all {
+		if tr.src != nil {
+			t.Error("the source is kept in memory while nobody asks")
+		}
+	}
+	alice.Engine.mu.Unlock()
+	bob.start()
+	same(t, path, bob.untilState(Done).Path)
+	alice.untilState(Done)
+}
+
+// Several transfers between two devices move at once, within the bounds, and all end.
+func TestManyTransfersAtOnce(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	var now, most atomic.Int32
+	alice.around(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/file/") || strings.HasSuffix(r.URL.Path, "/batch") {
+				most.Store(max(most.Load(), now.Add(1)))
+				defer now.Add(-1)
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	dir := t.TempDir()
+	for i := range 12 {
+		alice.send(bob, write(t, filepath.Join(dir, fmt.Sprintf("film%02d", i)), 3<<20))
+	}
+	bob.until("all done", func(Transfer) bool {
+		n := 0
+		for _, tr := range bob.Transfers() {
+			if tr.State == Done {
+				n++
+			}
+		}
+		return n == 12
+	})
+	for i := range 12 {
+		name := fmt.Sprintf("film%02d", i)
+		same(t, filepath.Join(dir, name), filepath.Join(bob.inbox, name))
+	}
+	if n := most.Load(); n > inFlight {
+		t.Errorf("%d bulk requests at once to one peer", n)
+	}
+}
+
+// A record that cannot be read costs only itself.
+func TestDamagedRecord(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", nil)
+	alice.send(bob, write(t, filepath.Join(t.TempDir(), "note"), 10))
+	offer := bob.untilState(Waiting)
+	if err := bob.store.Bucket(bucketTransfers).Put([]byte("0123456789abcdef"), "what is this"); err != nil {
+		t.Fatal(err)
+	}
+	bob.halt()
+	bob.start()
+	if list := bob.Transfers(); len(list) != 1 || list[0].ID != offer.ID {
+		t.Errorf("after a restart: %+v", list)
+	}
 }

@@ -133,7 +133,11 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
-	err := e.db.records(func(r record) {
+	err := e.db.records(func(r record, err error) {
+		if err != nil {
+			e.log.Warn("Stored transfer not read", "err", err)
+			return
+		}
 		if r.State == Running || r.State == Verifying {
 			r.State = Queued
 		}
@@ -346,6 +350,10 @@ func (e *Engine) prune() {
 	type gone struct{ id, source string }
 	var list []gone
 	for _, t := range ended {
+		if e.resumable(t) {
+			t.rec.Cleanup = true // its parts first
+			continue
+		}
 		delete(e.all, t.rec.ID)
 		delete(e.byX, t.rec.key())
 		list = append(list, gone{t.rec.ID, e.leaveSource(t)})

@@ -66,13 +66,15 @@ type journal struct{ s *store.Store }
 
 func (j journal) save(r *record) error { return j.s.Bucket(bucketTransfers).Put([]byte(r.ID), r) }
 
-func (j journal) records(fn func(record)) error {
+// records calls fn for every record; one that cannot be read comes with an error and costs the others nothing.
+func (j journal) records(fn func(record, error)) error {
 	return j.s.Bucket(bucketTransfers).ForEach(func(key, raw []byte) error {
 		var r record
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return fmt.Errorf("transfer: record %s: %w", key, err)
+		err := json.Unmarshal(raw, &r)
+		if err == nil && r.ID != string(key) {
+			err = fmt.Errorf("transfer: record of %q under %q", r.ID, key)
 		}
-		fn(r)
+		fn(r, err)
 		return nil
 	})
 }

@@ -46,8 +46,8 @@ func (p *pull) giveLarge(ctx context.Context, w *receive.Writer, e Entry, part s
 			return err
 		}
 	}
-	most := max(1, int(p.portion/content.GroupSize(e.Size)))
 	for from := 0; from < len(l.leaves); {
+		most := max(1, int(p.portion.Load()/content.GroupSize(e.Size)))
 		l.mu.Lock()
 		failed := l.failed != nil
 		for from < len(l.leaves) && l.have.has(from) {

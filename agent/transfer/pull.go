@@ -36,7 +36,7 @@ type pull struct {
 
 	unjournaled atomic.Int64  // bytes since the last journal entry
 	due         chan struct{} // they are enough for one
-	portion     int64         // bytes of one request
+	portion     atomic.Int64  // bytes of one request
 }
 
 // A job is what one bulk request asks for: a batch of small files, or groups of a large one.
@@ -178,7 +178,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 
 // fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
-	p.portion = min(max(p.m.Bytes/askParts, askMin), askMax)
+	p.portion.Store(min(max(p.m.Bytes/askParts, askMin), askMax))
 	p.jobs = make(chan job)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -298,7 +298,7 @@ func (p *pull) plan(ctx context.Context) error {
 			}
 			continue
 		}
-		if len(batch) == batchEntries || size+e.Size > p.portion {
+		if len(batch) == batchEntries || size+e.Size > p.portion.Load() {
 			if err := flush(); err != nil {
 				return err
 			}

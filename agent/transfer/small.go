@@ -59,7 +59,7 @@ func (p *pull) keepBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 	end(true)
 	for len(missing) > 0 {
 		n, size := 0, int64(0)
-		for n < len(missing) && (n == 0 || size+missing[n].Size <= p.portion) {
+		for n < len(missing) && (n == 0 || size+missing[n].Size <= p.portion.Load()) {
 			size += missing[n].Size
 			n++
 		}
