@@ -49,7 +49,7 @@
 //	formation   Waiting     GONegotiationFailure 7                Idle: ErrChannel
 //	formation   Waiting     GONegotiationFailure 1, peer is GO    Joining
 //	formation   Waiting     GONegotiationFailure -1               Seeking
-//	formation   Waiting     5 s                                   Waiting
+//	formation   Waiting     3 s                                   Waiting
 //	formation   Waiting     125 s                                 Idle: ErrTimeout
 //	formation   Waiting     ctx ends                              Idle: context.Canceled
 //	formation   Negotiated  InterfaceAdded                        Building

@@ -77,6 +77,7 @@ type formation struct {
 	intentTried bool
 	seekTried   bool
 	joinTried   bool
+	nudges      int  // times that the peer was, or is about to be, asked again
 	looking     bool // for the peer, before it is asked again
 	negotiated  bool // roles were agreed
 	rebuilt     bool // negotiated once more after the group could not be built

@@ -164,7 +164,8 @@ type machine struct {
 
 	dirty      bool // the status changed
 	peersDirty bool
-	pending    []Event // to tell at the end of this turn
+	pending    []Event  // to tell at the end of this turn
+	answers    []func() // to callers, after the snapshot that they will look at
 }
 
 func newMachine(r *Radio) *machine {
@@ -208,7 +209,10 @@ func (m *machine) flush() {
 		for _, e := range m.pending {
 			m.out.push(e)
 		}
-		m.pending = nil
+		for _, f := range m.answers {
+			f()
+		}
+		m.pending, m.answers = nil, nil
 	}()
 	if m.peersDirty {
 		m.peersDirty = false

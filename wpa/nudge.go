@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	nudgePause = 5 * time.Second
+	firstNudge = 3 * time.Second // something was lost
+	nudgePause = 8 * time.Second // the peer's user thinks
 	lookLimit  = 3 * time.Second
 )
 
@@ -16,8 +17,13 @@ func (m *machine) nudgeLater(f *formation) {
 	if f.stage != stageWaiting {
 		return
 	}
+	pause := firstNudge
+	if f.nudges > 0 {
+		pause = nudgePause
+	}
+	f.nudges++
 	f.nudge.stop()
-	f.nudge = m.after(nudgePause, func() {
+	f.nudge = m.after(pause, func() {
 		if m.form != f || f.stage != stageWaiting {
 			return
 		}

@@ -285,10 +285,12 @@ func (r *Radio) command(ctx context.Context, name string, start func(*machine, f
 	answer := make(chan error, 1)
 	r.in.command(func(m *machine) {
 		start(m, func(err error) {
-			select {
-			case answer <- err:
-			default:
-			}
+			m.answers = append(m.answers, func() {
+				select {
+				case answer <- err:
+				default:
+				}
+			})
 		})
 	})
 	var err error
@@ -318,10 +320,12 @@ func (r *Radio) formation(ctx context.Context, name string, start func(*machine,
 			return
 		}
 		cancel = start(m, func(g Group, err error) {
-			select {
-			case answer <- result{g, err}:
-			default:
-			}
+			m.answers = append(m.answers, func() {
+				select {
+				case answer <- result{g, err}:
+				default:
+				}
+			})
 		})
 	})
 	var res result

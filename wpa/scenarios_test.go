@@ -230,8 +230,8 @@ var scenarios = map[string]scenario{
 			w.t.Error("no Flush")
 		}
 	}},
-	"formation Waiting: 5 s": {before: (*world).waiting, event: func(w *world) {
-		w.pass(nudgePause)
+	"formation Waiting: 3 s": {before: (*world).waiting, event: func(w *world) {
+		w.pass(firstNudge)
 		w.near(0) // seen again
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)
