@@ -29,6 +29,7 @@ const (
 	defaultFind    = 30 * time.Second
 	maxFind        = 120 * time.Second
 	wantFind       = 30 * time.Second
+	askFind        = 5 * time.Second
 	questionLife   = 110 * time.Second // the asking supplicant waits 120 s
 	maxQuestions   = 8
 	maxRadioName   = 32 // bytes (Wi-Fi P2P specification 4.1.15)
@@ -209,6 +210,13 @@ func (d *direct) heard(p wpa.Peer) {
 		return
 	}
 	d.publishRadio(p.Address)
+	// Its question may have come before its name did.
+	d.mu.Lock()
+	q := d.questions[questionID(p.Address)]
+	d.mu.Unlock()
+	if q != nil && requestMethod(q.request) == "pbc" && d.saysTrusted(p.Address) {
+		d.reply(q.id, &control.AcceptRequest{})
+	}
 }
 
 // lost forgets a device that the radio no longer hears.
@@ -244,11 +252,11 @@ func (d *direct) saysTrusted(mac net.HardwareAddr) bool {
 // Everybody else becomes a question.
 func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.Group) {
 	d.heard(r.Peer)
-	if d.a.cfg.Accept == AcceptAll || d.saysTrusted(r.Peer.Address) {
+	if requestMethod(r) == "pbc" && (d.a.cfg.Accept == AcceptAll || d.saysTrusted(r.Peer.Address)) {
 		group.Go(func() error { d.admit(ctx, r, &control.AcceptRequest{}); return nil })
 		return
 	}
-	id := "group-" + strings.ReplaceAll(r.Peer.Address.String(), ":", "")
+	id := questionID(r.Peer.Address)
 	q := &question{id: id, request: r, answer: make(chan *control.AcceptRequest, 1), until: time.Now().Add(questionLife)}
 	d.mu.Lock()
 	known := d.questions[id] != nil
@@ -263,6 +271,10 @@ func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.G
 	d.log.Info("Device asks to form a group", "name", peerLabel(r.Peer))
 	d.a.publishInbox(id)
 	group.Go(func() error {
+		// The supplicant may have an old name for it, or none: ask the air once.
+		if err := d.find(ctx, askFind); err != nil {
+			d.log.Debug("Looking at who asks failed", "err", err)
+		}
 		timer := time.NewTimer(time.Until(q.until))
 		defer timer.Stop()
 		var answer *control.AcceptRequest
@@ -282,6 +294,11 @@ func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.G
 		}
 		return nil
 	})
+}
+
+// questionID is the inbox ID of what a radio device asks.
+func questionID(mac net.HardwareAddr) string {
+	return "group-" + strings.ReplaceAll(mac.String(), ":", "")
 }
 
 // admit answers yes to a request.

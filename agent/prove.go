@@ -29,6 +29,7 @@ type prover struct {
 	greet  func(context.Context, netip.AddrPort) (identity.DeviceID, session.Hello, error)
 	proved func(sighting, identity.DeviceID, session.Hello)
 	slots  chan struct{} // bounds the greetings under way
+	most   int           // sightings at once
 
 	mu      sync.Mutex
 	cancels map[string]context.CancelFunc // by sighting key; guarded by mu
@@ -40,6 +41,7 @@ func newProver(log *slog.Logger, greet func(context.Context, netip.AddrPort) (id
 	return &prover{
 		log: log, greet: greet, proved: proved,
 		slots:   make(chan struct{}, greetsAtOnce),
+		most:    maxSightings,
 		cancels: map[string]context.CancelFunc{},
 	}
 }
@@ -51,7 +53,7 @@ func (p *prover) see(ctx context.Context, s sighting) bool {
 	defer p.mu.Unlock()
 	if stop := p.cancels[s.key]; stop != nil {
 		stop()
-	} else if len(p.cancels) >= maxSightings {
+	} else if len(p.cancels) >= p.most {
 		return false
 	}
 	if p.closed {

@@ -63,15 +63,16 @@ func TestProverIsBounded(t *testing.T) {
 			now.Add(-1)
 			return identity.DeviceID{}, session.Hello{}, ctx.Err()
 		}, func(sighting, identity.DeviceID, session.Hello) {})
+		p.most = 50
 		taken := 0
-		for i := range maxSightings + 10 {
+		for i := range p.most + 10 {
 			if p.see(t.Context(), on(someID(uint32(i)).String(), kindLAN, "eth0", "10.0.0.1:7421")) {
 				taken++
 			}
 		}
 		synctest.Wait()
 		p.close()
-		if taken != maxSightings || most.Load() > greetsAtOnce {
+		if taken != p.most || most.Load() > greetsAtOnce {
 			t.Errorf("%d sightings taken, %d greetings at once", taken, most.Load())
 		}
 	})

@@ -42,10 +42,11 @@ func main() {
 	tui := flag.Bool("tui", false, "show the first node's terminal UI on this terminal")
 	verbose := flag.Bool("v", false, "print the agents' logs at the end")
 	limit := flag.Duration("limit", limit, "how long the whole demonstration may take")
+	rounds := flag.Int("rounds", 0, "measure the times of this many connections instead")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, *limit)
-	err := run(ctx, *nigh, *tui, *verbose)
+	err := run(ctx, *nigh, *tui, *verbose, *rounds)
 	cancel()
 	stop()
 	if err != nil {
@@ -55,7 +56,7 @@ func main() {
 }
 
 // run does the demonstration and prints its table.
-func run(ctx context.Context, nigh string, tui, verbose bool) (err error) {
+func run(ctx context.Context, nigh string, tui, verbose bool, rounds int) (err error) {
 	began := time.Now()
 	say := func(format string, args ...any) {
 		fmt.Printf("%6.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
@@ -74,6 +75,9 @@ func run(ctx context.Context, nigh string, tui, verbose bool) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if rounds > 0 {
+		return measure(ctx, nigh, bed, dir, rounds)
+	}
 	agents := make([]*node.Agent, 2)
 	for i, name := range []string{"ada", "bob"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -93,23 +97,15 @@ func run(ctx context.Context, nigh string, tui, verbose bool) (err error) {
 	}
 	ada, bob := agents[0], agents[1]
 	say("an agent on each")
-	for _, p := range [][2]*node.Agent{{ada, bob}, {bob, ada}} {
-		status, err := p[1].Client().Status(ctx)
-		if err != nil {
-			return err
-		}
-		if _, errs, code := p[0].Run(ctx, "trust", "add", status.ID, "--name", p[1].Name); code != 0 {
-			return fmt.Errorf("trust add: exit %d: %s", code, errs)
-		}
-		if err := p[0].Await(ctx, func(s control.State) bool { return s.Status.Radio.State == "ready" }); err != nil {
-			return err
-		}
+	if err := introduce(ctx, ada, bob); err != nil {
+		return err
 	}
 	say("each was told the other's device ID: nigh trust add ID")
 	if err := material(filepath.Join(dir, "send")); err != nil {
 		return err
 	}
-	clock := &recorder{began: time.Now()}
+	clock := &recorder{}
+	clock.restart()
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watch, unwatch := context.WithCancel(ctx)
@@ -145,6 +141,23 @@ func run(ctx context.Context, nigh string, tui, verbose bool) (err error) {
 	return report(clock, filepath.Join(dir, "send"), bob.Inbox)
 }
 
+// introduce tells each agent the other's device ID, and waits for their radios.
+func introduce(ctx context.Context, ada, bob *node.Agent) error {
+	for _, p := range [][2]*node.Agent{{ada, bob}, {bob, ada}} {
+		status, err := p[1].Client().Status(ctx)
+		if err != nil {
+			return err
+		}
+		if _, errs, code := p[0].Run(ctx, "trust", "add", status.ID, "--name", p[1].Name); code != 0 {
+			return fmt.Errorf("trust add: exit %d: %s", code, errs)
+		}
+		if err := p[0].Await(ctx, func(s control.State) bool { return s.Status.Radio.State == "ready" }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // send is the main job: one command for a file, one for a folder.
 func send(ctx context.Context, ada *node.Agent, dir string, clock *recorder, say func(string, ...any)) error {
 	for _, what := range []string{"film.bin", "folder"} {
@@ -162,8 +175,8 @@ func send(ctx context.Context, ada *node.Agent, dir string, clock *recorder, say
 
 // recorder notes when what happened on which node.
 type recorder struct {
-	began time.Time
 	mu    sync.Mutex
+	began time.Time       // guarded by mu
 	marks []mark          // guarded by mu
 	seen  map[string]bool // guarded by mu
 }
@@ -171,6 +184,13 @@ type recorder struct {
 type mark struct {
 	at         time.Duration
 	node, what string
+}
+
+// restart forgets all marks and counts from now.
+func (r *recorder) restart() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began, r.marks, r.seen = time.Now(), nil, nil
 }
 
 // mark notes something once for each node.
@@ -201,10 +221,8 @@ func (r *recorder) follow(name string, events <-chan control.Event) {
 				r.mark(name, "session with "+p.Name+", keys proved")
 			}
 		}
-		for _, t := range state.Transfers {
-			if t.BytesDone > 0 {
-				r.mark(name, "first bytes of "+t.Name)
-			}
+		if t := e.Transfer; t != nil && t.BytesDone > 0 && t.State != "done" {
+			r.mark(name, "first bytes of "+t.Name)
 		}
 	}
 }
