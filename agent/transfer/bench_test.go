@@ -191,3 +191,11 @@ func BenchmarkMixedTree(b *testing.B) {
 	_ = os.RemoveAll(dir)
 	benchmark(b, total, func(path string) { mixed(b, path, 7000) })
 }
+
+func BenchmarkManyFiles(b *testing.B) {
+	benchmark(b, 100_000*100, func(path string) {
+		for i := range 100_000 {
+			write(b, filepath.Join(path, fmt.Sprintf("d%03d", i%500), fmt.Sprintf("f%06d", i)), 100)
+		}
+	})
+}

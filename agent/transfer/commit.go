@@ -74,6 +74,32 @@ func (p *pull) commit(ctx context.Context) error {
 	return nil
 }
 
+// vanished looks once at every file before it is given its final name, forgets those that someone removed or changed the size of, and
+// returns how many they are.
+func (p *pull) vanished() (lost int) {
+	w := p.folder.NewWriter()
+	defer w.Close()
+	tops := 0
+	part, name := "", ""
+	skip := false
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			return lost
+		}
+		if entry.top() {
+			part, name = partName(p.t.rec.ID, entry.Path, tops), entry.Path
+			tops++
+			skip = p.e.cfg.Conflict == receive.Skip && !p.folder.Exists(part)
+		}
+		if skip || entry.Dir || p.failed.has(entry.Index) || w.Size(part+entry.Path[len(name):]) == entry.Size {
+			continue
+		}
+		lost++
+		p.unmark(&entry)
+	}
+}
+
 // sync has everything on the disk before anything gets its final name: a few files by themselves, for others wait behind all that the
 // machine writes, and many by one call for the whole file system.
 func (p *pull) sync() error {

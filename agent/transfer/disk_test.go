@@ -146,3 +146,52 @@ func reachable(from, to State) bool {
 	}
 	return false
 }
+
+// Links in the inbox, under the very names that come, are neither followed nor replaced.
+func TestLinksInTheInbox(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	dir, outside := folder(t), t.TempDir()
+	note := write(t, filepath.Join(t.TempDir(), "note"), 10)
+	if err := os.MkdirAll(bob.inbox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"Fotos": outside, "note": filepath.Join(outside, "planted")} {
+		if err := os.Symlink(target, filepath.Join(bob.inbox, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice.send(bob, dir, note)
+	bob.untilState(Done)
+	same(t, dir, filepath.Join(bob.inbox, "Fotos (1)"))
+	same(t, note, filepath.Join(bob.inbox, "note (1)"))
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
+		t.Errorf("outside lies %v, %v", entries, err)
+	}
+}
+
+// The folder to receive into goes away in the middle: the transfer says so, and goes on when it is back and asked to.
+func TestFolderRemoved(t *testing.T) {
+	b := newBed(t)
+	alice, bob := b.device("alice", nil), b.device("bob", acceptAll)
+	dir := filepath.Join(t.TempDir(), "tree")
+	mixed(t, dir, 200)
+	// It may not succeed whole, for files come meanwhile; then those that are gone are noticed at the end.
+	removed := make(chan struct{})
+	alice.after(3<<20, func() { _ = os.RemoveAll(bob.inbox); close(removed) })
+	alice.send(bob, dir)
+	got := bob.until("failed or done", func(t Transfer) bool { return t.State == Failed || t.State == Done })
+	if got.State == Failed {
+		if got.ErrorCode != "folder" {
+			t.Fatalf("failed with %q: %s", got.ErrorCode, got.Error)
+		}
+		alice.failedWith("folder")
+		<-removed
+		if err := bob.Resume(got.ID); err != nil {
+			t.Fatal(err)
+		}
+		got = bob.untilState(Done)
+	}
+	same(t, dir, got.Path)
+	alice.untilState(Done)
+}

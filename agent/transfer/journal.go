@@ -222,6 +222,7 @@ type progress struct {
 	Groups  map[int]bitmap `json:"groups,omitempty"` // by entry: groups of a file that is not whole
 
 	// With the bits, so that a failed file is never taken for a whole one.
+	Failed      bitmap    `json:"failed,omitempty"`
 	Failures    []Failure `json:"failures,omitempty"`
 	FilesFailed int       `json:"files_failed,omitempty"`
 	Sent        int64     `json:"sent"`

@@ -29,6 +29,7 @@ type pull struct {
 
 	mu      sync.Mutex
 	written bitmap // entries that are whole, or failed for good
+	failed  bitmap // those that failed
 	synced  bitmap // the part of written that a hard stop cannot undo
 	large   map[int]*largeFile
 	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
@@ -117,8 +118,19 @@ func (p *pull) do(ctx context.Context) error {
 		if err := folder.CheckSpace(p.m.Bytes - done); err != nil {
 			return fmt.Errorf("%w: %w", ErrNoSpace, err)
 		}
-		if err := p.fetch(ctx, done); err != nil {
-			return err
+		for round := 0; ; round++ {
+			if err := p.fetch(ctx, done); err != nil {
+				return err
+			}
+			lost := p.vanished()
+			if lost == 0 {
+				break
+			}
+			e.log.Warn("Files vanished while they were received", "transfer", t.rec.ID, "files", lost)
+			if round > 0 {
+				return fmt.Errorf("%w: %d files vanished from it", ErrFolder, lost)
+			}
+			p.again = true
 		}
 	}
 	e.mu.Lock()
@@ -383,7 +395,10 @@ func (p *pull) finish(e *Entry, h content.Hash) {
 
 // fail notes that a file will not come; the others go on. bytes of it that were counted are taken back.
 func (p *pull) fail(e *Entry, why error, counted int64) {
-	p.finish(e, content.Hash{})
+	p.mu.Lock()
+	p.written.set(e.Index)
+	p.failed.set(e.Index)
+	p.mu.Unlock()
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
 	r := &p.t.rec

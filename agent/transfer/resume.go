@@ -21,7 +21,8 @@ func (p *pull) loadJournal() error {
 		return fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	p.known = j.Groups
-	p.written, p.synced = j.Written.sized(p.m.entries()), j.Synced.sized(p.m.entries())
+	n := p.m.entries()
+	p.written, p.synced, p.failed = j.Written.sized(n), j.Synced.sized(n), j.Failed.sized(n)
 	var done int64
 	for c := p.m.from(0); ; {
 		entry, ok := c.next()
@@ -84,6 +85,7 @@ func (p *pull) writeJournal(sync bool) error {
 	p.mu.Lock()
 	j.Written = slices.Clone(p.written)
 	j.Synced = slices.Clone(p.synced)
+	j.Failed = slices.Clone(p.failed)
 	if sync {
 		j.Synced = slices.Clone(p.written)
 	}

@@ -1,12 +1,14 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -195,5 +197,63 @@ func TestSeveralPaths(t *testing.T) {
 	same(t, dir, filepath.Join(bob.inbox, "Fotos"))
 	if got.Path != bob.inbox || got.Tops != 3 {
 		t.Errorf("lies in %s, %d names", got.Path, got.Tops)
+	}
+}
+
+// A directory that was offered is swapped for a link, again and again: what lies behind the link is never read, though it looks the same.
+func TestSourceDirectorySwapped(t *testing.T) {
+	dir, outside := filepath.Join(t.TempDir(), "tree"), t.TempDir()
+	sub := filepath.Join(dir, "sub")
+	inside := write(t, filepath.Join(sub, "file"), 1000)
+	secret := filepath.Join(outside, "file")
+	if err := os.WriteFile(secret, bytes.Repeat([]byte("s"), 1000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	src, err := walk(context.Background(), []string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fi, err := os.Stat(inside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(secret, fi.ModTime(), fi.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var swapper sync.WaitGroup
+	swapper.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.Rename(sub, sub+".aside")
+				_ = os.Symlink(outside, sub)
+				_ = os.Remove(sub)
+				_ = os.Rename(sub+".aside", sub)
+			}
+		}
+	})
+	entry, _ := src.from(src.entries() - 1).next()
+	read, refused := 0, 0
+	for range 3000 {
+		r := src.newReader()
+		buf := make([]byte, 1000)
+		if err := r.readWhole(&entry, buf); err != nil {
+			refused++
+			if !errors.Is(err, ErrChanged) {
+				t.Errorf("refused with %v", err)
+			}
+		} else if read++; bytes.Contains(buf, []byte("sss")) {
+			t.Fatal("the secret was read")
+		}
+		r.close()
+	}
+	close(stop)
+	swapper.Wait()
+	t.Logf("%d read, %d refused", read, refused)
+	if read == 0 || refused == 0 {
+		t.Errorf("the race was not met: %d read, %d refused", read, refused)
 	}
 }
