@@ -48,8 +48,9 @@
 //	formation   Waiting     GONegotiationFailure 10               Idle: ErrMethod
 //	formation   Waiting     GONegotiationFailure 7                Idle: ErrChannel
 //	formation   Waiting     GONegotiationFailure 1, peer is GO    Joining
-//	formation   Waiting     GONegotiationFailure -1               Seeking
-//	formation   Waiting     3 s                                   Waiting
+//	formation   Waiting     GONegotiationFailure -1               Waiting
+//	formation   Waiting     GONegotiationFailure -1, four times   Idle: ErrTimeout
+//	formation   Waiting     nothing heard for seconds             Waiting
 //	formation   Waiting     125 s                                 Idle: ErrTimeout
 //	formation   Waiting     ctx ends                              Idle: context.Canceled
 //	formation   Negotiated  InterfaceAdded                        Building
@@ -62,7 +63,8 @@
 //	formation   Building    WpsFailed 12, GroupFormationFailure   Idle: ErrOverlap
 //	formation   Building    killed by NetworkManager              Idle: ErrKilledByNetworkManager
 //	formation   Building    GroupFormationFailure                 Waiting
-//	formation   Building    GroupFormationFailure twice           Idle: ErrFormation
+//	formation   Building    GroupFormationFailure three times     Idle: ErrFormation
+//	formation   Building    GONegotiationRequest after 3 s        Waiting
 //	formation   Joining     GroupStarted as client                Idle: group
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
 //	formation   Joining     65 s                                  Idle: ErrTimeout

@@ -101,12 +101,15 @@ func (f *fake) HasOwner(_ context.Context, n string) (bool, error) {
 	return f.owners[n], f.call("HasOwner", n)
 }
 func (f *fake) Activate(context.Context) error { return f.call("Activate") }
-func (f *fake) Capabilities(context.Context) ([]string, error) {
+func (f *fake) Capabilities(ctx context.Context) ([]string, error) {
 	f.mu.Lock()
 	held := f.held
 	f.mu.Unlock()
 	if held != nil {
-		<-held
+		select {
+		case <-held:
+		case <-ctx.Done():
+		}
 	}
 	return f.caps, f.call("Capabilities")
 }
@@ -249,7 +252,6 @@ type world struct {
 
 	last        *outcome           // the newest formation in the background
 	stopForming context.CancelFunc // ends its context
-	states      bool               // the row's last state is passed through, not stayed in
 }
 
 func testLogger(to io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(to, nil)) }

@@ -77,10 +77,13 @@ type formation struct {
 	intentTried bool
 	seekTried   bool
 	joinTried   bool
-	nudges      int  // times that the peer was, or is about to be, asked again
-	looking     bool // for the peer, before it is asked again
-	negotiated  bool // roles were agreed
-	rebuilt     bool // negotiated once more after the group could not be built
+	nudges      int       // times that the peer was, or is about to be, asked again
+	lost        int       // negotiations that failed at once
+	gaveUp      bool      // the supplicant does not try any more, and leaves a request of the peer to us
+	looking     bool      // for the peer, before it is asked again
+	negotiated  bool      // roles were agreed
+	agreed      time.Time // when roles were agreed
+	rebuilt     int       // times that it was tried again after the group could not be built
 }
 
 // builds reports whether a new interface is this formation's group.

@@ -11,6 +11,11 @@ import (
 	"nigh/wpa/dbusapi"
 )
 
+const (
+	maxRebuilt     = 2
+	secondThoughts = 3 * time.Second // a request of the peer that comes earlier may be a repeated frame
+)
+
 // WPS configuration errors (Wi-Fi Simple Configuration 2.0.8, table 33).
 const (
 	wpsOverlap  = 12
@@ -39,7 +44,7 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 		m.groupStarted(s)
 	case dbusapi.GONegotiationSuccess:
 		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
-			f.negotiated = true
+			f.negotiated, f.agreed = true, time.Now()
 			f.enter(m, stageNegotiated)
 		}
 	case dbusapi.GONegotiationFailure:
@@ -71,10 +76,11 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 		f.intentTried = true
 		f.opts.Intent = 14
 		m.negotiate(f)
-	case status == -1 && !f.seekTried && f.kind == formConnect && time.Since(f.started) < waitLimit/2:
-		// The peer did not even acknowledge. Forget what we believe of it and look again.
-		f.seekTried = true
-		m.forgetPeers(f)
+	case status == -1 && f.lost < maxLost && time.Since(f.started) < waitLimit/2:
+		// A frame was lost, or crossed one of the peer's. The peer may be sure that all is well and is about to ask us.
+		f.lost++
+		f.gaveUp, f.looking = true, false
+		m.nudgeIn(f, lostNudge)
 	case (status == 1 || status == 2) && !f.joinTried && f.kind == formConnect:
 		// It may have become a group owner, which we learn only by asking.
 		f.joinTried = true
@@ -93,23 +99,6 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 	default:
 		m.finish(f, Group{}, statusErr(status))
 	}
-}
-
-// forgetPeers flushes the supplicant's peers, which it does only for us and only while nothing else goes on, and looks for
-// the peer again.
-func (m *machine) forgetPeers(f *formation) {
-	owner := m.owner
-	f.enter(m, stageSeeking)
-	m.order(func(ctx context.Context) error {
-		if err := m.api.Flush(ctx, owner); err != nil {
-			return err
-		}
-		return seek(ctx, m.api, owner)
-	}, func(err error) {
-		if err != nil && m.form == f {
-			m.finish(f, Group{}, callErr(err))
-		}
-	})
 }
 
 func (m *machine) provisionFailed(f *formation, status int) {
@@ -149,7 +138,7 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 	}
 	negotiated := f.stage == stageNegotiated || f.stage == stageBuilding && f.negotiated
 	invited := f.profile != "" && !f.fresh && (f.stage == stageInviting || f.stage == stageBuilding)
-	if f.err == nil && s.Reason != "FREQ_CONFLICT" && (negotiated || invited) && !f.rebuilt {
+	if f.err == nil && s.Reason != "FREQ_CONFLICT" && (negotiated || invited) && f.rebuilt < maxRebuilt {
 		m.rebuild(f)
 		return
 	}
@@ -166,13 +155,13 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 	m.finish(f, Group{}, f.err)
 }
 
-// rebuild asks once more after a group could not be built for no told reason. Other uses of the radio, a slow owner or a
+// rebuild asks again, a few times, after a group could not be built for no told reason. Other uses of the radio, a slow owner or a
 // lost frame make the client give up after 15 s; the other side fails at the same time and, if it is like us, asks too. Two
 // invitations that cross can make one side join a group that the other has not started yet.
 func (m *machine) rebuild(f *formation) {
 	m.log.Info("Group formation failed and is tried again", "peer", f.peer.String())
 	invited := !f.negotiated
-	f.rebuilt, f.negotiated, f.group = true, false, ""
+	f.rebuilt, f.negotiated, f.group = f.rebuilt+1, false, ""
 	if invited {
 		m.decide(f)
 		return
@@ -258,6 +247,14 @@ func (m *machine) negotiationRequest(s dbusapi.GONegotiationRequest) {
 			m.negotiate(f)
 		} else if f.stage == stageSeeking || f.stage == stageProvision {
 			m.negotiate(f)
+		} else if f.stage == stageWaiting && f.gaveUp {
+			f.gaveUp, f.looking = false, false
+			f.nudge.stop()
+			m.callConnect(f)
+		} else if f.negotiated && m.groups[f.group] == nil && time.Since(f.agreed) > secondThoughts {
+			// The peer missed our agreement and starts anew: do not wait for the group that it will never come to.
+			owner := m.owner
+			m.order(func(ctx context.Context) error { return m.api.Cancel(ctx, owner) }, nil) // GroupFormationFailure follows
 		}
 		return // the two requests cross; the supplicant makes one group of them
 	}

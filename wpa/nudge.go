@@ -2,28 +2,45 @@ package wpa
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
-const (
-	firstNudge = 3 * time.Second // something was lost
-	nudgePause = 8 * time.Second // the peer's user thinks
-	lookLimit  = 3 * time.Second
+// Waits before asking again, at least and at most. They are drawn by lot, because two devices that ask each other at the same
+// moment would otherwise go on doing so: a Connect during the exchange of frames ends it on this side only.
+var (
+	lostNudge  = span{time.Second, 3 * time.Second}      // our negotiation failed at once
+	firstNudge = span{3 * time.Second, 6 * time.Second}  // something was lost
+	nextNudge  = span{7 * time.Second, 12 * time.Second} // the peer's user thinks
 )
+
+const (
+	lookLimit = 3 * time.Second
+	maxLost   = 3
+)
+
+// span is a range of durations.
+type span struct{ least, most time.Duration }
+
+func (s span) draw() time.Duration { return s.least + rand.N(s.most-s.least) }
 
 // nudgeLater looks for the peer and asks again while nothing is heard. A peer that restarted listens on another channel than
 // the one our frames go to, and 2.10 can lose a Connect altogether; neither is told. The peer asks its user only once.
 func (m *machine) nudgeLater(f *formation) {
+	pause := firstNudge
+	if f.nudges > 0 {
+		pause = nextNudge
+	}
+	f.nudges++
+	m.nudgeIn(f, pause)
+}
+
+func (m *machine) nudgeIn(f *formation, pause span) {
 	if f.stage != stageWaiting {
 		return
 	}
-	pause := firstNudge
-	if f.nudges > 0 {
-		pause = nudgePause
-	}
-	f.nudges++
 	f.nudge.stop()
-	f.nudge = m.after(pause, func() {
+	f.nudge = m.after(pause.draw(), func() {
 		if m.form != f || f.stage != stageWaiting {
 			return
 		}
@@ -43,7 +60,7 @@ func (m *machine) nudge(f *formation) {
 	if m.form != f || f.stage != stageWaiting || !f.looking {
 		return
 	}
-	f.looking = false
+	f.looking, f.gaveUp = false, false
 	m.log.Debug("Asking again", "peer", f.peer.String())
 	owner, args := m.owner, f.args()
 	do(m, func(ctx context.Context) (string, error) { return m.api.Connect(ctx, owner, args) }, func(string, error) { m.nudgeLater(f) })

@@ -116,15 +116,8 @@ func must(w *world, err error) {
 
 // scenarios has one for every row, by machine, state and event.
 var scenarios = map[string]scenario{
-	"supplicant Absent: owner of the name appears": {fake: absent, event: func(w *world) {
-		w.fake.mu.Lock()
-		w.fake.ifaces = map[dbusapi.Path]dbusapi.Interface{} // so that it stays Starting until the test has looked
-		w.fake.fail["Present"] = nil
-		w.fake.mu.Unlock()
-		w.states = true
-		w.say(dbusapi.OwnerChanged{Owner: ":1.99"})
-	}},
-	"supplicant Starting: prepared": {before: func(w *world) { w.hold() }, event: func(w *world) { w.release() }},
+	"supplicant Absent: owner of the name appears": {fake: absent, event: func(w *world) { w.hold() }},
+	"supplicant Starting: prepared":                {before: func(w *world) { w.hold() }, event: func(w *world) { w.release() }},
 	"supplicant Starting: built without P2P": {before: func(w *world) { w.hold() }, event: func(w *world) {
 		w.fake.mu.Lock()
 		w.fake.caps = nil
@@ -226,17 +219,30 @@ var scenarios = map[string]scenario{
 	}},
 	"formation Waiting: GONegotiationFailure -1": {before: (*world).waiting, event: func(w *world) {
 		w.fails(-1)
-		if len(w.fake.called("Flush")) != 1 {
-			w.t.Error("no Flush")
+		w.pass(lostNudge.most)
+		w.near(0)
+		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
+			w.t.Errorf("calls are %q", got)
+		}
+		w.fails(-1) // and this time the peer asks
+		w.say(dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton})
+		if got := w.fake.called("Connect"); len(got) != 3 {
+			w.t.Errorf("calls are %q", got)
 		}
 	}},
-	"formation Waiting: 3 s": {before: (*world).waiting, event: func(w *world) {
-		w.pass(firstNudge)
+	"formation Waiting: GONegotiationFailure -1, four times": {before: (*world).waiting, event: func(w *world) {
+		for range maxLost + 1 {
+			w.fails(-1)
+			w.pass(lostNudge.most + lookLimit)
+		}
+	}},
+	"formation Waiting: nothing heard for seconds": {before: (*world).waiting, event: func(w *world) {
+		w.pass(firstNudge.most)
 		w.near(0) // seen again
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)
 		}
-		w.pass(nudgePause + lookLimit) // not seen
+		w.pass(nextNudge.most + lookLimit) // not seen
 		if got := w.fake.called("Connect"); len(got) != 3 || len(w.fake.called("Find")) != 2 {
 			w.t.Errorf("calls are %q", got)
 		}
@@ -268,11 +274,26 @@ var scenarios = map[string]scenario{
 		w.wps(0)
 		w.removed()
 	}},
-	"formation Building: GroupFormationFailure twice": {before: func(w *world) { w.building(true) }, event: func(w *world) {
+	"formation Building: GroupFormationFailure three times": {before: func(w *world) { w.building(true) }, event: func(w *world) {
 		w.wps(0)
 		w.removed()
-		w.say(dbusapi.GONegotiationSuccess{Peer: peerPath(fakePeer)}, dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-1"})
-		w.wps(0)
+		for range maxRebuilt {
+			w.say(dbusapi.GONegotiationSuccess{Peer: peerPath(fakePeer)}, dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-1"})
+			w.wps(0)
+		}
+	}},
+	"formation Building: GONegotiationRequest after 3 s": {before: func(w *world) { w.building(true) }, event: func(w *world) {
+		again := dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton}
+		w.say(again) // a repeated frame
+		if n := len(w.fake.called("Cancel")); n != 0 {
+			w.t.Error("cancelled for a repeated frame")
+		}
+		w.pass(secondThoughts + time.Second)
+		w.say(again)
+		if n := len(w.fake.called("Cancel")); n != 1 {
+			w.t.Errorf("%d times cancelled", n)
+		}
+		w.wps(0) // what Cancel has the supplicant say
 	}},
 	"formation Joining: GroupStarted as client": {before: (*world).joining, event: func(w *world) { w.groupUp(false, "") }},
 	"formation Joining: FREQ_CONFLICT": {before: (*world).joining, event: func(w *world) {
