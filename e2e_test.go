@@ -3,12 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,14 +66,8 @@ func pair(t *testing.T, args ...string) (ada, bob *node.Agent) {
 // befriend makes two agents trust each other by their IDs.
 func befriend(t *testing.T, a, b *node.Agent) {
 	t.Helper()
-	for _, p := range [][2]*node.Agent{{a, b}, {b, a}} {
-		var id struct{ ID string }
-		if err := p[1].JSON(t.Context(), &id, "id"); err != nil {
-			t.Fatal(err)
-		}
-		if _, errs, code := p[0].Run(t.Context(), "trust", "add", id.ID, "--name", p[1].Name); code != 0 {
-			t.Fatalf("trust add: exit %d: %s", code, errs)
-		}
+	if err := node.Befriend(t.Context(), a, b); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -264,7 +253,7 @@ func TestKilledReceiverResumes(t *testing.T) {
 	if err := bob.Await(within(t, 2*time.Minute), transferIs("done")); err != nil {
 		t.Fatal(err)
 	}
-	if want, got := sum(t, src), sum(t, filepath.Join(bob.Inbox, "film.mov")); want != got {
+	if want, got := digest(t, src), digest(t, filepath.Join(bob.Inbox, "film.mov")); want != got {
 		t.Error("the hashes differ")
 	}
 	var transfers []control.Transfer
@@ -359,54 +348,17 @@ func TestDamagedDatabaseKeepsTheKey(t *testing.T) {
 // random writes a file of random bytes, making its folder.
 func random(t *testing.T, path string, size int64) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := io.CopyN(f, rand.Reader, size); err != nil {
+	if err := node.Random(path, size); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func sum(t *testing.T, path string) string {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// digest describes a tree: every path with its kind, size and hash, in order.
+// digest describes a file or tree, see [node.Digest].
 func digest(t *testing.T, root string) string {
 	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == root {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		if e.IsDir() {
-			fmt.Fprintf(&b, "%s/\n", rel)
-			return nil
-		}
-		fmt.Fprintf(&b, "%s %s %s\n", rel, e.Type(), sum(t, path))
-		return nil
-	})
+	d, err := node.Digest(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.String()
+	return d
 }

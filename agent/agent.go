@@ -242,7 +242,6 @@ func (a *Agent) followLinks(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			a.log.Debug("Links changed", "reason", c.Reason)
 			usable := []discovery.Interface{}
 			for _, l := range c.Links {
 				if l.Usable {

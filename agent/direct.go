@@ -29,6 +29,8 @@ const (
 	defaultFind    = 30 * time.Second
 	maxFind        = 120 * time.Second
 	wantFind       = 30 * time.Second
+	wantAgain      = 5 * time.Second // doubled with each try
+	wantTries      = 6
 	askFind        = 5 * time.Second
 	questionLife   = 110 * time.Second // the asking supplicant waits 120 s
 	maxQuestions   = 8
@@ -184,12 +186,17 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			if g != nil {
 				<-g.done
 			}
+			if e.Reason != wpa.ReasonLeft {
+				d.wantUnfinished()
+			}
 		case wpa.PersistentSaved:
 			d.saveGroup(e.Persistent)
 		case wpa.PersistentRemoved:
 			d.dropGroup(e.Persistent)
 		case wpa.StateChanged:
-			if e.Status.State != "ready" {
+			if e.Status.State == wpa.Ready {
+				d.wantUnfinished()
+			} else {
 				d.a.table.silence()
 			}
 		}

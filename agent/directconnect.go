@@ -9,6 +9,7 @@ import (
 
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/transfer"
 	"nigh/agent/trust"
 	"nigh/wpa"
 )
@@ -92,20 +93,55 @@ func (d *direct) want(id identity.DeviceID) {
 	d.mu.Lock()
 	d.wants[id] = true
 	d.mu.Unlock()
+	d.wakeWants()
+}
+
+func (d *direct) wakeWants() {
 	select {
 	case d.wantWake <- struct{}{}:
 	default:
 	}
 }
 
-// connectWanted connects to the wanted devices, one after the other.
+// markUnfinished marks every trusted device as wanted that a transfer waits for
+// and that no path leads to.
+func (d *direct) markUnfinished() {
+	for _, t := range d.a.transfers.Transfers() {
+		waits := t.State == transfer.Running || t.State == transfer.Queued
+		if waits && d.a.trust.Standing(t.Peer) == trust.Trusted && !d.a.reachable(t.Peer) {
+			d.mu.Lock()
+			d.wants[t.Peer] = true
+			d.mu.Unlock()
+		}
+	}
+}
+
+// wantUnfinished asks for the connections that transfers wait for: a group was
+// lost, the radio came back, or this device was started again.
+func (d *direct) wantUnfinished() {
+	d.markUnfinished()
+	d.wakeWants()
+}
+
+// connectWanted connects to the wanted devices, one after the other. What did
+// not work is tried again for as long as a transfer waits for it, ever more
+// seldom, and at most wantTries times until something changes.
 func (d *direct) connectWanted(ctx context.Context) error {
+	tries := 0
 	for {
+		var again <-chan time.Time
+		if tries > 0 && tries < wantTries {
+			again = time.After(wantAgain << tries)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.wantWake:
+			tries = 0
+		case <-again:
+			d.markUnfinished()
 		}
+		failed := false
 		for {
 			id, ok := d.nextWanted()
 			if !ok || ctx.Err() != nil {
@@ -120,7 +156,13 @@ func (d *direct) connectWanted(ctx context.Context) error {
 			}
 			if err != nil && ctx.Err() == nil {
 				d.log.Info("Connecting over Wi-Fi Direct failed", "peer", id.Short(), "err", err)
+				failed = true
 			}
+		}
+		if failed {
+			tries++
+		} else {
+			tries = 0
 		}
 	}
 }

@@ -9,14 +9,11 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -143,15 +140,11 @@ func run(ctx context.Context, nigh string, tui, verbose bool, rounds int) (err e
 
 // introduce tells each agent the other's device ID, and waits for their radios.
 func introduce(ctx context.Context, ada, bob *node.Agent) error {
-	for _, p := range [][2]*node.Agent{{ada, bob}, {bob, ada}} {
-		status, err := p[1].Client().Status(ctx)
-		if err != nil {
-			return err
-		}
-		if _, errs, code := p[0].Run(ctx, "trust", "add", status.ID, "--name", p[1].Name); code != 0 {
-			return fmt.Errorf("trust add: exit %d: %s", code, errs)
-		}
-		if err := p[0].Await(ctx, func(s control.State) bool { return s.Status.Radio.State == "ready" }); err != nil {
+	if err := node.Befriend(ctx, ada, bob); err != nil {
+		return err
+	}
+	for _, a := range []*node.Agent{ada, bob} {
+		if err := a.Await(ctx, func(s control.State) bool { return s.Status.Radio.State == "ready" }); err != nil {
 			return err
 		}
 	}
@@ -263,55 +256,21 @@ func report(r *recorder, sent, received string) error {
 
 // material makes what is sent: one large file and a folder of many.
 func material(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := random(filepath.Join(dir, "film.bin"), fileBytes); err != nil {
+	if err := node.Random(filepath.Join(dir, "film.bin"), fileBytes); err != nil {
 		return err
 	}
 	for i := range folderFiles {
 		sub := filepath.Join(dir, "folder", fmt.Sprintf("part-%02d", i%10))
-		if err := os.MkdirAll(sub, 0o755); err != nil {
-			return err
-		}
-		if err := random(filepath.Join(sub, fmt.Sprintf("note-%03d.txt", i)), int64(1000+13*i)); err != nil {
+		if err := node.Random(filepath.Join(sub, fmt.Sprintf("note-%03d.txt", i)), int64(1000+13*i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func random(path string, size int64) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.CopyN(f, rand.Reader, size)
-	return errors.Join(err, f.Close())
-}
-
-// digest is the SHA-256 of a file, or of all names and contents of a folder.
+// digest is the SHA-256 of a file's or folder's names and contents.
 func digest(root string) (string, error) {
-	h := sha256.New()
-	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(h, "%s\x00%t\x00", rel, e.IsDir())
-		if e.IsDir() {
-			return nil
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = io.Copy(h, f)
-		return err
-	})
-	return hex.EncodeToString(h.Sum(nil)), err
+	d, err := node.Digest(root)
+	sum := sha256.Sum256([]byte(d))
+	return hex.EncodeToString(sum[:]), err
 }

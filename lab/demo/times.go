@@ -20,13 +20,14 @@ import (
 type sample struct {
 	command time.Duration // from the command to GroupStarted on the later side
 	byte    time.Duration // from there to the first payload byte at the receiver
+	steps   string        // all that was noted, a line each
 }
 
 // measure forms groups again and again and prints medians: how long nigh needs
 // beside what the supplicant needs.
 func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, rounds int) error {
 	file := filepath.Join(dir, "small.bin")
-	if err := random(file, 1<<20); err != nil {
+	if err := node.Random(file, 1<<20); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -59,7 +60,7 @@ func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, round
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%s: group %.2f s, first byte %.2f s later\n", c.name, s.command.Seconds(), s.byte.Seconds())
+			fmt.Printf("%s: group %.2f s, first byte %.2f s later\n%s", c.name, s.command.Seconds(), s.byte.Seconds(), s.steps)
 			samples = append(samples, s)
 			if c.fresh || i == rounds-1 {
 				for _, a := range agents {
@@ -89,6 +90,15 @@ func median(samples []sample, of func(sample) time.Duration) float64 {
 
 // fresh starts two agents that know nothing but each other's ID.
 func fresh(ctx context.Context, nigh string, bed *radio.Bed, dir string, intent int) ([]*node.Agent, error) {
+	for _, n := range bed.Nodes {
+		// A supplicant remembers devices for a minute, and these are new ones.
+		if err := n.KillSupplicant(); err != nil {
+			return nil, err
+		}
+		if err := n.StartSupplicant(); err != nil {
+			return nil, err
+		}
+	}
 	config := filepath.Join(dir, "config.toml")
 	agents := make([]*node.Agent, 2)
 	for i, name := range []string{"ada", "bob"} {
@@ -143,6 +153,9 @@ func once(ctx context.Context, agents []*node.Agent, file string) (sample, error
 	var s sample
 	var first time.Duration
 	for _, m := range clock.marks {
+		if m.what != "" {
+			s.steps += fmt.Sprintf("    %6.2f s  %s  %s\n", m.at.Seconds(), m.node, m.what)
+		}
 		switch {
 		case strings.HasPrefix(m.what, "group started"):
 			s.command = max(s.command, m.at)
