@@ -319,7 +319,7 @@ func (d *direct) admit(ctx context.Context, r wpa.Request, answer *control.Accep
 	case "enter_pin":
 		method = wpa.EnterPIN(answer.PIN)
 	case "show_pin":
-		method = wpa.ShowPIN(r.PIN, nil)
+		method = wpa.ShowPIN(r.PIN, func(pin string) { d.a.step("pin", "running", pin) })
 	}
 	if _, err := radio.Accept(ctx, r, method, wpa.ConnectOptions{Intent: -1, Persistent: true}); err != nil && ctx.Err() == nil {
 		d.log.Info("Forming the group failed", "name", peerLabel(r.Peer), "err", err)

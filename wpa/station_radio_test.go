@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nigh/lab/radio"
 )
 
@@ -36,27 +34,9 @@ type station struct {
 	runErr  error         // valid after done
 }
 
-// warm has the kernel make the ciphers that mac80211 needs. Otherwise the first group of a guest waits for several modprobes
-// while it holds the lock of all network devices, up to nine seconds on a busy machine, and its client gives up meanwhile.
-var warm = sync.OnceFunc(func() {
-	for _, a := range []unix.SockaddrALG{{Type: "aead", Name: "ccm(aes)"}, {Type: "hash", Name: "cmac(aes)"}, {Type: "aead", Name: "gcm(aes)"}} {
-		fd, err := unix.Socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)
-		if err != nil {
-			return // without it tests are only slower
-		}
-		_ = unix.Bind(fd, &a)
-		_ = unix.Close(fd)
-	}
-})
-
 // newStation opens and runs a Radio on a node; it is stopped at the end of the test.
 func newStation(t *testing.T, node *radio.Node, cfg Config) *station {
 	t.Helper()
-	begin := time.Now()
-	warm()
-	if took := time.Since(begin); took > 100*time.Millisecond {
-		t.Logf("ciphers after %.1f s", took.Seconds())
-	}
 	if cfg.DeviceName == "" {
 		cfg.DeviceName = "nigh " + node.Name
 	}

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -66,6 +68,19 @@ func Open(ctx context.Context, c Config) (*Bed, error) {
 	return b, nil
 }
 
+// warm has the kernel make the ciphers that mac80211 needs. Otherwise the first group of a guest waits for several modprobes
+// while the lock of all network devices is held, up to nine seconds on a busy machine, and its client gives up meanwhile.
+var warm = sync.OnceFunc(func() {
+	for _, a := range []unix.SockaddrALG{{Type: "aead", Name: "ccm(aes)"}, {Type: "hash", Name: "cmac(aes)"}, {Type: "aead", Name: "gcm(aes)"}} {
+		fd, err := unix.Socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)
+		if err != nil {
+			return // without it the first group only takes longer
+		}
+		_ = unix.Bind(fd, &a)
+		_ = unix.Close(fd)
+	}
+})
+
 func (b *Bed) open(ctx context.Context, c Config) error {
 	if _, err := os.Stat("/sys/module/" + module); err == nil {
 		return fmt.Errorf("radio: %w: another bed has them", ErrRadios)
@@ -80,6 +95,7 @@ func (b *Bed) open(ctx context.Context, c Config) error {
 	if err := run(ctx, "modprobe", module, fmt.Sprintf("radios=%d", c.Nodes), fmt.Sprintf("channels=%d", c.Channels)); err != nil {
 		return fmt.Errorf("radio: load radios: %w", err)
 	}
+	warm()
 	phys, err := radios()
 	if err != nil {
 		return err
