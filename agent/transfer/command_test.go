@@ -232,7 +232,9 @@ func TestManyTransfersAtOnce(t *testing.T) {
 		name := fmt.Sprintf("film%02d", i)
 		same(t, filepath.Join(dir, name), filepath.Join(bob.inbox, name))
 	}
-	if n := most.Load(); n > inFlight {
+	// A handler may return a little after its last byte was read, so that its successor is counted beside it. Without the
+	// bound there would be inFlight for each of MaxRunning transfers.
+	if n := most.Load(); n > 2*inFlight {
 		t.Errorf("%d bulk requests at once to one peer", n)
 	}
 }
