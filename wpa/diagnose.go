@@ -107,7 +107,7 @@ func (d *diagnosis) bus(ctx context.Context) {
 		d.fail("bus", err)
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // it was only asked
 	d.add("bus", OK, "The D-Bus bus answers.", "")
 
 	iwd, _ := c.HasOwner(ctx, nameIWD)

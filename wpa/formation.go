@@ -191,7 +191,7 @@ func (m *machine) connect(peer net.HardwareAddr, method Method, o ConnectOptions
 		switch {
 		case !g.up || g.state == groupEnding:
 		case shared:
-			reply(g.Group.clone(), nil)
+			reply(g.clone(), nil)
 			return nil
 		case g.Role == Owner:
 			return m.inviteMember(g, peer, method, reply)
@@ -367,7 +367,7 @@ func (m *machine) formed(f *formation, g *group) {
 		})
 		return
 	}
-	m.finish(f, g.Group.clone(), nil)
+	m.finish(f, g.clone(), nil)
 }
 
 // finish makes the formation machine Idle. A failure cleans up what the supplicant may still be doing.

@@ -173,7 +173,7 @@ func (m *machine) groupRead(g *group, d details) {
 	}
 	g.up = true
 	m.log.Info("Group is up", "group", g.Group)
-	m.emit(GroupUp{g.Group.clone()})
+	m.emit(GroupUp{g.clone()})
 	m.watchIdle(g)
 	if m.disc.stage != discIdle {
 		m.pause() // a search would cost the new group its first seconds
@@ -274,13 +274,13 @@ func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
 		m.formed(f, g)
 	}
 	if a := m.admissions[addr.String()]; a != nil {
-		m.admitted(a, g.Group.clone(), nil)
+		m.admitted(a, g.clone(), nil)
 	}
 }
 
 func (m *machine) groupChanged(g *group) {
 	if g.up {
-		m.emit(GroupChanged{g.Group.clone()})
+		m.emit(GroupChanged{g.clone()})
 	}
 }
 
@@ -412,7 +412,7 @@ func (m *machine) groupGone(g *group, why Reason) {
 	}
 	if g.up {
 		m.log.Info("Group is gone", "group", g.Group, "reason", string(why))
-		m.emit(GroupGone{g.Group.clone(), why})
+		m.emit(GroupGone{g.clone(), why})
 	}
 	g.left(nil)
 	m.beVisible()

@@ -238,7 +238,7 @@ func (m *machine) status() Status {
 	}
 	for _, g := range m.groups {
 		if g.up {
-			s.Groups = append(s.Groups, g.Group.clone())
+			s.Groups = append(s.Groups, g.clone())
 		}
 	}
 	slices.SortFunc(s.Groups, func(a, b Group) int { return strings.Compare(a.Ifname, b.Ifname) })

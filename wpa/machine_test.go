@@ -304,7 +304,7 @@ func TestClosed(t *testing.T) {
 // TestHints checks that every error has one thing to do about it.
 func TestHints(t *testing.T) {
 	for _, err := range sentinels {
-		if err != context.Canceled && Hint(fmt.Errorf("wpa: x: %w", err)) == "" {
+		if !errors.Is(err, context.Canceled) && Hint(fmt.Errorf("wpa: x: %w", err)) == "" {
 			t.Errorf("no hint for %v", err)
 		}
 	}

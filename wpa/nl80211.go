@@ -40,7 +40,7 @@ func nl80211(command uint8, flags netlink.HeaderFlags, build func(*netlink.Attri
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // every answer was read before
 	if err := conn.SetDeadline(time.Now().Add(kernelLimit)); err != nil {
 		return err
 	}

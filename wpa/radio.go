@@ -142,7 +142,7 @@ func (r *Radio) Run(ctx context.Context) error {
 	}
 	defer close(r.done)
 	defer close(r.events)
-	defer r.api.Close()
+	defer func() { _ = r.api.Close() }() // everything was put back before
 
 	m := newMachine(r)
 	var workers sync.WaitGroup

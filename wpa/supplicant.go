@@ -53,7 +53,7 @@ func (m *machine) activate() {
 }
 
 func (m *machine) setState(s State, err error) {
-	if m.state == s && m.err == err {
+	if m.state == s && m.err == err { //nolint:errorlint // the very same error: a new one is news, whatever it wraps
 		return
 	}
 	m.log.Info("Radio state changed", "state", string(s), "ifname", m.ifname, "err", err)

@@ -266,28 +266,28 @@ type Event interface{ event() }
 
 // The events of Radio.Events.
 type (
-	// PeerSeen: a device is near that was not before.
+	// PeerSeen says that a device is near that was not before.
 	PeerSeen struct{ Peer Peer }
-	// PeerChanged: its name, signal or role changed.
+	// PeerChanged says that the name, signal or role of a peer changed.
 	PeerChanged struct{ Peer Peer }
-	// PeerLost: it was not heard for a minute.
+	// PeerLost says that a peer was not heard for a minute.
 	PeerLost struct{ Address net.HardwareAddr }
-	// RequestReceived: a peer wants a group with us.
+	// RequestReceived says that a peer wants a group with us; answer with Accept or Reject.
 	RequestReceived struct{ Request Request }
-	// GroupUp: a group is up here; on a group owner its client may still be on the way.
+	// GroupUp says that a group is up here; on a group owner its client may still be on the way.
 	GroupUp struct{ Group Group }
-	// GroupChanged: members came or went, or something became known.
+	// GroupChanged says that members came or went, or that something became known.
 	GroupChanged struct{ Group Group }
-	// GroupGone: the group ended. It comes exactly once after GroupUp.
+	// GroupGone says that a group ended. It comes exactly once after GroupUp.
 	GroupGone struct {
 		Group  Group
 		Reason Reason
 	}
-	// PersistentSaved: store this profile and give it to Config.Groups the next time.
+	// PersistentSaved carries a profile to store and to give to Config.Groups the next time.
 	PersistentSaved struct{ Persistent Persistent }
-	// PersistentRemoved: the profile is of no use any more.
+	// PersistentRemoved says that a stored profile is of no use any more.
 	PersistentRemoved struct{ Persistent Persistent }
-	// StateChanged: the status is another one.
+	// StateChanged carries the status whenever it is another one.
 	StateChanged struct{ Status Status }
 )
 

@@ -135,7 +135,7 @@ func createKey(dir, path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // at worst the key keeps a second name, readable by the owner only
 	defer tmp.Close()
 	if err := pem.Encode(tmp, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
 		return err

@@ -85,7 +85,7 @@ func (f *Folder) FoldsNames() bool {
 		return false
 	}
 	_ = unix.Close(fd)
-	defer f.Remove(probe)
+	defer func() { _ = f.Remove(probe) }() // at worst an empty part stays
 	return f.Exists("CASE-PROBE.nigh-part")
 }
 

@@ -73,7 +73,7 @@ func IsFull(err error) bool {
 // retry repeats a system call that a signal interrupted; FUSE and NFS do that.
 func retry(call func() error) error {
 	for {
-		if err := call(); err != unix.EINTR {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

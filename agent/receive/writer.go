@@ -181,7 +181,7 @@ func (w *Writer) ReadFile(p string, buf []byte) (int, error) {
 	}
 	defer f.Close()
 	n, err := io.ReadFull(f, buf)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	return n, err
@@ -242,7 +242,7 @@ func setTime(dirfd int, base string, mtime time.Time) {
 
 // notOurs names what O_NOFOLLOW and O_DIRECTORY refuse.
 func notOurs(err error) error {
-	if err == unix.ELOOP || err == unix.ENOTDIR || err == unix.ENXIO || err == unix.EISDIR {
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR) {
 		return fmt.Errorf("%w: %w", ErrNotOurs, err)
 	}
 	return err

@@ -118,7 +118,7 @@ func (c *conn) Close() error {
 // alive reports whether the other side has neither closed the connection nor said
 // something on it, which it must not before we ask.
 func (c *conn) alive() bool {
-	raw, err := c.records.TCPConn.SyscallConn()
+	raw, err := c.records.SyscallConn()
 	if err != nil {
 		return false
 	}

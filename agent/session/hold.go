@@ -331,7 +331,7 @@ func (s *Sessions) Greet(ctx context.Context, addr netip.AddrPort) (identity.Dev
 	if err != nil {
 		return identity.DeviceID{}, Hello{}, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // the answer was read or never will be
 	once := newLine(newPeer(s, c.id), true)
 	once.spare = c
 	defer once.CloseIdleConnections()

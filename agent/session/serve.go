@@ -87,7 +87,7 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		}
 		defer func() {
 			if v := recover(); v != nil {
-				if v != http.ErrAbortHandler {
+				if err, _ := v.(error); !errors.Is(err, http.ErrAbortHandler) {
 					s.log.Error("Panic in a handler", "peer", c.id.Short(), "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler) // net/http closes the connection

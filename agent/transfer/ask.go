@@ -41,7 +41,7 @@ func (p *pull) get(ctx context.Context, path, byteRange string, body []byte) (io
 func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte) (io.Reader, func(whole bool), error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := time.AfterFunc(p.e.firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
-	resp, err := p.ask(ctx, path, byteRange, body)
+	resp, err := p.ask(ctx, path, byteRange, body) //nolint:bodyclose // end closes it
 	if err != nil {
 		watch.Stop()
 		cancel(nil)
@@ -81,7 +81,7 @@ func (p *pull) ask(ctx context.Context, path, byteRange string, body []byte) (*h
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
-	err, _ = readRefusal(resp)
+	_, err = readRefusal(resp)
 	if errors.Is(err, ErrNotFound) {
 		err = ErrWithdrawn
 	}
@@ -111,7 +111,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	if n > 0 {
 		w.timer.Reset(w.stall)
 	}
-	if err != nil && err != io.EOF && w.ctx.Err() != nil {
+	if err != nil && !errors.Is(err, io.EOF) && w.ctx.Err() != nil {
 		err = context.Cause(w.ctx)
 	}
 	return n, err

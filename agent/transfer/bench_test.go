@@ -65,11 +65,11 @@ func newSecure(b *testing.B, dir string, to func() map[identity.DeviceID]netip.A
 	if err != nil {
 		b.Fatal(err)
 	}
-	handler = d.Engine.Handler()
+	handler = d.Handler()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{}, 2)
 	go func() { _ = d.peer.Run(ctx); ended <- struct{}{} }()
-	go func() { _ = d.Engine.Run(ctx); ended <- struct{}{} }()
+	go func() { _ = d.Run(ctx); ended <- struct{}{} }()
 	b.Cleanup(func() {
 		cancel()
 		<-ended

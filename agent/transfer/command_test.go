@@ -190,7 +190,7 @@ func TestSenderSeesPeerAway(t *testing.T) {
 	bob.halt()
 	alice.until("queued, peer away", func(t Transfer) bool { return t.State == Queued && t.ErrorCode == "peer_gone" })
 	alice.Engine.mu.Lock()
-	for _, tr := range alice.Engine.all {
+	for _, tr := range alice.all {
 		if tr.src != nil {
 			t.Error("the source is kept in memory while nobody asks")
 		}

@@ -104,7 +104,7 @@ func checkFolder(path string, bytes int64) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFolder, err)
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }() // only looked at: nothing can be lost
 	if err := folder.CheckSpace(bytes); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}

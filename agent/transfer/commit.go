@@ -60,7 +60,7 @@ func (p *pull) commit(ctx context.Context) error {
 		}
 		final = name
 	}
-	why, last := p.outcome(final)
+	last, why := p.outcome(final)
 	p.lastWord(ctx, last)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -120,8 +120,8 @@ func (p *pull) sync() error {
 	}
 }
 
-// outcome notes where the transfer lies and what the sender is to be told about its end.
-func (p *pull) outcome(final string) (why error, last *stateMessage) {
+// outcome notes where the transfer lies. It returns what the sender is to be told about its end, and why it failed if it did.
+func (p *pull) outcome(final string) (last *stateMessage, why error) {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
 	r := &p.t.rec
@@ -142,7 +142,7 @@ func (p *pull) outcome(final string) (why error, last *stateMessage) {
 		last = &stateMessage{State: Failed, Code: Code(why), Failed: r.FilesFailed}
 	}
 	r.Notice = last
-	return why, last
+	return last, why
 }
 
 // lastWord tells the sender how it ended before the transfer is called so here. If the sender cannot be reached now, it is told later:
@@ -150,7 +150,7 @@ func (p *pull) outcome(final string) (why error, last *stateMessage) {
 func (p *pull) lastWord(ctx context.Context, msg *stateMessage) {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
-	err, _ := p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), msg)
+	_, err := p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), msg)
 	if errors.Is(err, ErrPeerGone) {
 		p.e.log.Debug("Sender to be told later", "transfer", p.t.rec.ID, "err", err)
 		return

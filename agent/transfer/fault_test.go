@@ -291,11 +291,11 @@ func TestOnlyTheReceiverMayFetch(t *testing.T) {
 	alice.send(bob, write(t, filepath.Join(t.TempDir(), "secret"), 3<<20))
 	bob.untilState(Waiting)
 	var x string
-	alice.mu.Lock()
-	for _, tr := range alice.Engine.all {
+	alice.Engine.mu.Lock()
+	for _, tr := range alice.all {
 		x = tr.rec.Offer.X
 	}
-	alice.mu.Unlock()
+	alice.Engine.mu.Unlock()
 	ask := func(d *device, x, method, end string) string {
 		req, _ := http.NewRequest(method, "http://nigh/v1/x/"+x+end, strings.NewReader(`{"entries":[0],"state":"done"}`))
 		req.Header.Set("Range", "bytes=0-1048575")
@@ -408,11 +408,11 @@ func TestSameNameFromTwoPeers(t *testing.T) {
 	o := Offer{Version: 1, X: newHex(16), Summary: Summary{Root: content.Sum(nil), Size: 10, Files: 1, Bytes: 5, Tops: 1, Names: []string{"a"}}}
 	ctx := context.Background()
 	for _, d := range []*device{alice, mallory} {
-		if err, _ := d.post(ctx, bob.id, "/v1/offer", o); err != nil {
+		if _, err := d.post(ctx, bob.id, "/v1/offer", o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err, _ := mallory.post(ctx, bob.id, "/v1/x/"+o.X+"/state", stateMessage{State: Failed, Code: "cancelled"}); err != nil {
+	if _, err := mallory.post(ctx, bob.id, "/v1/x/"+o.X+"/state", stateMessage{State: Failed, Code: "cancelled"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tr := range bob.Transfers() {

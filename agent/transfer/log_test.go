@@ -9,7 +9,7 @@ import (
 
 // testLog shows the log of a failed test with -v, and always when NIGH_TEST_LOG is set.
 func testLog(t testing.TB) *slog.Logger {
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if os.Getenv("NIGH_TEST_LOG") != "" {
 		out = t.Output()
 	}

@@ -113,7 +113,7 @@ func (b *builder) add(e *Entry) error {
 	// The order lets the entry before prove the parent: it is the parent, or lies in it.
 	if parent, _ := path.Split(e.Path); parent != "" {
 		parent = parent[:len(parent)-1]
-		if !(b.prevDir && b.prev == parent) && !strings.HasPrefix(b.prev, parent+"/") {
+		if (!b.prevDir || b.prev != parent) && !strings.HasPrefix(b.prev, parent+"/") {
 			return fmt.Errorf("%w: entry %d below a path that is not a directory", ErrProtocol, e.Index)
 		}
 	}

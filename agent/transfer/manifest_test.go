@@ -36,7 +36,7 @@ func TestManifestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !back.Summary.equal(&m.Summary) || back.Files != 1002 || back.Dirs != 2 || back.Tops != 4 {
+	if !back.equal(&m.Summary) || back.Files != 1002 || back.Dirs != 2 || back.Tops != 4 {
 		t.Errorf("summary %+v, want %+v", back.Summary, m.Summary)
 	}
 	c := back.from(0)

@@ -174,7 +174,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !m.Summary.equal(&offer.Summary) {
+	if !m.equal(&offer.Summary) {
 		return fmt.Errorf("%w: the manifest is not the one that was offered", ErrProtocol)
 	}
 	if err := e.db.saveManifest(t.rec.ID, m); err != nil {

@@ -92,7 +92,7 @@ func (r *reader) openFD(e *Entry) (int, error) {
 
 func openat(dirfd int, name string, flags int) (int, error) {
 	for {
-		if fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0); err != unix.EINTR {
+		if fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0); !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}
 	}
@@ -100,7 +100,7 @@ func openat(dirfd int, name string, flags int) (int, error) {
 
 // gone turns an error of opening into [ErrChanged] when something else, or nothing, is in the place of what was offered.
 func gone(p string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) || err == unix.ELOOP || err == unix.ENOTDIR || err == unix.ENXIO {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	return unreadable(p, err)
@@ -126,7 +126,7 @@ func (r *reader) readWhole(e *Entry, p []byte) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // read only: nothing can be lost
 	for p = p[:e.Size]; len(p) > 0; {
 		n, err := unix.Read(fd, p)
 		switch {

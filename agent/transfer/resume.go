@@ -154,7 +154,7 @@ func (l *largeFile) sync() error {
 	if fd < 0 || err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // Fdatasync has told what became of the bytes
 	for {
 		if err := unix.Fdatasync(fd); err != unix.EINTR {
 			return err

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -71,11 +72,11 @@ func TestStatesEnd(t *testing.T) {
 
 func TestCodes(t *testing.T) {
 	for code, err := range byCode {
-		if code == "" || Code(err) != code || fromCode(code) != err {
+		if code == "" || Code(err) != code || !errors.Is(fromCode(code), err) {
 			t.Errorf("%q is %v", code, err)
 		}
 	}
-	if Code(nil) != "" || Code(os.ErrClosed) != "internal" || fromCode("\x1b[2J") != ErrProtocol {
+	if Code(nil) != "" || Code(os.ErrClosed) != "internal" || !errors.Is(fromCode("\x1b[2J"), ErrProtocol) {
 		t.Error("unknown errors and words have no meaning of their own")
 	}
 }

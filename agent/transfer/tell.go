@@ -14,28 +14,28 @@ import (
 	"nigh/agent/receive"
 )
 
-// post sends one control message and returns nil on success, [ErrPeerGone] when there was no answer, or what the peer's refusal says.
-func (e *Engine) post(ctx context.Context, peer identity.DeviceID, path string, body any) (error, string) {
+// post sends one control message. It returns [ErrPeerGone] when there was no answer, or what the peer's refusal says.
+func (e *Engine) post(ctx context.Context, peer identity.DeviceID, path string, body any) (reason string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	p, err := json.Marshal(body)
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://nigh"+path, bytes.NewReader(p))
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := e.cfg.Peers.Control(peer).Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrPeerGone, err), ""
+		return "", fmt.Errorf("%w: %w", ErrPeerGone, err)
 	}
 	if resp.StatusCode/100 != 2 {
 		return readRefusal(resp)
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)
-	return resp.Body.Close(), ""
+	return "", resp.Body.Close()
 }
 
 // offer is the task that offers t.
@@ -43,7 +43,7 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 	e.mu.Lock()
 	offer := t.rec.Offer
 	e.mu.Unlock()
-	err, reason := e.post(ctx, t.rec.Peer, "/v1/offer", offer)
+	reason, err := e.post(ctx, t.rec.Peer, "/v1/offer", offer)
 	e.mu.Lock()
 	t.busy = false
 	offered := err == nil || !errors.Is(err, ErrPeerGone)
@@ -88,7 +88,7 @@ func (e *Engine) tell(ctx context.Context, t *transfer) {
 	e.mu.Unlock()
 	var err error
 	if notice != nil {
-		err, _ = e.post(ctx, t.rec.Peer, t.path("/state"), notice)
+		_, err = e.post(ctx, t.rec.Peer, t.path("/state"), notice)
 	}
 	e.mu.Lock()
 	t.telling = false
@@ -142,7 +142,7 @@ func (e *Engine) removeParts(t *transfer) error {
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }() // nothing is written through it
 	top := 0
 	for c := m.from(0); ; {
 		entry, ok := c.next()

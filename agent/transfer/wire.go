@@ -119,19 +119,19 @@ func writeRefusal(w http.ResponseWriter, err error, reason string) {
 }
 
 // readRefusal turns an answer that is not a success into an error, with the peer's reason if there is one, and closes the body.
-func readRefusal(resp *http.Response) (err error, reason string) {
+func readRefusal(resp *http.Response) (reason string, err error) {
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusTooManyRequests {
-		return ErrBusy, "" // also said by the session, in other words
+		return "", ErrBusy // also said by the session, in other words
 	}
 	var r refusal
 	if e := json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&r); e != nil {
-		return fmt.Errorf("%w: status %d", ErrProtocol, resp.StatusCode), ""
+		return "", fmt.Errorf("%w: status %d", ErrProtocol, resp.StatusCode)
 	}
 	if len(r.Reason) > maxLabel || !utf8.ValidString(r.Reason) {
 		r.Reason = ""
 	}
-	return fromCode(r.Code), r.Reason
+	return r.Reason, fromCode(r.Code)
 }
 
 // readJSON reads one JSON value of at most limit bytes and nothing after it.

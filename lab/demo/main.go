@@ -71,7 +71,7 @@ func run(ctx context.Context, nigh string, tui, verbose bool, rounds int) (err e
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // the guest ends soon, and its /tmp with it
 	if rounds > 0 {
 		return measure(ctx, nigh, bed, dir, rounds)
 	}
@@ -87,7 +87,7 @@ func run(ctx context.Context, nigh string, tui, verbose bool, rounds int) (err e
 		if err != nil {
 			return err
 		}
-		defer agents[i].Kill()
+		defer func() { _ = agents[i].Kill() }() // what was to be shown has been, or failed for a better reason
 		if verbose {
 			defer func() { fmt.Printf("--- log of %s\n%s\n", name, agents[i].Tail()) }()
 		}

@@ -28,7 +28,7 @@ func buildInitramfs(ctx context.Context, root, kernel, busybox, target string) e
 	if err != nil {
 		return fmt.Errorf("vm: initramfs: %w", err)
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }() // the archive is made; what stays costs room only
 	for _, d := range []string{"bin", "modules", "proc", "sys", "dev", "host", "guest", "rw", "new"} {
 		if err := os.Mkdir(filepath.Join(folder, d), 0o755); err != nil {
 			return fmt.Errorf("vm: initramfs: %w", err)

@@ -91,7 +91,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		m.kill()
 		m.work.Wait()
 		m.hangUp()
-		os.RemoveAll(folder)
+		_ = os.RemoveAll(folder) // why it did not boot says more
 		return nil, err
 	}
 	return m, nil
@@ -112,7 +112,7 @@ func (m *Machine) start(ctx context.Context, c Config) error {
 		if err != nil {
 			return fmt.Errorf("vm: boot: %w", err)
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }() // closed before by watch, if QEMU ended
 		listeners[i] = l
 	}
 	if err := m.startQEMU(arguments(c, m.folder)); err != nil {
@@ -127,7 +127,7 @@ func (m *Machine) start(ctx context.Context, c Config) error {
 		select {
 		case <-m.exited:
 			for _, l := range listeners {
-				l.Close()
+				_ = l.Close() // for Accept to return
 			}
 		case <-accepted:
 		}

@@ -143,7 +143,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		return func() { f.Close() }, nil
 	case <-ctx.Done():
 		// The goroutine ends, and the descriptor with it, when the present holder lets go.
-		go func() { <-got; f.Close() }()
+		go func() { <-got; f.Close() }() //nolint:errcheck // with the lock or without it, nobody waits for it any more
 		return nil, fmt.Errorf("vm: cache is in use: %w", ctx.Err())
 	}
 }
@@ -350,7 +350,7 @@ func unpackKernel(ctx context.Context, debs, kernel, folder, root string) (strin
 	if err := os.Mkdir(whole, 0o755); err != nil {
 		return "", fmt.Errorf("vm: unpack kernel: %w", err)
 	}
-	defer os.RemoveAll(whole)
+	defer func() { _ = os.RemoveAll(whole) }() // what stays costs room in the cache only
 	if err := unpack(ctx, debs, kernel, whole); err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -224,7 +225,7 @@ func (c *Client) set(ctx context.Context, path Path, iface, property string, val
 func (c *Client) Present(ctx context.Context) (bool, error) {
 	var owner string
 	err := c.callTo(ctx, busName, "/org/freedesktop/DBus", busName, "GetNameOwner", []any{Name}, &owner)
-	if e, ok := err.(*CallError); ok && e.Class == ErrNoSupplicant {
+	if e, ok := errors.AsType[*CallError](err); ok && errors.Is(e.Class, ErrNoSupplicant) {
 		return false, nil
 	}
 	if err != nil {

@@ -98,17 +98,37 @@ type Key struct {
 	value any
 }
 
-// Keys of P2PDeviceConfig.
-func DeviceName(s string) Key         { return Key{"DeviceName", s} }
-func DeviceType(t []byte) Key         { return Key{"PrimaryDeviceType", t} }
-func GOIntent(n int) Key              { return Key{"GOIntent", uint32(n)} }
+// DeviceName is the name under which peers find us, at most 32 bytes.
+func DeviceName(s string) Key { return Key{"DeviceName", s} }
+
+// DeviceType is the primary device type of WPS: 8 bytes, by which peers choose an icon.
+func DeviceType(t []byte) Key { return Key{"PrimaryDeviceType", t} }
+
+// GOIntent is how much we want to be the group owner when a Connect does not say: 0 (not) to 15 (must).
+func GOIntent(n int) Key { return Key{"GOIntent", uint32(n)} }
+
+// PersistentReconnect makes the supplicant accept by itself an invitation to a persistent group that it knows: then only
+// GroupStarted follows. When off, InvitationReceived comes.
 func PersistentReconnect(on bool) Key { return Key{"PersistentReconnect", on} }
-func SSIDPostfix(s string) Key        { return Key{"SsidPostfix", s} }
-func VendorExtension(e [][]byte) Key  { return Key{"VendorExtension", e} }
-func AddressOwner(a netip.Addr) Key   { return Key{"IpAddrGo", octets(a)} }
-func AddressMask(a netip.Addr) Key    { return Key{"IpAddrMask", octets(a)} }
-func AddressStart(a netip.Addr) Key   { return Key{"IpAddrStart", octets(a)} }
-func AddressEnd(a netip.Addr) Key     { return Key{"IpAddrEnd", octets(a)} }
+
+// SSIDPostfix is put after the DIRECT-xy of the SSID of groups that we own.
+func SSIDPostfix(s string) Key { return Key{"SsidPostfix", s} }
+
+// VendorExtension is the WPS vendor extensions that peers see before they connect, at most 10.
+func VendorExtension(e [][]byte) Key { return Key{"VendorExtension", e} }
+
+// AddressOwner is our own IPv4 address in groups that we own, which clients are told in the 4-way handshake. Like the mask,
+// start and end below it counts for groups that start later, and the zero Addr takes it back.
+func AddressOwner(a netip.Addr) Key { return Key{"IpAddrGo", octets(a)} }
+
+// AddressMask is the network mask that clients are told with their address.
+func AddressMask(a netip.Addr) Key { return Key{"IpAddrMask", octets(a)} }
+
+// AddressStart is the first address that the supplicant gives to a client in the 4-way handshake.
+func AddressStart(a netip.Addr) Key { return Key{"IpAddrStart", octets(a)} }
+
+// AddressEnd is the last address that the supplicant gives; from AddressStart to it there may be at most 1000.
+func AddressEnd(a netip.Addr) Key { return Key{"IpAddrEnd", octets(a)} }
 
 // octets encodes an IPv4 address; the zero Addr becomes 0.0.0.0, which the supplicant takes for "not set".
 func octets(a netip.Addr) []byte {

@@ -12,31 +12,31 @@ type Signal interface{ signal() }
 
 // Signals of the bus and of the connection.
 type (
-	// OwnerChanged: the name fi.w1.wpa_supplicant1 has a new owner, or none when Owner is empty.
+	// OwnerChanged says that the name fi.w1.wpa_supplicant1 has a new owner, or none when Owner is empty.
 	OwnerChanged struct{ Owner string }
-	// Disconnected: the connection to the bus is closed. It is the last signal.
+	// Disconnected says that the connection to the bus is closed. It is the last signal.
 	Disconnected struct{}
-	// Overflow: signals were dropped because nobody took them; read the properties again.
+	// Overflow says that signals were dropped because nobody took them; read the properties again.
 	Overflow struct{}
 )
 
 // Signals of the root object and of interfaces.
 type (
-	// InterfaceAdded: the supplicant has a new interface, such as that of a group.
+	// InterfaceAdded says that the supplicant has a new interface, such as that of a group.
 	InterfaceAdded struct {
 		Path   Path
 		Ifname string
 	}
-	// InterfaceRemoved: the interface is gone.
+	// InterfaceRemoved says that an interface is gone. Another program can remove a group's so, without GroupFinished.
 	InterfaceRemoved struct{ Path Path }
-	// InterfaceChanged: State and DisconnectReason as far as they changed ("" and 0 when not).
+	// InterfaceChanged carries State and DisconnectReason as far as they changed ("" and 0 when not).
 	InterfaceChanged struct {
 		Path             Path
 		State            string
 		DisconnectReason int // negative = decided here, -4 = the other side fell silent
 	}
-	// StationAuthorized: a station of our group owner finished (or, if Gone, lost) its 4-way handshake. Address is
-	// the station's interface address.
+	// StationAuthorized says that a station of our group finished its 4-way handshake, or, if Gone, that it is no longer
+	// authorized. Address is the station's interface address.
 	StationAuthorized struct {
 		Path    Path
 		Address net.HardwareAddr
@@ -46,22 +46,22 @@ type (
 
 // Signals of P2P. Path is the object that emitted the signal, where it matters.
 type (
-	// DeviceFound: a peer is seen, or seen again.
+	// DeviceFound says that a peer is seen, or seen again.
 	DeviceFound struct {
 		Path Path
 		Peer Peer
 	}
-	// DeviceLost: a peer expired and its path is dead.
+	// DeviceLost says that a peer expired and its path is dead.
 	DeviceLost struct{ Path Path }
-	// FindStopped: the search ended.
+	// FindStopped says that the search ended.
 	FindStopped struct{}
-	// GONegotiationRequest: a peer asks for GO negotiation and we had not called Connect.
+	// GONegotiationRequest says that a peer asks for GO negotiation and we had not called Connect. It may repeat.
 	GONegotiationRequest struct {
 		Peer       Path
 		PasswordID uint16 // 1 = the peer types a PIN that we show, 4 = push button, 5 = the peer shows, we type
 		Intent     byte
 	}
-	// GONegotiationSuccess: roles are agreed; the group is not there yet.
+	// GONegotiationSuccess says that the roles are agreed; the group is not there yet.
 	GONegotiationSuccess struct {
 		Peer      Path
 		Owner     bool // we are the group owner
@@ -69,13 +69,13 @@ type (
 		Frequency int
 		PeerIface net.HardwareAddr
 	}
-	// GONegotiationFailure: Status is the P2P status code, -1 for a local timeout.
+	// GONegotiationFailure says why no roles were agreed: Status is the P2P status code, -1 for a local timeout.
 	GONegotiationFailure struct {
 		Peer   Path
 		Status int
 	}
-	// GroupStarted: the group is up here. The addresses are set on a client to which the owner gave one in the 4-way
-	// handshake.
+	// GroupStarted says that a group is up here. The addresses are set on a client to which the owner gave one in the
+	// 4-way handshake.
 	GroupStarted struct {
 		Interface           Path
 		Group               Path
@@ -83,22 +83,23 @@ type (
 		Persistent          bool
 		Local, Mask, Owner4 netip.Addr
 	}
-	// GroupFinished: the group ended; no reason is given.
+	// GroupFinished says that a group ended; no reason is given.
 	GroupFinished struct {
 		Interface Path
 		Owner     bool
 	}
-	// GroupFormationFailure: Path is the group's interface if it existed, else the owner of P2P.
+	// GroupFormationFailure says that a group that was being formed did not come up. Path is the group's interface if it
+	// existed, else the owner of P2P.
 	GroupFormationFailure struct {
 		Path   Path
 		Reason string // "" or "FREQ_CONFLICT" before 2.12
 	}
-	// WPSFailed: ConfigError 18 = wrong PIN, 12 = push-button overlap.
+	// WPSFailed says that WPS did not hand the key to a client: ConfigError 18 = wrong PIN, 12 = push-button overlap.
 	WPSFailed struct {
 		Path        Path
 		ConfigError int
 	}
-	// Provision: a provision discovery request from a peer, or (if Response) its answer to ours. Kind is
+	// Provision is a provision discovery request from a peer, or (if Response) its answer to ours. Kind is
 	// "pbc", "display" (we show PIN) or "keypad" (we type the PIN that the peer shows).
 	Provision struct {
 		Peer     Path
@@ -106,17 +107,18 @@ type (
 		PIN      string
 		Response bool
 	}
-	// ProvisionFailure: 1 timeout, 2 rejected, 3 timeout while joining, 4 information unavailable.
+	// ProvisionFailure says why provision discovery failed: Status 1 timeout, 2 rejected, 3 timeout while joining,
+	// 4 information unavailable.
 	ProvisionFailure struct {
 		Peer   Path
 		Status int
 	}
-	// InvitationResult: the answer to our Invite.
+	// InvitationResult is the answer to our Invite: Status 0 accepted, 1 its user is being asked, 8 the peer forgot the group.
 	InvitationResult struct {
 		Status int
 		BSSID  net.HardwareAddr
 	}
-	// InvitationReceived: a peer invites us and the supplicant did not accept by itself.
+	// InvitationReceived says that a peer invites us and the supplicant did not accept by itself.
 	InvitationReceived struct {
 		Source       net.HardwareAddr
 		OwnerAddress net.HardwareAddr // device address of the group owner
@@ -124,9 +126,9 @@ type (
 		PersistentID int              // -1 when not known: the supplicant leaves out 0
 		Frequency    int
 	}
-	// PersistentRemoved: the profile is gone.
+	// PersistentRemoved says that the profile of a persistent group is gone.
 	PersistentRemoved struct{ Path Path }
-	// MemberJoined: a P2P client joined our group owner, or (if Left) left it.
+	// MemberJoined says that a P2P client joined our group, or (if Left) left it.
 	MemberJoined struct {
 		Group Path
 		Peer  Path

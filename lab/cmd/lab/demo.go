@@ -24,7 +24,7 @@ func demoVerb(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }() // two binaries too many below /tmp at worst
 	nigh, demo := filepath.Join(folder, "nigh"), filepath.Join(folder, "demo")
 	for binary, source := range map[string]string{nigh: "nigh", demo: "nigh/lab/demo"} {
 		if err := goBuild(ctx, "", "build", "-o", binary, source); err != nil {
@@ -37,6 +37,12 @@ func demoVerb(ctx context.Context, args []string) error {
 	}
 	if !*auto && onTerminal() {
 		c.Args, c.Terminal = append(c.Args, "-tui"), true
+		// The terminal is this machine's, so what it can draw is said here.
+		for _, key := range []string{"TERM", "COLORTERM", "COLORFGBG", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR"} {
+			if v := os.Getenv(key); v != "" {
+				c.Env = append(c.Env, key+"="+v)
+			}
+		}
 	}
 	g, err := o.boot(ctx, parts, folder)
 	if err != nil {

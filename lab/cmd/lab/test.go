@@ -42,7 +42,7 @@ func testVerb(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(binaries)
+	defer func() { _ = os.RemoveAll(binaries) }() // some binaries too many below /tmp at worst
 	packages, err := compile(ctx, binaries, o.set.Args())
 	if err != nil {
 		return err

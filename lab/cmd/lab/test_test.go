@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -53,7 +54,7 @@ func TestResults(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"nothing"}, {"run"}, {"test"}, {"test", "-nothing", "x"}, {"prepare", "x"}, {"shell", "x"}} {
-		if err := dispatch(t.Context(), args); err != exitStatus(wrongUsage) {
+		if err := dispatch(t.Context(), args); !errors.Is(err, exitStatus(wrongUsage)) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
