@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,8 @@ type Agent struct {
 	table     *table
 	watchers  hub
 	change    signal
-	command   atomic.Value // time.Time of the last command that steps count from
+	nameless  chan identity.DeviceID // trusted, near, and without a name in the book
+	command   atomic.Value           // time.Time of the last command that steps count from
 	server    *control.Server
 	socket    net.Listener
 	notices   []string // set by New only
@@ -66,7 +68,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now()}
+	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now(), nameless: make(chan identity.DeviceID, 16)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -267,8 +269,8 @@ func (a *Agent) followSightings(ctx context.Context) error {
 				return nil
 			}
 			s := sighting{
-				key: fmt.Sprintf("mdns/%d/%s/%s", e.Index, e.Instance, e.Host), kind: kindLAN,
-				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs,
+				key: instanceKey(e), kind: kindLAN,
+				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs, known: a.table.expects(e.TXT["id"]),
 			}
 			if a.direct.isGroup(e.Ifname) {
 				s.kind = kindDirect
@@ -282,6 +284,12 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// instanceKey tells mDNS instances apart as package discovery does, which
+// ignores case: a changed case must not leave a sighting behind.
+func instanceKey(e discovery.Event) string {
+	return fmt.Sprintf("mdns/%d/%q/%q", e.Index, strings.ToLower(e.Instance), strings.ToLower(e.Host))
 }
 
 // lose forgets a sighting and what the table built on it.
@@ -321,11 +329,43 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)
 		a.transfers.Wake(s.ID)
 	}
+	if a.trust.Standing(s.ID) == trust.Trusted && a.record(s.ID).Name == "" {
+		select {
+		case a.nameless <- s.ID:
+		default: // it is reported again
+		}
+	}
 	a.publishPeer(s.ID)
 }
 
+// keepName writes the name that a trusted device calls itself into the book when
+// nobody gave it one. Without it, a stranger could take the name while the device
+// is away, and what is sent by name.
+func (a *Agent) keepName(id identity.DeviceID) {
+	name := a.table.ownName(id)
+	if r := a.record(id); name == "" || r.Name != "" || r.Standing != trust.Trusted {
+		return
+	}
+	if err := a.trust.Rename(id, name); err != nil && !errors.Is(err, trust.ErrUnknown) {
+		a.log.Warn("Keeping the name of a device failed", "peer", id.Short(), "err", err)
+	}
+}
+
+// dismiss ends every transfer from and to a device that is trusted no more. What
+// is just getting its final name is let through.
+func (a *Agent) dismiss(id identity.DeviceID) {
+	for _, t := range a.transfers.Transfers() {
+		if t.Peer != id || t.State.Ended() {
+			continue
+		}
+		if err := a.transfers.Cancel(t.ID); err != nil && !errors.Is(err, transfer.ErrState) {
+			a.log.Warn("Ending a transfer failed", "transfer", t.ID, "err", err)
+		}
+	}
+}
+
 // followTrust keeps sessions in step with the trust book: a removed or blocked
-// device loses its sessions at once.
+// device loses its sessions and transfers at once.
 func (a *Agent) followTrust(ctx context.Context) error {
 	var mu sync.Mutex
 	changed := map[identity.DeviceID]bool{}
@@ -340,16 +380,21 @@ func (a *Agent) followTrust(ctx context.Context) error {
 		}
 	})
 	defer cancel()
-	// Whatever was trusted before the subscription began is held now.
+	// Whatever was decided before the subscription began takes effect now.
 	for _, r := range a.trust.List() {
 		if r.Standing == trust.Trusted {
 			a.sessions.Hold(r.ID)
+		} else {
+			a.dismiss(r.ID)
 		}
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case id := <-a.nameless:
+			a.keepName(id)
+			continue
 		case <-wake:
 		}
 		mu.Lock()
@@ -359,10 +404,13 @@ func (a *Agent) followTrust(ctx context.Context) error {
 		for _, id := range ids {
 			if a.trust.Standing(id) == trust.Trusted {
 				a.table.know(id)
+				a.keepName(id)
 				a.sessions.Hold(id)
 			} else {
+				a.dismiss(id)
 				a.sessions.Release(id)
 				a.sessions.Close(id)
+				a.table.release(id)
 				a.table.forget(id)
 			}
 			a.publishPeer(id)

@@ -19,6 +19,7 @@ import (
 	"nigh/agent/doctor"
 	"nigh/agent/identity"
 	"nigh/agent/receive"
+	"nigh/agent/session"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 	"nigh/wpa"
@@ -292,23 +293,31 @@ func (a *Agent) resolve(word string) (target, error) {
 		return t, nil
 	}
 	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
+	trusted := func(p control.Peer) bool { return p.Trust == trust.Trusted.String() }
+	// A device may call itself what it likes, also another's short ID or address.
+	_, noAddress := net.ParseMAC(word)
+	byName := noAddress != nil && !shortID.MatchString(word)
 	var exact, prefix []control.Peer
 	for _, p := range a.table.views() {
 		switch {
-		case strings.EqualFold(p.Name, word), p.Short != "" && plain(p.Short) == plain(word), p.ID == "" && strings.EqualFold(p.Paths[0].Address, word):
+		case byName && strings.EqualFold(p.Name, word), p.Short != "" && plain(p.Short) == plain(word), p.ID == "" && strings.EqualFold(p.Paths[0].Address, word):
 			exact = append(exact, p)
-		case word != "" && (strings.HasPrefix(strings.ToLower(p.Name), strings.ToLower(word)) || strings.HasPrefix(plain(p.Short), plain(word)) && plain(word) != ""):
+		case word != "" && (byName && strings.HasPrefix(strings.ToLower(p.Name), strings.ToLower(word)) || strings.HasPrefix(plain(p.Short), plain(word)) && plain(word) != ""):
 			prefix = append(prefix, p)
 		}
 	}
 	// The trusted device wins over a stranger that took its name: a name alone
-	// can never redirect a send.
+	// can never redirect a send. Nor can a stranger that takes just the part of
+	// the name that the person is used to type: that is ambiguous.
 	found := exact
-	if trusted := slices.DeleteFunc(slices.Clone(exact), func(p control.Peer) bool { return p.Trust != "trusted" }); len(trusted) == 1 {
-		found = trusted
-	}
-	if len(found) == 0 {
-		found = prefix
+	if mine := slices.DeleteFunc(slices.Clone(exact), func(p control.Peer) bool { return !trusted(p) }); len(mine) == 1 {
+		found = mine
+	} else if len(mine) == 0 {
+		for _, p := range prefix {
+			if len(exact) == 0 || trusted(p) {
+				found = append(found, p)
+			}
+		}
 	}
 	switch len(found) {
 	case 0:
@@ -345,10 +354,11 @@ func (a *Agent) resolve(word string) (target, error) {
 // makes sure that there is, or soon will be, a path to it: a typed address is
 // greeted, a Wi-Fi Direct device is connected to.
 func (a *Agent) reach(ctx context.Context, word string) (identity.DeviceID, error) {
-	t, err := a.resolve(word)
-	if address, ok := typedAddress(word); err != nil && ok {
+	// First the address: a device may call itself by somebody's.
+	if address, ok := typedAddress(word); ok {
 		return a.dial(ctx, address)
 	}
+	t, err := a.resolve(word)
 	if err != nil {
 		return identity.DeviceID{}, err
 	}
@@ -403,6 +413,11 @@ func (a *Agent) dial(ctx context.Context, addr netip.AddrPort) (identity.DeviceI
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	id, hello, err := a.sessions.Greet(ctx, addr)
+	for _, known := range []error{session.ErrSelf, session.ErrBlocked, session.ErrRefused, session.ErrNotNigh} {
+		if errors.Is(err, known) {
+			return id, err
+		}
+	}
 	if err != nil {
 		return id, &control.Error{Code: control.CodeAway, Message: "nobody answers at " + addr.String(), Hint: "check the address, that nigh runs there, and its firewall"}
 	}

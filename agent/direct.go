@@ -132,10 +132,12 @@ func (d *direct) radioLife(ctx context.Context) error {
 	d.radio, d.pool = radio, pool
 	d.mu.Unlock()
 	defer func() {
+		// Every group's life has ended, told or not.
 		d.mu.Lock()
 		d.radio = nil
+		clear(d.groups)
 		d.mu.Unlock()
-		d.a.table.silence()
+		d.silence()
 	}()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return radio.Run(ctx) })
@@ -197,7 +199,7 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			if e.Status.State == wpa.Ready {
 				d.wantUnfinished()
 			} else {
-				d.a.table.silence()
+				d.silence()
 			}
 		}
 		d.a.publishStatus()
@@ -237,6 +239,14 @@ func (d *direct) lost(mac net.HardwareAddr) {
 		return
 	}
 	d.a.publish(control.Event{Type: "peer_gone", Key: view.Key()})
+}
+
+// silence forgets every device that the radio heard: the radio is gone, and so
+// nothing else says that they are.
+func (d *direct) silence() {
+	for _, mac := range d.a.table.onAir() {
+		d.lost(mac)
+	}
 }
 
 func (d *direct) publishRadio(mac net.HardwareAddr) {

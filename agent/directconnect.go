@@ -179,8 +179,10 @@ func (d *direct) nextWanted() (identity.DeviceID, bool) {
 
 // meet connects to a radio device of unknown identity and waits until a session
 // proved who is behind it: the first device that is proved on the new group
-// from its owner or, for an owner, the first client.
+// from its owner or, for an owner, the first client. When the radio device said
+// a short ID, only a device that has it counts: the person may have gone by it.
 func (d *direct) meet(ctx context.Context, mac net.HardwareAddr) (identity.DeviceID, error) {
+	short := d.a.table.shortOnAir(mac)
 	g, err := d.connect(ctx, mac, wpa.PBC(), wpa.ConnectOptions{Intent: -1})
 	if err != nil {
 		return identity.DeviceID{}, err
@@ -189,7 +191,7 @@ func (d *direct) meet(ctx context.Context, mac net.HardwareAddr) (identity.Devic
 	defer cancel()
 	var id identity.DeviceID
 	err = d.a.change.wait(ctx, func() (ok bool) {
-		id, ok = d.a.table.onInterface(g.Ifname)
+		id, ok = d.a.table.onInterface(g.Ifname, short)
 		return ok
 	})
 	return id, err
@@ -245,7 +247,11 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.groups[id].view(true), nil
+		life := d.groups[id]
+		if life == nil {
+			return control.Group{}, fmt.Errorf("%w: it ended meanwhile", errNoGroup)
+		}
+		return life.view(true), nil
 	}
 	if err != nil {
 		return control.Group{}, err

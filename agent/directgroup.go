@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/link"
 	"nigh/link/dhcp"
@@ -70,6 +71,7 @@ func (g *directGroup) live(ctx context.Context) {
 		s := sighting{
 			key: "rendezvous/" + group.Ifname, kind: kindDirect, ifindex: group.Index, ifname: group.Ifname,
 			addrs: []netip.AddrPort{netip.AddrPortFrom(rendezvous.WithZone(group.Ifname), rendezvousPort)},
+			known: true,
 		}
 		d.a.prover.see(ctx, s)
 		defer d.a.lose(s.key)
@@ -155,7 +157,7 @@ func (d *direct) views(secrets bool) []control.Group {
 // view renders g; d.mu is held.
 func (g *directGroup) view(secrets bool) control.Group {
 	v := control.Group{
-		Ifname: g.group.Ifname, Role: g.group.Role.String(), SSID: g.group.SSID, Frequency: g.group.Frequency,
+		Ifname: g.group.Ifname, Role: g.group.Role.String(), SSID: clean.Text(g.group.SSID), Frequency: g.group.Frequency,
 		Clients: len(g.group.Members), Persistent: g.group.Persistent, Uptime: int64(time.Since(g.up).Seconds()),
 	}
 	if g.group.Role == wpa.Client {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -41,6 +42,7 @@ type sighting struct {
 	ifindex int // 0 for a typed address
 	ifname  string
 	addrs   []netip.AddrPort
+	known   bool // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
 }
 
 // radioSighting is a Wi-Fi Direct device as the radio hears it. Its name and
@@ -93,12 +95,13 @@ func (t *table) know(id identity.DeviceID) bool {
 }
 
 // entry returns the peer with this id, making it if there is room, else nil;
-// t.mu is held. A full table forgets the stranger that was silent longest.
+// t.mu is held. A full table forgets the stranger that was silent longest; a
+// device in the trust book, which has its own bound, needs no room.
 func (t *table) entry(id identity.DeviceID) *peer {
 	if p := t.peers[id]; p != nil {
 		return p
 	}
-	if len(t.peers) >= maxPeers && !t.forgetOne() {
+	if len(t.peers) >= maxPeers && !t.forgetOne() && t.standing(id).Standing == trust.New {
 		return nil
 	}
 	p := &peer{id: id, sightings: map[string]sighting{}}
@@ -144,6 +147,9 @@ func (t *table) attach(id identity.DeviceID, name string, s sighting) bool {
 	p.sightings[s.key] = s
 	p.seen = t.now()
 	p.greeted = true
+	if errors.Is(p.err, session.ErrNoAddress) {
+		p.err = nil // it has one now; what comes of it the session layer tells
+	}
 	if n := clean.Name(name, maxNameBytes); n != "" {
 		p.name = n
 	}
@@ -165,13 +171,21 @@ func (t *table) detach(key string) (identity.DeviceID, bool) {
 }
 
 // session takes over what the session layer says about a peer. It reports
-// whether the peer became connected by it.
+// whether the peer became connected by it. Only trusted devices are held: a word
+// about any other was on its way when its trust ended.
 func (t *table) session(s session.PeerState) (up bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.standing(s.ID).Standing != trust.Trusted {
+		t.releaseLocked(s.ID)
+		return false
+	}
 	p := t.entry(s.ID)
 	if p == nil {
 		return false
+	}
+	if s.Hello.Name != "" {
+		p.name = clean.Name(s.Hello.Name, maxNameBytes)
 	}
 	up = s.Connected && !p.link.Connected
 	if s.Connected || p.link.Connected {
@@ -179,6 +193,42 @@ func (t *table) session(s session.PeerState) (up bool) {
 	}
 	p.link, p.err = s, s.Err
 	return up
+}
+
+// release forgets what the session layer said about a peer: it says nothing more
+// about a device whose session it was told to let go.
+func (t *table) release(id identity.DeviceID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.releaseLocked(id)
+}
+
+func (t *table) releaseLocked(id identity.DeviceID) {
+	if p := t.peers[id]; p != nil {
+		p.link, p.err = session.PeerState{}, nil
+	}
+}
+
+// ownName is what a device called itself in this run, "" when it did not.
+func (t *table) ownName(id identity.DeviceID) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.peers[id]; p != nil {
+		return p.name
+	}
+	return ""
+}
+
+// expects reports whether a short ID is that of a trusted device.
+func (t *table) expects(short string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.peers {
+		if id.Short() == short && t.standing(id).Standing == trust.Trusted {
+			return true
+		}
+	}
+	return false
 }
 
 // forget removes a peer that is neither trusted nor reachable.
@@ -252,11 +302,22 @@ func (t *table) lost(mac net.HardwareAddr) (radioSighting, bool) {
 	return s, ok
 }
 
-// silence forgets every Wi-Fi Direct device: the radio is gone.
-func (t *table) silence() {
+// onAir returns the P2P device addresses of everything that the radio hears.
+func (t *table) onAir() []net.HardwareAddr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.radio)
+	all := make([]net.HardwareAddr, 0, len(t.radio))
+	for _, s := range t.radio {
+		all = append(all, s.mac)
+	}
+	return all
+}
+
+// shortOnAir is the short ID that a Wi-Fi Direct device says it has, "" without.
+func (t *table) shortOnAir(mac net.HardwareAddr) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.radio[mac.String()].short
 }
 
 // onRadio returns the Wi-Fi Direct sighting whose short ID fits this identity.
@@ -445,12 +506,15 @@ func addrString(a netip.AddrPort) string {
 	return a.String()
 }
 
-// onInterface returns the device that was proved on an interface, if there is
-// exactly one.
-func (t *table) onInterface(ifname string) (found identity.DeviceID, ok bool) {
+// onInterface returns the device that was proved on an interface and has this
+// short ID, "" being any, if there is exactly one.
+func (t *table) onInterface(ifname, short string) (found identity.DeviceID, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, p := range t.peers {
+		if short != "" && id.Short() != short {
+			continue
+		}
 		here := p.link.Connected && p.link.Path.Ifname == ifname
 		for _, s := range p.sightings {
 			here = here || s.ifname == ifname

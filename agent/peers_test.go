@@ -192,3 +192,57 @@ func TestRadioNames(t *testing.T) {
 		}
 	}
 }
+
+func TestTrustEndsWithTheSession(t *testing.T) {
+	for _, standing := range []trust.Standing{trust.New, trust.Blocked} {
+		b := newBench()
+		id := someID(1)
+		b.trust(id, "bob")
+		up := session.PeerState{ID: id, Connected: true, Path: session.Candidate{Kind: kindLAN, Ifname: "eth0"}}
+		b.session(up)
+		b.book[id] = trust.Record{ID: id, Standing: standing}
+		// The session layer says nothing more about a device that it released, and
+		// what it was just saying may still come.
+		b.release(id)
+		if b.session(up) {
+			t.Errorf("%v: a late word made it connected", standing)
+		}
+		if v, _ := b.one(id); v.State != "away" || len(v.Paths) != 0 {
+			t.Errorf("%v: %+v", standing, v)
+		}
+		if forgot := b.forget(id); forgot != (standing == trust.New) {
+			t.Errorf("%v: forgotten %t", standing, forgot)
+		}
+	}
+}
+
+func TestTrustedDeviceFindsRoomInAFullTable(t *testing.T) {
+	b := newBench()
+	for i := range uint32(maxPeers) {
+		b.attach(someID(i), "crowd", on(someID(i).Short(), kindLAN, "eth0", "10.0.0.2:7421"))
+	}
+	id := someID(1 << 20)
+	b.trust(id, "friend")
+	if v, ok := b.one(id); !ok || v.Name != "friend" {
+		t.Errorf("%+v, %t", v, ok)
+	}
+	if b.attach(someID(1<<21), "one more", on("x", kindLAN, "eth0", "10.0.0.3:7421")) {
+		t.Error("a stranger found room, too")
+	}
+}
+
+func TestStateAfterAnAddressCame(t *testing.T) {
+	b := newBench()
+	id := someID(1)
+	b.trust(id, "bob")
+	b.session(session.PeerState{ID: id, Err: session.ErrNoAddress})
+	b.attach(id, "bob", on("l", kindLAN, "eth0", "10.0.0.2:7421"))
+	if v, _ := b.one(id); v.State != "connecting" || v.Error != "" {
+		t.Errorf("%+v", v)
+	}
+	b.session(session.PeerState{ID: id, Err: session.ErrUnreachable})
+	b.attach(id, "bob", on("l", kindLAN, "eth0", "10.0.0.2:7421"))
+	if v, _ := b.one(id); v.State != "away" || v.Error == "" {
+		t.Errorf("%+v", v)
+	}
+}
