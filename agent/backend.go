@@ -177,6 +177,13 @@ func (b backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control
 		if t.id.IsZero() {
 			return control.Trusted{}, &control.Error{Code: control.CodeAway, Message: "the identity of " + t.name + " is not known yet", Hint: "connect first: nigh group join " + t.name}
 		}
+		// For a name that two share, the trusted one is right but for this: who
+		// blocks may mean the other.
+		if r.Action == "block" && !shortID.MatchString(r.Device) && slices.ContainsFunc(b.a.table.views(), func(p control.Peer) bool {
+			return p.ID != t.id.String() && strings.EqualFold(p.Name, r.Device)
+		}) {
+			return control.Trusted{}, &control.Error{Code: control.CodeAmbiguous, Message: "several devices are called " + clean.Text(r.Device), Hint: "use the short ID"}
+		}
 		id = t.id
 	}
 	switch r.Action {

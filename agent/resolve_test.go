@@ -118,3 +118,22 @@ func TestRadioDeviceIsMetByItsShortID(t *testing.T) {
 		t.Error("a device that says no short ID is not met")
 	}
 }
+
+// Whoever blocks a name that a stranger took means the stranger as well.
+func TestBlockingASharedNameIsAmbiguous(t *testing.T) {
+	a := newBookAgent(t)
+	a.id = &identity.Identity{ID: someID(5)}
+	friend, evil := someID(1<<24), someID(2<<24)
+	a.befriend(t, friend, "bob")
+	a.stranger(evil, "bob")
+	b := backend{a}
+	if _, err := b.ChangeTrust(t.Context(), control.TrustRequest{Action: "block", Device: "bob"}); !errors.Is(err, &control.Error{Code: control.CodeAmbiguous}) {
+		t.Errorf("block: %v", err)
+	}
+	if s := a.trust.Standing(friend); s != trust.Trusted {
+		t.Errorf("the friend is %v", s)
+	}
+	if _, err := b.ChangeTrust(t.Context(), control.TrustRequest{Action: "block", Device: evil.Short()}); err != nil || a.trust.Standing(evil) != trust.Blocked {
+		t.Errorf("block by short ID: %v, now %v", err, a.trust.Standing(evil))
+	}
+}
