@@ -281,80 +281,6 @@ func rank(c session.Candidate) int {
 	return r
 }
 
-// heard records a Wi-Fi Direct device. It reports false when there is no room.
-func (t *table) heard(s radioSighting) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s.seen = t.now()
-	if _, ok := t.radio[s.mac.String()]; !ok && len(t.radio) >= maxRadio {
-		return false
-	}
-	t.radio[s.mac.String()] = s
-	return true
-}
-
-// lost forgets a Wi-Fi Direct device and reports whether it was known.
-func (t *table) lost(mac net.HardwareAddr) (radioSighting, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s, ok := t.radio[mac.String()]
-	delete(t.radio, mac.String())
-	return s, ok
-}
-
-// onAir returns the P2P device addresses of everything that the radio hears.
-func (t *table) onAir() []net.HardwareAddr {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make([]net.HardwareAddr, 0, len(t.radio))
-	for _, s := range t.radio {
-		all = append(all, s.mac)
-	}
-	return all
-}
-
-// shortOnAir is the short ID that a Wi-Fi Direct device says it has, "" without.
-func (t *table) shortOnAir(mac net.HardwareAddr) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.radio[mac.String()].short
-}
-
-// onRadio returns the Wi-Fi Direct sighting whose short ID fits this identity.
-func (t *table) onRadio(id identity.DeviceID) (radioSighting, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range t.radio {
-		if s.short != "" && s.short == id.Short() {
-			return s, true
-		}
-	}
-	return radioSighting{}, false
-}
-
-// behind returns the only known identity that a radio sighting's short ID fits.
-// It is a hint; the session proves.
-func (t *table) behind(mac net.HardwareAddr) (identity.DeviceID, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.behindLocked(t.radio[mac.String()])
-}
-
-func (t *table) behindLocked(s radioSighting) (found identity.DeviceID, ok bool) {
-	if s.short == "" {
-		return found, false
-	}
-	for id := range t.peers {
-		if id.Short() == s.short {
-			if ok {
-				return identity.DeviceID{}, false
-			}
-			found, ok = id, true
-		}
-	}
-	return found, ok
-}
-
 // views returns every peer as the faces see it: ready ones first, then by name.
 func (t *table) views() []control.Peer {
 	t.mu.Lock()
@@ -389,21 +315,6 @@ func (t *table) one(id identity.DeviceID) (control.Peer, bool) {
 		return control.Peer{}, false
 	}
 	return t.view(p)
-}
-
-// oneRadio returns the view of a Wi-Fi Direct device: of the peer it seems to
-// be, or of its own.
-func (t *table) oneRadio(mac net.HardwareAddr) (control.Peer, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s, ok := t.radio[mac.String()]
-	if !ok {
-		return control.Peer{}, false
-	}
-	if id, ok := t.behindLocked(s); ok {
-		return t.view(t.peers[id])
-	}
-	return t.radioView(s), true
 }
 
 // view renders p; t.mu is held. A stranger that left is not shown.
@@ -487,16 +398,6 @@ func (t *table) view(p *peer) (control.Peer, bool) {
 		v.Error, v.Hint = e.Message, e.Hint
 	}
 	return v, v.State != "away" || r.Standing != trust.New
-}
-
-// radioView renders a Wi-Fi Direct device whose identity is not known; t.mu is
-// held.
-func (t *table) radioView(s radioSighting) control.Peer {
-	return control.Peer{
-		Name: cmp.Or(s.name, s.short, s.mac.String()), Short: s.short, Trust: trust.New.String(), State: "visible",
-		Paths:    []control.Path{{Kind: kindDirect, Address: s.mac.String(), Signal: s.signal}},
-		LastSeen: s.seen.Format(time.RFC3339), Age: t.now().Sub(s.seen).Seconds(),
-	}
 }
 
 func addrString(a netip.AddrPort) string {
