@@ -17,11 +17,13 @@ const (
 	findPause  = time.Second      // before searching again after somebody stopped our search
 )
 
-// A visible device listens a third of the time on its listen channel. A searching device sends on each social channel every
-// half second or so, so that it is heard within some seconds, and a Wi-Fi connection keeps most of the radio.
+// A visible device listens a third of the time on its listen channel when the radio has a Wi-Fi connection too, which keeps
+// most of it, and else nearly always: frames of GO negotiation are sent only a few times, and a device that does not hear
+// them makes the other one start again seconds later.
 const (
 	visiblePeriod   = 500 * time.Millisecond
 	visibleInterval = 1500 * time.Millisecond
+	visibleAlone    = 550 * time.Millisecond // interval without a connection
 )
 
 // discStage is the state of the discovery machine.
@@ -204,7 +206,14 @@ func (m *machine) beVisible() {
 	if !want {
 		period, interval = 0, 0
 	}
-	m.order(func(ctx context.Context) error { return m.api.ExtendedListen(ctx, owner, period, interval) }, func(err error) {
+	m.order(func(ctx context.Context) error {
+		if want {
+			if _, freq, err := m.api.CurrentBSS(ctx, owner); err == nil && freq == 0 {
+				interval = visibleAlone
+			}
+		}
+		return m.api.ExtendedListen(ctx, owner, period, interval)
+	}, func(err error) {
 		if err != nil {
 			m.log.Warn("Setting extended listening failed", "err", err)
 		}
