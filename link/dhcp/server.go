@@ -90,7 +90,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := portFree(s.config.Ifname); err != nil {
 		return fmt.Errorf("dhcp: serve on %s: %w", s.config.Ifname, err)
 	}
-	conn, err := server4.NewIPv4UDPConn(s.config.Ifname, &net.UDPAddr{IP: net.IPv4zero, Port: dhcpv4.ServerPort})
+	conn, err := s.listen(ctx)
+	if ctx.Err() != nil && conn == nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("dhcp: serve on %s: %w", s.config.Ifname, err)
 	}
@@ -120,6 +123,29 @@ func portFree(ifname string) error {
 		return err
 	}
 	return conn.Close()
+}
+
+// bindTries is how often a bind is tried, bindPause apart.
+const (
+	bindTries = 20
+	bindPause = 20 * time.Millisecond
+)
+
+// listen makes the server's socket. That of portFree can live on for a moment after its Close: a program that is being
+// started beside us has a copy of it until it is executed.
+func (s *Server) listen(ctx context.Context) (conn net.PacketConn, err error) {
+	for range bindTries {
+		conn, err = server4.NewIPv4UDPConn(s.config.Ifname, &net.UDPAddr{IP: net.IPv4zero, Port: dhcpv4.ServerPort})
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(bindPause):
+		}
+	}
+	return nil, err
 }
 
 // limitedConn keeps floods, and what is no DHCP request, from the library, which starts a goroutine for each packet.
