@@ -171,7 +171,9 @@ func TestGuest(t *testing.T) {
 func TestPanic(t *testing.T) {
 	m := boot(t)
 	_, err := m.Run(t.Context(), Command{Args: []string{"sh", "-c", "echo c >/proc/sysrq-trigger"}})
-	if !errors.Is(err, ErrGuest) || !strings.Contains(err.Error(), "Kernel panic") {
+	// The trace is long, and the guest may be gone before its very last line: then the one before it tells.
+	panicked := err != nil && (strings.Contains(err.Error(), "Kernel panic") || strings.Contains(err.Error(), "Kernel Offset"))
+	if !errors.Is(err, ErrGuest) || !panicked {
 		t.Fatal(err)
 	}
 }
