@@ -24,6 +24,7 @@ var ErrConfig = errors.New("configuration")
 // Accept says which offers are taken without asking a person.
 type Accept string
 
+// The policies of [Settings.Accept].
 const (
 	AcceptAsk     Accept = "ask"     // ask, except for devices whose trust entry says auto-accept
 	AcceptTrusted Accept = "trusted" // take from every trusted device

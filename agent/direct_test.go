@@ -26,10 +26,10 @@ func TestFacesHearThatTheRadioIsGone(t *testing.T) {
 	cancel()
 	near := map[string]bool{}
 	for e := range events {
-		switch {
-		case e.Type == "peer":
+		switch e.Type {
+		case "peer":
 			near[e.Peer.Key()] = e.Peer.State != "away"
-		case e.Type == "peer_gone":
+		case "peer_gone":
 			near[e.Key] = false
 		}
 	}

@@ -62,7 +62,7 @@ func (g *directGroup) live(ctx context.Context) {
 	}()
 	g.addressed(addressed.LinkLocal(), spec.V4)
 	work, ctx := errgroup.WithContext(ctx)
-	defer work.Wait()
+	defer func() { _ = work.Wait() }() // its goroutines log what went wrong and return nil
 	if owner {
 		if pool.IsValid() {
 			work.Go(func() error { g.serveLeases(ctx, group, pool, spec.V4); return nil })
