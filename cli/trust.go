@@ -90,7 +90,7 @@ that nobody can tamper with: whoever holds the key to the ID is trusted.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	a.jsonFlag(cmd, "the entry as one JSON object")
-	cmd.Flags().StringVar(&r.Name, "name", "", "`NAME` to show until the device says its own")
+	cmd.Flags().StringVar(&r.Name, "name", "", "`NAME` to show instead of what the device calls itself")
 	cmd.Flags().BoolVar(&auto, "auto-accept", false, "take its offers without asking")
 	return cmd
 }

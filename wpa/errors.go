@@ -42,7 +42,7 @@ var hints = []struct {
 	err  error
 	text string
 }{
-	{ErrKilledByNetworkManager, "Install nigh's D-Bus policy (`sudo make install`), then `sudo systemctl reload dbus`; or set the Wi-Fi interface unmanaged."},
+	{ErrKilledByNetworkManager, "Keep NetworkManager from it: `sudo cp /usr/local/share/nigh/optional/dbus-1/system.d/zz-nigh.conf /etc/dbus-1/system.d/ && sudo systemctl reload dbus`; or set the Wi-Fi interface unmanaged."},
 	{ErrNoBus, "Start the D-Bus system bus: `sudo systemctl start dbus`."},
 	{ErrIWD, "Wi-Fi Direct needs wpa_supplicant: stop iwd and start wpa_supplicant, or use LAN."},
 	{ErrDenied, "Install nigh's D-Bus policy (`sudo make install`), then `sudo systemctl reload dbus`."},
