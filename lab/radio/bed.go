@@ -40,6 +40,7 @@ type Config struct {
 	// System makes node 0 the guest itself: its own namespace, the system bus, and Debian's wpa_supplicant.service with no
 	// interface added. The guest must have been booted with systemd.
 	System   bool
+	Plain    int          // of the nodes, the last so many have no use of P2P: Wi-Fi clients and access points
 	Channels int          // that a radio can be on at once; 0 = 1, as the simplest real adapter
 	Logger   *slog.Logger // nil discards
 }
@@ -107,7 +108,7 @@ func (b *Bed) open(ctx context.Context, c Config) error {
 	for i, phy := range phys {
 		n := &Node{
 			Name: "n" + strconv.Itoa(i), Phy: phy.name, Ifname: phy.ifname,
-			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)),
+			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)), plain: i >= c.Nodes-c.Plain,
 		}
 		if i == 0 && c.System {
 			n.system, n.Bus = true, systemBus

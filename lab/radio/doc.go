@@ -9,6 +9,12 @@
 // The frames, the key handshakes, P2P and WPS are those of the kernel's mac80211 and of wpa_supplicant. The air is not: every
 // radio hears every other one at the same strength and nothing is lost.
 //
+// # Access points and plain clients
+//
+// A node of Config.Plain has a wpa_supplicant without P2P: by [Node.Join] it is a client of any WPA2 network, a P2P group's
+// included, and by [Node.Serve] an access point (hostapd). A P2P node can Join an access point too, as a laptop does that has a
+// Wi-Fi connection beside a group; [Node.Ping] counts what that connection loses.
+//
 // # Names
 //
 // wpa_supplicant is started as Debian's service is, with its control sockets in /run/wpa_supplicant, and with the radio's

@@ -52,13 +52,15 @@ type Node struct {
 	Phy    string // of its radio, as the kernel numbers it: phy0, ...
 
 	folder string
+	plain  bool       // its wpa_supplicant has no use of P2P
 	system bool       // node 0 of a bed with systemd
 	made   bool       // the namespace exists
 	tb     testing.TB // set by Nodes
 
-	bus        *process
-	mu         sync.Mutex // guards supplicant
-	supplicant *process
+	bus         *process
+	mu          sync.Mutex   // guards what follows
+	supplicant  *process     // nil when it does not run
+	accessPoint *AccessPoint // nil when there never was one
 }
 
 // process is a child and its end.
@@ -161,8 +163,15 @@ func (n *Node) startSupplicant(ctx context.Context) error {
 	}
 	defer log.Close()
 	// As Debian's service, but for the log and the interface. Without -C or a configuration file -i is ignored.
-	cmd := n.Command(context.Background(), "wpa_supplicant", "-t", "-u", "-O", controlSockets,
-		"-C", controlSockets, "-i", n.Ifname, "-D", "nl80211")
+	args := []string{"-t", "-u", "-O", controlSockets, "-C", controlSockets, "-i", n.Ifname, "-D", "nl80211"}
+	if n.plain {
+		config := filepath.Join(n.folder, "wpa_supplicant.conf")
+		if err := os.WriteFile(config, []byte(plainConfig), 0o600); err != nil {
+			return err
+		}
+		args = append(args, "-c", config)
+	}
+	cmd := n.Command(context.Background(), "wpa_supplicant", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := start(cmd)
 	if err != nil {
@@ -311,6 +320,10 @@ func (n *Node) down(ctx context.Context) error {
 	if n.supplicant != nil {
 		n.supplicant.kill()
 		n.supplicant = nil
+	}
+	if n.accessPoint != nil {
+		n.accessPoint.process.kill()
+		n.accessPoint = nil
 	}
 	if n.bus != nil {
 		n.bus.kill()
