@@ -63,6 +63,7 @@ var layers = []struct {
 	{"nigh/agent/content", nil},
 	{"nigh/agent/identity", []string{"nigh/agent/private"}},
 	{"nigh/agent/store", []string{"nigh/agent/private"}},
+	{"nigh/agent/recognise", []string{"nigh/agent/identity"}},
 	{"nigh/agent/trust", []string{"nigh/agent/identity", "nigh/agent/store", "nigh/agent/clean"}},
 	{"nigh/agent/session", []string{"nigh/agent/identity", "nigh/agent/trust", "nigh/agent/clean"}},
 	{"nigh/agent/receive", []string{"nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}},

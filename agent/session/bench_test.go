@@ -32,7 +32,7 @@ func BenchmarkBulk(b *testing.B) {
 	var tcp, raw, bulk time.Duration
 	for b.Loop() {
 		tcp += pump(b, nil)
-		raw += pump(b, tlsConfig(server.cfg.Identity, []string{protoDirect}, server.accepted))
+		raw += pump(b, tlsConfig(server.cfg.Identity, []string{protoDirect}, server.accepted, nil))
 		bulk += ranges(b, client.Bulk(server.id))
 	}
 	rate := func(d time.Duration) float64 { return float64(b.N) * benchBytes / d.Seconds() / 1e6 }

@@ -116,7 +116,7 @@ func (s *Sessions) dial(ctx context.Context, to Candidate, what purpose) (*conn,
 	if what.reverse {
 		proto = protoReverse
 	}
-	t := tls.Client(r, tlsConfig(s.cfg.Identity, []string{proto}, s.wanted(what.want)))
+	t := tls.Client(r, tlsConfig(s.cfg.Identity, []string{proto}, s.wanted(what.want), s.cfg.Key))
 	hctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	if err := t.HandshakeContext(hctx); err != nil {

@@ -61,6 +61,9 @@ type Config struct {
 	// Holding it works even when no address is known for it: a device that holds us
 	// opens a connection for us to ask on. It must not wait.
 	Seen func(Peer)
+	// Key is told the public key of every device that is met, on either side's
+	// initiative, before the handshake ends. It must not wait. May be nil.
+	Key func(identity.PublicKey)
 	// Changed is told of held peers, one call at a time for each peer. It must not
 	// wait, and may call any method.
 	Changed func(PeerState)
@@ -145,7 +148,7 @@ func New(cfg Config) (*Sessions, error) {
 		active:   make(map[*conn]struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.tls = tlsConfig(cfg.Identity, []string{protoDirect, protoReverse}, s.accepted)
+	s.tls = tlsConfig(cfg.Identity, []string{protoDirect, protoReverse}, s.accepted, cfg.Key)
 	s.server = s.newServer()
 	return s, nil
 }

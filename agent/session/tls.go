@@ -32,8 +32,9 @@ var (
 )
 
 // tlsConfig returns what both roles have in common. The peer's key is looked at
-// in VerifyConnection only, after TLS has proved that the peer holds it.
-func tlsConfig(self *identity.Identity, protos []string, verify func(identity.DeviceID) error) *tls.Config {
+// in VerifyConnection only, after TLS has proved that the peer holds it. met, which
+// may be nil, is told the keys that verify takes.
+func tlsConfig(self *identity.Identity, protos []string, verify func(identity.DeviceID) error, met func(identity.PublicKey)) *tls.Config {
 	return &tls.Config{
 		Certificates:                []tls.Certificate{self.Certificate},
 		MinVersion:                  tls.VersionTLS13,
@@ -51,7 +52,15 @@ func tlsConfig(self *identity.Identity, protos []string, verify func(identity.De
 			if id == self.ID {
 				return ErrSelf
 			}
-			return verify(id)
+			if err := verify(id); err != nil || met == nil {
+				return err
+			}
+			key, err := identity.KeyFromCertificate(state.PeerCertificates[0])
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrNotNigh, err)
+			}
+			met(key)
+			return nil
 		},
 	}
 }

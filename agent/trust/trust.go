@@ -27,6 +27,8 @@ var (
 	ErrFull = errors.New("trust: the book of devices is full")
 	// ErrUnknown is returned for a device that is not in the book.
 	ErrUnknown = errors.New("trust: no such device")
+	// ErrWrongKey is returned for a key that is not that of the device.
+	ErrWrongKey = errors.New("trust: the key is another device's")
 	// ErrZeroID is returned for the zero DeviceID, which names no device.
 	ErrZeroID = errors.New("trust: no device ID given")
 )
@@ -79,6 +81,9 @@ type Record struct {
 	// AutoAccept lets the device send without being asked for. It only counts
 	// while the device is trusted.
 	AutoAccept bool `json:"auto_accept,omitempty"`
+	// Key is the device's public key, zero while no session and no announcement
+	// has shown it: a device may be trusted by its ID alone.
+	Key identity.PublicKey `json:"key,omitzero"`
 	// Added is the wall clock when the standing was given, for display only: many
 	// devices have no clock.
 	Added time.Time `json:"added"`
@@ -120,6 +125,9 @@ func Open(s *store.Store) (*Book, error) {
 		var r Record
 		if err := json.Unmarshal(raw, &r); err != nil || r.ID != id {
 			r = Record{ID: id, Name: "unreadable record", Standing: Blocked}
+		}
+		if !r.Key.IsZero() && r.Key.ID() != id {
+			r.Key = identity.PublicKey{} // it is learned again
 		}
 		b.records[id] = r
 		return nil
@@ -163,7 +171,7 @@ func (b *Book) List() []Record {
 func (b *Book) Add(id identity.DeviceID, name string) error {
 	return b.change(id, func(r Record, _ bool) (Record, error) {
 		if r.Standing != Trusted {
-			r = Record{ID: id, Name: r.Name, Standing: Trusted, Added: time.Now()}
+			r = Record{ID: id, Name: r.Name, Standing: Trusted, Key: r.Key, Added: time.Now()}
 		}
 		if name != "" {
 			r.Name = name
@@ -177,7 +185,7 @@ func (b *Book) Add(id identity.DeviceID, name string) error {
 func (b *Book) Block(id identity.DeviceID) error {
 	return b.change(id, func(r Record, _ bool) (Record, error) {
 		if r.Standing != Blocked {
-			r = Record{ID: id, Name: r.Name, Standing: Blocked, Added: time.Now()}
+			r = Record{ID: id, Name: r.Name, Standing: Blocked, Key: r.Key, Added: time.Now()}
 		}
 		return r, nil
 	})
@@ -213,6 +221,21 @@ func (b *Book) SetAutoAccept(id identity.DeviceID, auto bool) error {
 			return r, ErrUnknown
 		}
 		r.AutoAccept = auto
+		return r, nil
+	})
+}
+
+// SetKey notes the public key of a device in the book. It returns [ErrUnknown]
+// for another device and [ErrWrongKey] for a key that does not give the ID.
+func (b *Book) SetKey(id identity.DeviceID, key identity.PublicKey) error {
+	if key.ID() != id {
+		return ErrWrongKey
+	}
+	return b.change(id, func(r Record, known bool) (Record, error) {
+		if !known {
+			return r, ErrUnknown
+		}
+		r.Key = key
 		return r, nil
 	})
 }

@@ -204,3 +204,44 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestKeyIsKeptWithTheDevice(t *testing.T) {
+	dir := t.TempDir()
+	b, s := open(t, dir)
+	key := identity.PublicKey{1, 2, 3}
+	id := key.ID()
+	if err := b.SetKey(id, key); !errors.Is(err, ErrUnknown) {
+		t.Errorf("key of a device that is not in the book: %v", err)
+	}
+	// A record as it was written before keys were kept.
+	old := someID("old")
+	if err := s.Bucket(bucketName).Put(old[:], map[string]any{"id": old, "name": "attic", "standing": "trusted", "added": "2026-01-02T03:04:05Z"}); err != nil {
+		t.Fatal(err)
+	}
+	// One whose key is not its own, as after a bad edit.
+	wrong := someID("wrong")
+	if err := s.Bucket(bucketName).Put(wrong[:], map[string]any{"id": wrong, "standing": "trusted", "key": key}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Add(id, "kitchen"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetKey(id, identity.PublicKey{9}); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("another device's key: %v", err)
+	}
+	for _, err := range []error{b.SetKey(id, key), b.Block(id), b.Add(id, ""), s.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, _ = open(t, dir)
+	if r, _ := b.Record(id); r.Key != key || r.Name != "kitchen" {
+		t.Errorf("after opening again: %+v", r)
+	}
+	if r, ok := b.Record(old); !ok || r.Standing != Trusted || r.Name != "attic" || !r.Key.IsZero() {
+		t.Errorf("a record without a key reads as %+v", r)
+	}
+	if r, ok := b.Record(wrong); !ok || r.Standing != Trusted || !r.Key.IsZero() {
+		t.Errorf("a record with another's key reads as %+v", r)
+	}
+}
