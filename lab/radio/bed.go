@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,8 +27,9 @@ var (
 )
 
 const (
-	// MaxNodes bounds the radios of one bed: emulation of more is too slow to be of use.
-	MaxNodes = 4
+	// MaxNodes bounds the nodes of one bed, and MaxRadios their radios: emulation of more is too slow to be of use.
+	MaxNodes  = 4
+	MaxRadios = 6
 	// module simulates radios.
 	module = "mac80211_hwsim"
 	// readyWait bounds every wait for a part of a node to come up, under emulation on a loaded machine.
@@ -39,10 +41,17 @@ type Config struct {
 	Nodes int // 1 to MaxNodes
 	// System makes node 0 the guest itself: its own namespace, the system bus, and Debian's wpa_supplicant.service with no
 	// interface added. The guest must have been booted with systemd.
-	System   bool
-	Plain    int          // of the nodes, the last so many have no use of P2P: Wi-Fi clients and access points
-	Channels int          // that a radio can be on at once; 0 = 1, as the simplest real adapter
-	Logger   *slog.Logger // nil discards
+	System bool
+	Plain  int          // of the nodes, the last so many have no use of P2P: Wi-Fi clients and access points
+	Radios int          // of each node; 0 = 1. There are at most MaxRadios in all
+	Logger *slog.Logger // nil discards
+
+	// What follows is as in [Cell], and where it is left zero it is what the environment variable [CellEnv] asks for.
+
+	NoP2PDevice bool
+	Channels    int
+	LongNames   bool
+	Supplicant  string // not of System and Plain nodes, which have the host's
 }
 
 // Bed is a set of nodes whose radios hear each other. One process at a time can have one.
@@ -55,6 +64,13 @@ type Bed struct {
 func Open(ctx context.Context, c Config) (*Bed, error) {
 	if c.Nodes < 1 || c.Nodes > MaxNodes {
 		return nil, fmt.Errorf("radio: %d nodes: %w: 1 to %d", c.Nodes, ErrRadios, MaxNodes)
+	}
+	c, err := c.onCell()
+	if err != nil {
+		return nil, err
+	}
+	if c.Radios < 1 || c.Nodes*c.Radios > MaxRadios {
+		return nil, fmt.Errorf("radio: %d nodes with %d radios: %w: at most %d", c.Nodes, c.Radios, ErrRadios, MaxRadios)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -87,33 +103,48 @@ func (b *Bed) open(ctx context.Context, c Config) error {
 		return fmt.Errorf("radio: %w: another bed has them", ErrRadios)
 	}
 	var err error
+	if c.Supplicant != "" {
+		if _, err := TreeFolder(supplicantTree(c.Supplicant)); err != nil {
+			return err
+		}
+	}
 	if b.folder, err = os.MkdirTemp("/run", "radio-"); err != nil {
 		return fmt.Errorf("radio: %w", err)
 	}
-	if c.Channels == 0 {
-		c.Channels = 1
+	load := []string{module, fmt.Sprintf("radios=%d", c.Nodes*c.Radios), fmt.Sprintf("channels=%d", c.Channels)}
+	if c.NoP2PDevice {
+		load = append(load, "support_p2p_device=0")
 	}
-	if err := run(ctx, "modprobe", module, fmt.Sprintf("radios=%d", c.Nodes), fmt.Sprintf("channels=%d", c.Channels)); err != nil {
+	if err := run(ctx, "modprobe", load...); err != nil {
 		return fmt.Errorf("radio: load radios: %w", err)
 	}
 	warm()
-	phys, err := radios()
+	all, err := radios()
 	if err != nil {
 		return err
 	}
-	if len(phys) != c.Nodes {
-		return fmt.Errorf("radio: %w: %d came up, not %d", ErrRadios, len(phys), c.Nodes)
+	if len(all) != c.Nodes*c.Radios {
+		return fmt.Errorf("radio: %w: %d came up, not %d", ErrRadios, len(all), c.Nodes*c.Radios)
+	}
+	if c.LongNames {
+		if err := lengthen(ctx, all); err != nil {
+			return err
+		}
 	}
 	up, ctx := errgroup.WithContext(ctx)
-	for i, phy := range phys {
+	for i := range c.Nodes {
 		n := &Node{
-			Name: "n" + strconv.Itoa(i), Phy: phy.name, Ifname: phy.ifname,
+			Name: "n" + strconv.Itoa(i), Radios: all[i*c.Radios : (i+1)*c.Radios],
 			folder: filepath.Join(b.folder, "n"+strconv.Itoa(i)), plain: i >= c.Nodes-c.Plain,
 		}
+		n.Radio = n.Radios[0]
 		if i == 0 && c.System {
 			n.system, n.Bus = true, systemBus
 		} else {
 			n.NetNS, n.Bus = n.Name, "unix:path="+filepath.Join(n.folder, "bus")
+			if c.Supplicant != "" && !n.plain {
+				n.tree = supplicantTree(c.Supplicant)
+			}
 		}
 		b.Nodes = append(b.Nodes, n)
 		up.Go(func() error {
@@ -154,25 +185,46 @@ func (b *Bed) Close() error {
 	return errors.Join(errs...)
 }
 
-type phy struct{ name, ifname string }
+// Radio is one simulated radio.
+type Radio struct {
+	Phy    string // as the kernel numbers it: phy0, ...
+	Ifname string // of its Wi-Fi interface
+}
 
-// radios lists the simulated radios in the present namespace in the order of their numbers, with their interfaces.
-func radios() ([]phy, error) {
+// radios lists the simulated radios in the present namespace in the order of their numbers.
+func radios() ([]Radio, error) {
 	folders, err := filepath.Glob("/sys/class/ieee80211/phy*/device/net/*")
 	if err != nil {
 		return nil, fmt.Errorf("radio: %w", err)
 	}
-	var found []phy
+	var found []Radio
 	for _, f := range folders {
 		parts := strings.Split(f, "/")
-		found = append(found, phy{name: parts[4], ifname: parts[7]})
+		found = append(found, Radio{Phy: parts[4], Ifname: parts[7]})
 	}
-	number := func(p phy) int {
-		n, _ := strconv.Atoi(strings.TrimPrefix(p.name, "phy"))
+	number := func(r Radio) int {
+		n, _ := strconv.Atoi(strings.TrimPrefix(r.Phy, "phy"))
 		return n
 	}
-	slices.SortFunc(found, func(a, b phy) int { return number(a) - number(b) })
+	slices.SortFunc(found, func(a, b Radio) int { return number(a) - number(b) })
 	return found, nil
+}
+
+// lengthen gives the radios' interfaces the names that systemd gives to USB adapters: wlx and the address, 15 characters, the
+// most that a name can have.
+func lengthen(ctx context.Context, radios []Radio) error {
+	for i, r := range radios {
+		link, err := net.InterfaceByName(r.Ifname)
+		if err != nil {
+			return fmt.Errorf("radio: %w", err)
+		}
+		name := "wlx" + strings.ReplaceAll(link.HardwareAddr.String(), ":", "")
+		if err := run(ctx, "ip", "link", "set", r.Ifname, "name", name); err != nil {
+			return fmt.Errorf("radio: %w", err)
+		}
+		radios[i].Ifname = name
+	}
+	return nil
 }
 
 // run starts a program, and on failure gives back what it said.

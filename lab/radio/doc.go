@@ -15,6 +15,12 @@
 // included, and by [Node.Serve] an access point (hostapd). A P2P node can Join an access point too, as a laptop does that has a
 // Wi-Fi connection beside a group; [Node.Ping] counts what that connection loses.
 //
+// # Cells
+//
+// What differs between real machines is a [Config]'s to say: with and without a P2P device, radios that can be on one channel
+// or two, long interface names, several radios, a newer wpa_supplicant. The environment variable NIGH_LAB_CELL sets it for
+// all tests that leave it open, so that the same tests run on the whole matrix; see [ParseCell].
+//
 // # Names
 //
 // wpa_supplicant is started as Debian's service is, with its control sockets in /run/wpa_supplicant, and with the radio's

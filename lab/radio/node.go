@@ -45,12 +45,13 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 
 // Node is one machine with a radio.
 type Node struct {
-	Name   string // n0, n1, ...
-	NetNS  string // name of its network namespace for ip-netns(8); "" = the guest's own
-	Bus    string // address of its D-Bus bus
-	Ifname string // of its radio: wlan0, wlan1, ...
-	Phy    string // of its radio, as the kernel numbers it: phy0, ...
+	Name   string  // n0, n1, ...
+	NetNS  string  // name of its network namespace for ip-netns(8); "" = the guest's own
+	Bus    string  // address of its D-Bus bus
+	Radio          // its only or first
+	Radios []Radio // all of them, in the order in which wpa_supplicant has them
 
+	tree   string // that wpa_supplicant is from; "" = the guest's own
 	folder string
 	plain  bool       // its wpa_supplicant has no use of P2P
 	system bool       // node 0 of a bed with systemd
@@ -102,8 +103,10 @@ func (n *Node) up(ctx context.Context) error {
 		return err
 	}
 	n.made = true
-	if err := run(ctx, "iw", "phy", n.Phy, "set", "netns", "name", n.NetNS); err != nil {
-		return err
+	for _, r := range n.Radios {
+		if err := run(ctx, "iw", "phy", r.Phy, "set", "netns", "name", n.NetNS); err != nil {
+			return err
+		}
 	}
 	if err := run(ctx, "ip", "-n", n.NetNS, "link", "set", "lo", "up"); err != nil {
 		return err
@@ -163,15 +166,24 @@ func (n *Node) startSupplicant(ctx context.Context) error {
 	}
 	defer log.Close()
 	// As Debian's service, but for the log and the interface. Without -C or a configuration file -i is ignored.
-	args := []string{"-t", "-u", "-O", controlSockets, "-C", controlSockets, "-i", n.Ifname, "-D", "nl80211"}
-	if n.plain {
-		config := filepath.Join(n.folder, "wpa_supplicant.conf")
-		if err := os.WriteFile(config, []byte(plainConfig), 0o600); err != nil {
-			return err
+	args := []string{"-t", "-u", "-O", controlSockets}
+	for i, r := range n.Radios {
+		if i > 0 {
+			args = append(args, "-N")
 		}
-		args = append(args, "-c", config)
+		args = append(args, "-C", controlSockets, "-i", r.Ifname, "-D", "nl80211")
+		if n.plain {
+			config := filepath.Join(n.folder, "wpa_supplicant.conf")
+			if err := os.WriteFile(config, []byte(plainConfig), 0o600); err != nil {
+				return err
+			}
+			args = append(args, "-c", config)
+		}
 	}
 	cmd := n.Command(context.Background(), "wpa_supplicant", args...)
+	if n.tree != "" {
+		cmd = n.TreeCommand(context.Background(), n.tree, "wpa_supplicant", args...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := start(cmd)
 	if err != nil {
@@ -190,7 +202,8 @@ func (n *Node) startSupplicant(ctx context.Context) error {
 		case <-ready:
 		}
 	}()
-	if err := n.awaitSupplicant(ctx, n.Ifname); err != nil {
+	// They are added in order.
+	if err := n.awaitSupplicant(ctx, n.Radios[len(n.Radios)-1].Ifname); err != nil {
 		p.kill()
 		n.supplicant = nil
 		return fmt.Errorf("%w; its log ends:\n%s", err, n.logTail(20))

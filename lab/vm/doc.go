@@ -12,6 +12,12 @@
 // no D-Bus activation that could take a radio from its user. All comes from the host's own Debian archive through
 // apt-get, which checks signatures. A manifest has the checksum of every file, so a damaged cache is found and built again.
 //
+// A cache serves many checkouts at once: what they make from different recipes lies side by side in it, and what a running
+// guest was booted from is not removed.
+//
+// [PrepareTree] adds programs of a newer Debian suite, unpacked with all that they depend on into a folder of their own, which
+// the guest sees below [TreesFolder]. They are fetched only when something asks for them.
+//
 // On the host itself only QEMU, busybox, kmod and iproute2 are needed; as root they are installed, otherwise
 // [ErrMissingTools] names them.
 //

@@ -43,6 +43,7 @@ type Config struct {
 	// Folders of the host that the guest must see at their own paths. Only those below /tmp and /run, which the guest has of its
 	// own, need a mount, and are read-only; all others are seen anyway.
 	Folders []string
+	Trees   []*PreparedTree // from PrepareTree; the guest sees each below TreesFolder
 }
 
 // Machine is a running guest. It runs one command at a time. Close ends it.
@@ -157,6 +158,9 @@ func (m *Machine) fillShare(c Config) error {
 	for i, path := range c.Folders {
 		files["folders"] += fmt.Sprintf("folder%d %s\n", i, path)
 	}
+	for i, t := range c.Trees {
+		files["folders"] += fmt.Sprintf("tree%d %s/%s\n", i, TreesFolder, t.Name)
+	}
 	if c.Systemd {
 		files["systemd/nigh-lab.target"] = labTarget
 		files["systemd/nigh-lab.service"] = labService
@@ -236,6 +240,9 @@ func arguments(c Config, folder string) []string {
 	}
 	for i, path := range c.Folders {
 		args = append(args, "-virtfs", share(fmt.Sprintf("folder%d", i), path, ",readonly=on"))
+	}
+	for i, t := range c.Trees {
+		args = append(args, "-virtfs", share(fmt.Sprintf("tree%d", i), t.Folder, ",readonly=on"))
 	}
 	return args
 }

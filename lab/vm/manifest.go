@@ -15,27 +15,19 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// manifest is what the cache holds and what it was made from.
+// manifest is what a set of the cache holds and what it was made from.
 type manifest struct {
-	Recipe   string          `json:"recipe"`   // digest of this package's own inputs: scripts and lists
-	Host     string          `json:"host"`     // digest of the host's list of installed packages
-	Version  string          `json:"version"`  // kernel's release
-	Packages []string        `json:"packages"` // NAME=VERSION
-	Files    map[string]file `json:"files"`    // by path inside the folder of the parts
+	Recipe   string          `json:"recipe"`            // digest of this package's own inputs: scripts, lists, what is wanted
+	Host     string          `json:"host,omitempty"`    // digest of the host's list of installed packages
+	Version  string          `json:"version,omitempty"` // kernel's release
+	Packages []string        `json:"packages"`          // NAME=VERSION
+	Files    map[string]file `json:"files"`             // by path inside the folder of the parts
 }
 
 // file is the expected content of one file: a digest, or where a symbolic link points.
 type file struct {
 	SHA256 string `json:"sha256,omitempty"`
 	Link   string `json:"link,omitempty"`
-}
-
-func (m *manifest) parts(cache string) *Parts {
-	folder := filepath.Join(cache, "parts")
-	return &Parts{
-		Cache: cache, Version: m.Version, Packages: m.Packages,
-		Kernel: filepath.Join(folder, "vmlinuz"), Initramfs: filepath.Join(folder, "initramfs"), Root: filepath.Join(folder, "root"),
-	}
 }
 
 // recipeDigest changes when this package would build something else from the same packages.
@@ -55,8 +47,8 @@ func hostDigest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-func readManifest(cache string) (*manifest, error) {
-	data, err := os.ReadFile(filepath.Join(cache, "manifest.json"))
+func readManifest(folder string) (*manifest, error) {
+	data, err := os.ReadFile(filepath.Join(folder, "manifest.json"))
 	if err != nil {
 		return nil, fmt.Errorf("vm: manifest: %w", err)
 	}
@@ -67,12 +59,12 @@ func readManifest(cache string) (*manifest, error) {
 	return m, nil
 }
 
-func writeManifest(cache string, m *manifest) error {
+func writeManifest(folder string, m *manifest) error {
 	data, err := json.MarshalIndent(m, "", "\t")
 	if err != nil {
 		return fmt.Errorf("vm: manifest: %w", err)
 	}
-	path := filepath.Join(cache, "manifest.json")
+	path := filepath.Join(folder, "manifest.json")
 	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
 		return fmt.Errorf("vm: manifest: %w", err)
 	}

@@ -11,12 +11,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrNoArchive says that the Debian archive could not give a package that the guest is made of.
 var ErrNoArchive = errors.New("the Debian archive does not give the guest's packages")
+
+// guestKind is the kind of set in the cache that guests are booted from.
+const guestKind = "guest"
 
 // kernelMetapackage depends on the newest kernel package of the distribution.
 const kernelMetapackage = "linux-image-amd64"
@@ -34,7 +35,7 @@ var keptModules = []string{
 	"drivers/char", "drivers/virtio", "drivers/net/*.ko", "drivers/net/wireless/mac80211_hwsim.ko",
 }
 
-// Parts are the things a guest is booted from. They stay valid as long as the cache is not damaged.
+// Parts are the things a guest is booted from. They stay valid until Close, as long as the cache is not damaged.
 type Parts struct {
 	Cache     string   // cache folder
 	Kernel    string   // path of the kernel image
@@ -43,7 +44,20 @@ type Parts struct {
 	Version   string   // kernel's release, as uname -r gives
 	Packages  []string // Debian packages, NAME=VERSION, that the parts came from
 	Built     bool     // built by this call, not found in the cache
+
+	set *set
 }
+
+func newParts(cache string, s *set) *Parts {
+	return &Parts{
+		Cache: cache, Version: s.Version, Packages: s.Packages, Built: s.built, set: s,
+		Kernel: filepath.Join(s.folder, "vmlinuz"), Initramfs: filepath.Join(s.folder, "initramfs"), Root: filepath.Join(s.folder, "root"),
+	}
+}
+
+// Close says that no guest needs the parts any more, so that a later Prepare may remove them for newer ones. It may be called
+// twice.
+func (p *Parts) Close() error { return p.set.release() }
 
 // CacheFolder is $NIGH_LAB_CACHE, else nigh-lab in $XDG_CACHE_HOME or ~/.cache.
 func CacheFolder() (string, error) {
@@ -63,18 +77,13 @@ func CacheFolder() (string, error) {
 }
 
 // Prepare sees to it that the host's tools are installed and the guest's parts are in the cache and whole, and builds again
-// whatever is not. It holds a lock on the cache meanwhile. A nil logger discards.
+// whatever is not. It holds a lock on the cache meanwhile. The parts are in use, and so kept, until their Close or the end of
+// this process. A nil logger discards.
 func Prepare(ctx context.Context, cache string, logger *slog.Logger) (*Parts, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	if runtime.GOARCH != "amd64" {
-		return nil, fmt.Errorf("vm: %w: the lab's guest is amd64, this machine is %s", errors.ErrUnsupported, runtime.GOARCH)
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return nil, fmt.Errorf("vm: cache: %w", err)
-	}
-	unlock, err := lock(ctx, filepath.Join(cache, "lock"))
+	unlock, err := enter(ctx, cache)
 	if err != nil {
 		return nil, err
 	}
@@ -82,70 +91,77 @@ func Prepare(ctx context.Context, cache string, logger *slog.Logger) (*Parts, er
 	if err := installTools(ctx, logger); err != nil {
 		return nil, err
 	}
-	whole, fits := check(ctx, cache, logger)
-	if whole != nil && fits {
-		return whole.parts(cache), nil
+	whole, fits, err := check(ctx, cache, logger)
+	if err != nil {
+		return nil, err
 	}
-	m, err := build(ctx, cache, logger)
-	if err != nil && whole != nil {
-		logger.Warn("Cannot renew the guest, going on with the one in the cache", "error", err)
-		return whole.parts(cache), nil
+	s := whole
+	if !fits {
+		s, err = build(ctx, cache, logger)
+		if err != nil && whole != nil {
+			logger.Warn("Cannot renew the guest, going on with the one in the cache", "error", err)
+			s, err = whole, nil
+		} else if err == nil {
+			err = whole.release()
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	p := m.parts(cache)
-	p.Built = true
-	return p, nil
+	prune(cache, guestKind, logger)
+	return newParts(cache, s), nil
 }
 
-// check gives the manifest when the cache has every part that it should, and whether they are still what a new build would
-// make.
-func check(ctx context.Context, cache string, logger *slog.Logger) (m *manifest, fits bool) {
-	m, err := readManifest(cache)
-	if err != nil || m.Recipe != recipeDigest() {
-		return nil, false
+// enter locks the cache, which it makes if need be.
+func enter(ctx context.Context, cache string) (unlock func(), err error) {
+	if runtime.GOARCH != "amd64" {
+		return nil, fmt.Errorf("vm: %w: the lab's guest is amd64, this machine is %s", errors.ErrUnsupported, runtime.GOARCH)
 	}
-	if err := verify(ctx, filepath.Join(cache, "parts"), m.Files); err != nil {
-		logger.Warn("Cache is damaged, building it again", "error", err)
-		return nil, false
+	if err := os.MkdirAll(filepath.Join(cache, "sets"), 0o755); err != nil {
+		return nil, fmt.Errorf("vm: cache: %w", err)
 	}
+	return lock(ctx, filepath.Join(cache, "lock"))
+}
+
+// check gives a set from the cache that has every part that it should, nil when there is none, and whether its parts are
+// still what a new build would make.
+func check(ctx context.Context, cache string, logger *slog.Logger) (s *set, fits bool, err error) {
 	host := hostDigest()
-	if m.Host == host {
-		return m, true
+	var folders []string
+	var manifests []*manifest
+	for _, folder := range setFolders(cache, guestKind) {
+		m, err := readManifest(folder)
+		if err != nil || m.Recipe != recipeDigest() {
+			continue
+		}
+		if err := verify(ctx, filepath.Join(folder, "parts"), m.Files); err != nil {
+			logger.Warn("Cache is damaged, building it again", "error", err)
+			continue
+		}
+		if m.Host == host {
+			s, err := hold(folder, m, false)
+			return s, true, err
+		}
+		folders, manifests = append(folders, folder), append(manifests, m)
+	}
+	if len(folders) == 0 {
+		return nil, false, nil
 	}
 	// Something was installed on the host; it may change nothing that the guest needs.
 	kernel, others, err := solve(ctx)
-	if err != nil || !slices.Equal(m.Packages, append([]string{kernel}, others...)) {
-		return m, false
+	i := slices.IndexFunc(manifests, func(m *manifest) bool {
+		return err == nil && slices.Equal(m.Packages, append([]string{kernel}, others...))
+	})
+	if i < 0 {
+		s, err := hold(folders[0], manifests[0], false)
+		return s, false, err
 	}
-	m.Host = host
-	if err := writeManifest(cache, m); err != nil {
+	manifests[i].Host = host
+	if err := writeManifest(folders[i], manifests[i]); err != nil {
 		logger.Warn("Cannot note in the cache that it was checked", "error", err)
 	}
-	return m, true
-}
-
-// lock takes the lock file, or waits for it until ctx ends.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("vm: lock: %w", err)
-	}
-	got := make(chan error, 1)
-	go func() { got <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
-	select {
-	case err := <-got:
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("vm: lock %s: %w", path, err)
-		}
-		return func() { f.Close() }, nil
-	case <-ctx.Done():
-		// The goroutine ends, and the descriptor with it, when the present holder lets go.
-		go func() { <-got; f.Close() }() //nolint:errcheck // with the lock or without it, nobody waits for it any more
-		return nil, fmt.Errorf("vm: cache is in use: %w", ctx.Err())
-	}
+	s, err = hold(folders[i], manifests[i], false)
+	return s, true, err
 }
 
 // solve asks apt which packages the guest needs beside those that the host has installed: the kernel, as NAME=VERSION, and
@@ -172,12 +188,20 @@ func solve(ctx context.Context) (kernel string, others []string, err error) {
 			break
 		}
 	}
-	// A simulated installation lists, one a line, "Inst NAME (VERSION ...": the exact set that is missing here.
+	// The exact set that is missing here.
 	out, err = output(ctx, "apt-get", append([]string{"-s", "--no-install-recommends", "--no-upgrade", "install"}, guestPrograms...)...)
 	if err != nil {
 		return "", nil, fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
 	}
-	for line := range strings.Lines(out) {
+	others = installed(out)
+	slices.Sort(others)
+	return kernel, others, nil
+}
+
+// installed reads the lines "Inst NAME (VERSION ..." of a simulated installation, as NAME=VERSION each.
+func installed(simulation string) []string {
+	var packages []string
+	for line := range strings.Lines(simulation) {
 		f := strings.Fields(line)
 		if len(f) < 3 || f[0] != "Inst" {
 			continue
@@ -186,14 +210,13 @@ func solve(ctx context.Context) (kernel string, others []string, err error) {
 		if strings.HasPrefix(version, "[") && len(f) > 3 {
 			version = f[3]
 		}
-		others = append(others, f[1]+"="+strings.TrimPrefix(version, "("))
+		packages = append(packages, f[1]+"="+strings.TrimPrefix(version, "("))
 	}
-	slices.Sort(others)
-	return kernel, others, nil
+	return packages
 }
 
-// build makes the parts from scratch, next to the old ones, and puts them in place at the end.
-func build(ctx context.Context, cache string, logger *slog.Logger) (*manifest, error) {
+// build makes the parts from scratch.
+func build(ctx context.Context, cache string, logger *slog.Logger) (*set, error) {
 	kernel, others, err := solve(ctx)
 	if err != nil {
 		if os.Geteuid() != 0 {
@@ -214,54 +237,50 @@ func build(ctx context.Context, cache string, logger *slog.Logger) (*manifest, e
 		return nil, err
 	}
 	logger.Info("Building the guest")
-	folder := filepath.Join(cache, "parts")
-	fresh := folder + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
-		return nil, fmt.Errorf("vm: build: %w", err)
-	}
-	root := filepath.Join(fresh, "root")
+	m := &manifest{Recipe: recipeDigest(), Host: hostDigest(), Packages: packages}
+	return install(ctx, cache, guestKind, m, func(folder string) error {
+		root := filepath.Join(folder, "root")
+		if err := makeRoot(root); err != nil {
+			return err
+		}
+		for _, p := range others {
+			if err := unpack(ctx, debs, p, root, noDocumentation...); err != nil {
+				return err
+			}
+		}
+		var err error
+		if m.Version, err = unpackKernel(ctx, debs, kernel, folder, root); err != nil {
+			return err
+		}
+		if err := activate(root); err != nil {
+			return err
+		}
+		busybox, err := lookTool("busybox")
+		if err != nil {
+			return err
+		}
+		if err := buildInitramfs(ctx, root, m.Version, busybox, filepath.Join(folder, "initramfs")); err != nil {
+			return err
+		}
+		return openFolders(root)
+	})
+}
+
+// noDocumentation is for unpack.
+var noDocumentation = []string{"--exclude=./usr/share/doc", "--exclude=./usr/share/man"}
+
+// makeRoot makes a folder that packages can be unpacked into.
+func makeRoot(root string) error {
 	for _, d := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			return nil, fmt.Errorf("vm: build: %w", err)
+			return fmt.Errorf("vm: build: %w", err)
 		}
 		// As on the host: a real /lib in this layer would hide the host's symbolic link.
 		if err := os.Symlink(d, filepath.Join(root, filepath.Base(d))); err != nil {
-			return nil, fmt.Errorf("vm: build: %w", err)
+			return fmt.Errorf("vm: build: %w", err)
 		}
 	}
-	for _, p := range others {
-		if err := unpack(ctx, debs, p, root, "--exclude=./usr/share/doc", "--exclude=./usr/share/man"); err != nil {
-			return nil, err
-		}
-	}
-	version, err := unpackKernel(ctx, debs, kernel, fresh, root)
-	if err != nil {
-		return nil, err
-	}
-	if err := activate(root); err != nil {
-		return nil, err
-	}
-	busybox, err := lookTool("busybox")
-	if err != nil {
-		return nil, err
-	}
-	if err := buildInitramfs(ctx, root, version, busybox, filepath.Join(fresh, "initramfs")); err != nil {
-		return nil, err
-	}
-	if err := openFolders(root); err != nil {
-		return nil, err
-	}
-	m := &manifest{Recipe: recipeDigest(), Host: hostDigest(), Version: version, Packages: packages}
-	if m.Files, err = measure(ctx, fresh); err != nil {
-		return nil, err
-	}
-	if err := os.RemoveAll(folder); err != nil {
-		return nil, fmt.Errorf("vm: build: %w", err)
-	}
-	if err := os.Rename(fresh, folder); err != nil {
-		return nil, fmt.Errorf("vm: build: %w", err)
-	}
-	return m, writeManifest(cache, m)
+	return nil
 }
 
 // openFolders makes every folder of the layer passable for the guest's users, whatever mask the user who built it has.
@@ -278,40 +297,23 @@ func openFolders(root string) error {
 	return nil
 }
 
-// fetch downloads exactly these packages, NAME=VERSION each, and removes others from the folder. A package that is there and
-// whole is not downloaded again: apt-get compares its checksum with the archive's.
-func fetch(ctx context.Context, debs string, packages []string) error {
+// fetch downloads exactly these packages, NAME=VERSION each. A package that is there and whole is not downloaded again:
+// apt-get compares its checksum with the archive's. Options are apt's, for another archive than the host's.
+func fetch(ctx context.Context, debs string, packages []string, options ...string) error {
 	if err := os.MkdirAll(debs, 0o755); err != nil {
 		return fmt.Errorf("vm: packages: %w", err)
 	}
-	_, err := outputIn(ctx, debs, "apt-get", append([]string{"-q", "download"}, packages...)...)
-	if err != nil && os.Geteuid() == 0 {
-		if _, uerr := apt(ctx, "update"); uerr != nil {
+	arguments := slices.Concat(options, []string{"-q", "download"}, packages)
+	_, err := outputIn(ctx, debs, "apt-get", arguments...)
+	if err != nil && (os.Geteuid() == 0 || len(options) > 0) {
+		// The lists are older than the archive's folders.
+		if _, uerr := apt(ctx, slices.Concat(options, []string{"update"})...); uerr != nil {
 			return fmt.Errorf("vm: %w: %w", ErrNoArchive, errors.Join(err, uerr))
 		}
-		_, err = outputIn(ctx, debs, "apt-get", append([]string{"-q", "download"}, packages...)...)
+		_, err = outputIn(ctx, debs, "apt-get", arguments...)
 	}
 	if err != nil {
 		return fmt.Errorf("vm: %w: %w", ErrNoArchive, err)
-	}
-	wanted := map[string]bool{}
-	for _, p := range packages {
-		path, err := debFile(debs, p)
-		if err != nil {
-			return err
-		}
-		wanted[path] = true
-	}
-	all, err := filepath.Glob(filepath.Join(debs, "*.deb"))
-	if err != nil {
-		return fmt.Errorf("vm: packages: %w", err)
-	}
-	for _, path := range all {
-		if !wanted[path] {
-			if err := os.Remove(path); err != nil {
-				return fmt.Errorf("vm: packages: %w", err)
-			}
-		}
 	}
 	return nil
 }

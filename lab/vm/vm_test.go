@@ -59,6 +59,7 @@ func TestDamagedCache(t *testing.T) {
 		_, err = f.WriteAt(b[:], 4000)
 		return err
 	}
+	folder := filepath.Dir(first.set.folder)
 	begin := time.Now()
 	if p, err := Prepare(t.Context(), own, logger); err != nil || p.Built {
 		t.Fatalf("whole cache was built again: %+v, %v", p, err)
@@ -71,8 +72,8 @@ func TestDamagedCache(t *testing.T) {
 			return os.Remove(filepath.Join(first.Root, "lib/modules", first.Version, "modules.dep"))
 		},
 		"file too many":      func() error { return os.WriteFile(filepath.Join(first.Root, "etc/evil"), nil, 0o644) },
-		"manifest truncated": func() error { return os.Truncate(filepath.Join(own, "manifest.json"), 100) },
-		"no parts":           func() error { return os.RemoveAll(filepath.Join(own, "parts")) },
+		"manifest truncated": func() error { return os.Truncate(filepath.Join(folder, "manifest.json"), 100) },
+		"no parts":           func() error { return os.RemoveAll(filepath.Join(folder, "parts")) },
 		"parts and package damaged": func() error {
 			return errors.Join(flip(first.Kernel), flip(debs[0]))
 		},
@@ -83,11 +84,11 @@ func TestDamagedCache(t *testing.T) {
 		if p, err := Prepare(t.Context(), own, logger); err != nil || !p.Built {
 			t.Fatalf("%s: %+v, %v", name, p, err)
 		}
-		m, err := readManifest(own)
+		m, err := readManifest(folder)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := verify(t.Context(), filepath.Join(own, "parts"), m.Files); err != nil {
+		if err := verify(t.Context(), filepath.Join(folder, "parts"), m.Files); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}

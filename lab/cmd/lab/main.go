@@ -1,6 +1,6 @@
 // Lab runs commands and tests on simulated Wi-Fi radios, in a virtual machine that it makes by itself.
 //
-//	lab prepare                             make or check what the guest is booted from
+//	lab prepare [-tree NAME]                make or check what the guest is booted from
 //	lab run [flags] -- COMMAND...           run a command in the guest; its exit status is lab's
 //	lab shell [flags]                       a shell in the guest, on this terminal
 //	lab test [flags] [-run RE] PACKAGE...   run the packages' radio tests in one guest
@@ -17,13 +17,17 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/term"
 
+	"nigh/lab/radio"
 	"nigh/lab/vm"
 )
 
@@ -48,7 +52,7 @@ var verbs = map[string]func(ctx context.Context, args []string) error{
 	"demo":    demoVerb,
 }
 
-const usage = `usage: lab prepare
+const usage = `usage: lab prepare [-tree NAME]
        lab run [flags] -- COMMAND [ARGUMENT...]
        lab shell [flags]
        lab test [flags] [-run RE] PACKAGE...
@@ -92,6 +96,8 @@ type options struct {
 	cpus    int
 	timeout time.Duration
 	console bool
+	trees   []string // of vm.Trees
+	cell    string
 }
 
 func newOptions(verb string, timeout time.Duration) *options {
@@ -101,6 +107,15 @@ func newOptions(verb string, timeout time.Duration) *options {
 	o.set.IntVar(&o.cpus, "cpus", 2, "processors of the guest")
 	o.set.DurationVar(&o.timeout, "timeout", timeout, "limit for the whole run; 0 = none")
 	o.set.BoolVar(&o.console, "console", false, "show the kernel's console on standard error")
+	o.set.Func("tree", "`name` of programs of a newer Debian suite that the guest gets below "+vm.TreesFolder+"; may be repeated", func(name string) error {
+		if _, ok := vm.Trees[name]; !ok {
+			return fmt.Errorf("there are %s", strings.Join(slices.Sorted(maps.Keys(vm.Trees)), ", "))
+		}
+		o.trees = append(o.trees, name)
+		return nil
+	})
+	o.set.StringVar(&o.cell, "cell", os.Getenv(radio.CellEnv), "`cell` of the matrix: "+
+		"settings out of p2pdevice=off, channels=2, names=long, supplicant=2.11 with commas between them")
 	return o
 }
 
@@ -124,11 +139,20 @@ type guest struct {
 	*vm.Machine
 	ctx    context.Context
 	cancel context.CancelFunc
+	env    []string // of every command
 }
 
 // boot prepares and boots. Folders are those of the host that the guest must see.
 func (o *options) boot(ctx context.Context, parts *vm.Parts, folders ...string) (*guest, error) {
-	c := vm.Config{Parts: parts, Memory: o.memory, CPUs: o.cpus, Systemd: o.systemd, Folders: folders}
+	cell, err := radio.ParseCell(o.cell)
+	if err != nil {
+		return nil, err
+	}
+	trees, err := prepareTrees(ctx, parts.Cache, append(o.trees, cell.Trees()...))
+	if err != nil {
+		return nil, err
+	}
+	c := vm.Config{Parts: parts, Memory: o.memory, CPUs: o.cpus, Systemd: o.systemd, Folders: folders, Trees: trees}
 	if o.console {
 		c.Console = os.Stderr
 	}
@@ -143,7 +167,7 @@ func (o *options) boot(ctx context.Context, parts *vm.Parts, folders ...string) 
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "lab: guest booted in %.1f s, kernel %s\n", time.Since(start).Seconds(), parts.Version)
-	return &guest{m, ctx, cancel}, nil
+	return &guest{m, ctx, cancel, []string{radio.CellEnv + "=" + cell.String()}}, nil
 }
 
 // close ends the guest and adds its error to err.
@@ -157,6 +181,7 @@ func (g *guest) close(err *error) {
 // once runs one command, ends the guest, and turns the command's status into ours.
 func (g *guest) once(c vm.Command) (err error) {
 	defer g.close(&err)
+	c.Env = append(c.Env, g.env...)
 	status, err := g.Run(g.ctx, c)
 	if err == nil && status != 0 {
 		err = exitStatus(status)
@@ -169,7 +194,25 @@ func prepare(ctx context.Context) (*vm.Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vm.Prepare(ctx, cache, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: plain})))
+	return vm.Prepare(ctx, cache, logger())
+}
+
+// prepareTrees gives the named trees, each once. Like the parts, they stay in use until the program ends.
+func prepareTrees(ctx context.Context, cache string, names []string) ([]*vm.PreparedTree, error) {
+	slices.Sort(names)
+	var trees []*vm.PreparedTree
+	for _, name := range slices.Compact(names) {
+		t, err := vm.PrepareTree(ctx, cache, vm.Trees[name], logger())
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, t)
+	}
+	return trees, nil
+}
+
+func logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: plain}))
 }
 
 // plain leaves out the time: the reader sees it happen.
@@ -181,20 +224,29 @@ func plain(groups []string, a slog.Attr) slog.Attr {
 }
 
 func prepareVerb(ctx context.Context, args []string) error {
-	o := &options{set: flag.NewFlagSet("lab prepare", flag.ContinueOnError)}
+	o := newOptions("prepare", 0)
 	if err := o.parse(args, 0, 0); err != nil {
 		return err
 	}
+	cell, err := radio.ParseCell(o.cell)
+	if err != nil {
+		return err
+	}
+	how := map[bool]string{true: "built", false: "checked"}
 	start := time.Now()
 	parts, err := prepare(ctx)
 	if err != nil {
 		return err
 	}
-	how := "checked"
-	if parts.Built {
-		how = "built"
+	fmt.Printf("lab: %s %s in %.1f s: kernel %s\n", how[parts.Built], parts.Cache, time.Since(start).Seconds(), parts.Version)
+	for _, name := range append(o.trees, cell.Trees()...) {
+		start := time.Now()
+		trees, err := prepareTrees(ctx, parts.Cache, []string{name})
+		if err != nil {
+			return err
+		}
+		fmt.Printf("lab: %s %s in %.1f s\n", how[trees[0].Built], name, time.Since(start).Seconds())
 	}
-	fmt.Printf("lab: %s %s in %.1f s: kernel %s\n", how, parts.Cache, time.Since(start).Seconds(), parts.Version)
 	return nil
 }
 

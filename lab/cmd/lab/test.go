@@ -23,7 +23,8 @@ type testPackage struct {
 	folder string
 	module string // folder of its module, which tests may look around in
 	binary string
-	match  string // regular expression of the tests that are made for the guest
+	match  string   // regular expression of the tests that are made for the guest
+	trees  []string // that they need in the guest
 }
 
 func testVerb(ctx context.Context, args []string) error {
@@ -52,6 +53,7 @@ func testVerb(ctx context.Context, args []string) error {
 	folders := []string{binaries}
 	for _, p := range packages {
 		folders = append(folders, p.module)
+		o.trees = append(o.trees, p.trees...)
 	}
 	g, err := o.boot(ctx, parts, folders...)
 	if err != nil {
@@ -90,7 +92,7 @@ func compile(ctx context.Context, target string, patterns []string) ([]testPacka
 		if _, err := os.Stat(p.binary); err != nil {
 			return nil, fmt.Errorf("%s has no tests", path)
 		}
-		if p.match, err = radioTests(p.folder); err != nil {
+		if p.match, p.trees, err = radioTests(p.folder); err != nil {
 			return nil, err
 		}
 		packages = append(packages, p)
@@ -98,31 +100,43 @@ func compile(ctx context.Context, target string, patterns []string) ([]testPacka
 	return packages, nil
 }
 
-// testName finds the declarations of tests.
-var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
+var (
+	// testName finds the declarations of tests.
+	testName = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
+	// treeMark finds, in a line of its own, the name of a tree of vm.Trees that a file's tests need.
+	treeMark = regexp.MustCompile(`(?m)^//lab:tree (\S+)$`)
+)
 
-// radioTests returns the regular expression of the tests in a folder's *_radio_test.go files, or of all where there are none.
-// The others have run on the host, with the race detector, and some cannot run here: the guest answers their netlink
-// questions while testing/synctest has stopped the clock.
-func radioTests(folder string) (string, error) {
+// radioTests reads a folder's *_radio_test.go files and returns the regular expression of their tests, or of all where there
+// are none, and the trees that they need. The other tests have run on the host, with the race detector, and some hang here:
+// those of wpa's machine run it in a testing/synctest bubble, whose clock stands still while a goroutine waits for something
+// outside of it. On the host, which has no radio, the machine's questions to nl80211 fail at once; in the guest they are
+// answered, and it goes on waiting for the kernel inside the bubble.
+func radioTests(folder string) (match string, trees []string, err error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*_radio_test.go"))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	var names []string
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		for _, m := range testName.FindAllSubmatch(text, -1) {
 			names = append(names, string(m[1]))
 		}
+		for _, m := range treeMark.FindAllSubmatch(text, -1) {
+			if _, ok := vm.Trees[string(m[1])]; !ok {
+				return "", nil, fmt.Errorf("%s: there is no tree %s", name, m[1])
+			}
+			trees = append(trees, string(m[1]))
+		}
 	}
 	if len(names) == 0 {
-		return "", nil
+		return "", trees, nil
 	}
-	return "^(" + strings.Join(names, "|") + ")$", nil
+	return "^(" + strings.Join(names, "|") + ")$", trees, nil
 }
 
 // goBuild runs the go command so that what it builds needs nothing of the system it runs on.
@@ -156,7 +170,7 @@ func (g *guest) tests(packages []testPackage, flags []string) (err error) {
 		if err != nil {
 			return err
 		}
-		status, err := g.Run(g.ctx, vm.Command{Args: append([]string{p.binary, "-test.run=" + p.match}, flags...), Dir: p.folder, Output: convert})
+		status, err := g.Run(g.ctx, vm.Command{Args: append([]string{p.binary, "-test.run=" + p.match}, flags...), Env: g.env, Dir: p.folder, Output: convert})
 		if cerr := convert.Close(); err == nil {
 			err = cerr
 		}
