@@ -12,7 +12,8 @@ import (
 func TestAccessPoint(t *testing.T) {
 	const ssid, passphrase = `Café "42"`, "correct horse"
 	begin := time.Now()
-	nodes := NodesOf(t, Config{Nodes: 3, Plain: 2})
+	// With more channels the simulated radios cannot move an access point.
+	nodes := NodesOf(t, Config{Nodes: 3, Plain: 2, Channels: 1})
 	p2p, plain := nodes[0], nodes[1]
 	ap, err := nodes[2].Serve(t.Context(), AccessPointConfig{SSID: ssid, Passphrase: passphrase, Address: netip.MustParsePrefix("10.9.0.1/24")})
 	if err != nil {
