@@ -251,6 +251,7 @@ func (a *Agent) followLinks(ctx context.Context) error {
 				}
 			}
 			a.finder.SetInterfaces(usable)
+			a.sessions.Check()
 			a.publishStatus()
 			a.change.changed()
 		}
@@ -274,6 +275,9 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			}
 			if a.direct.isGroup(e.Ifname) {
 				s.kind = kindDirect
+				if s.known {
+					s.later = expectLimit // it is being dialled already
+				}
 			}
 			if e.Op == discovery.Gone {
 				a.lose(s.key)
@@ -324,6 +328,9 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 	// peer was sighted on it.
 	if a.direct.isGroup(s.Path.Ifname) {
 		s.Path.Kind = kindDirect
+		if s.Connected {
+			a.reachedOn(s.ID, s.Path.Ifname, s.Path.Addr.Addr())
+		}
 	}
 	if a.table.session(s) {
 		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)

@@ -162,7 +162,7 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 		case wpa.GroupUp:
 			life, cancel := context.WithCancel(ctx)
 			lives[e.Group.ID] = cancel
-			g := &directGroup{d: d, group: e.Group, up: time.Now(), done: make(chan struct{})}
+			g := &directGroup{d: d, group: e.Group, up: time.Now(), done: make(chan struct{}), wake: make(chan struct{}, 1), met: map[string]bool{}}
 			d.mu.Lock()
 			d.groups[e.Group.ID] = g
 			d.mu.Unlock()
@@ -172,7 +172,7 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 		case wpa.GroupChanged:
 			d.mu.Lock()
 			if g := d.groups[e.Group.ID]; g != nil {
-				g.group = e.Group
+				g.changed(e.Group)
 			}
 			d.mu.Unlock()
 		case wpa.GroupGone:
@@ -188,6 +188,7 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			if g != nil {
 				<-g.done
 			}
+			d.a.lostInterface(e.Group.Ifname)
 			if e.Reason != wpa.ReasonLeft {
 				d.wantUnfinished()
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,10 +27,14 @@ type directGroup struct {
 	d    *direct
 	up   time.Time
 	done chan struct{} // closed when live has put everything back
+	wake chan struct{} // capacity 1: group changed
 
-	group wpa.Group    // guarded by direct.mu
-	link  netip.Addr   // own link-local address; guarded by direct.mu
-	v4    netip.Prefix // own IPv4 address; guarded by direct.mu
+	met map[string]bool // stations that were tried; used by live only
+
+	group wpa.Group      // guarded by direct.mu
+	link  netip.Addr     // own link-local address; guarded by direct.mu
+	v4    netip.Prefix   // own IPv4 address; guarded by direct.mu
+	given []dhcp.Binding // addresses that members got by DHCP; guarded by direct.mu
 }
 
 // live addresses the group's interface and serves it until ctx ends, then
@@ -63,23 +68,48 @@ func (g *directGroup) live(ctx context.Context) {
 	g.addressed(addressed.LinkLocal(), spec.V4)
 	work, ctx := errgroup.WithContext(ctx)
 	defer func() { _ = work.Wait() }() // its goroutines log what went wrong and return nil
+	later := func(f func()) { work.Go(func() error { f(); return nil }) }
 	if owner {
 		if pool.IsValid() {
 			work.Go(func() error { g.serveLeases(ctx, group, pool, spec.V4); return nil })
 		}
 	} else {
-		s := sighting{
-			key: "rendezvous/" + group.Ifname, kind: kindDirect, ifindex: group.Index, ifname: group.Ifname,
-			addrs: []netip.AddrPort{netip.AddrPortFrom(rendezvous.WithZone(group.Ifname), rendezvousPort)},
-			known: true,
-		}
-		d.a.prover.see(ctx, s)
-		defer d.a.lose(s.key)
+		defer d.a.lose(g.meetOwner(ctx, group, later))
 		if !spec.V4.IsValid() {
 			work.Go(func() error { g.lease(ctx, spec); return nil })
 		}
 	}
-	<-ctx.Done()
+	for {
+		if owner {
+			d.mu.Lock()
+			group = g.group
+			d.mu.Unlock()
+			g.meetMembers(ctx, group, later)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		}
+	}
+}
+
+// changed takes over what is new about the group; direct.mu is held.
+func (g *directGroup) changed(now wpa.Group) {
+	tell := func(message string, more, less []net.HardwareAddr) {
+		for _, m := range more {
+			if !slices.ContainsFunc(less, func(o net.HardwareAddr) bool { return slices.Equal(o, m) }) {
+				g.d.log.Info(message, "group", now.Ifname, "mac", m.String(), "clients", len(now.Stations))
+			}
+		}
+	}
+	tell("Client joined the group", now.Stations, g.group.Stations)
+	tell("Client left the group", g.group.Stations, now.Stations)
+	g.group = now
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
 }
 
 // addressed notes the group's own addresses and tells the faces.
@@ -102,6 +132,12 @@ func (g *directGroup) serveLeases(ctx context.Context, group wpa.Group, pool, ow
 	server, err := dhcp.NewServer(dhcp.Config{
 		Logger: g.d.log, Ifname: group.Ifname, Index: group.Index, Subnet: own,
 		First: host(pool, 10), Last: host(pool, 199),
+		Store: func(given []dhcp.Binding) {
+			g.d.mu.Lock()
+			g.given = given
+			g.d.mu.Unlock()
+			g.d.a.publishStatus()
+		},
 	})
 	if err == nil {
 		err = server.Run(ctx)
@@ -158,13 +194,23 @@ func (d *direct) views(secrets bool) []control.Group {
 func (g *directGroup) view(secrets bool) control.Group {
 	v := control.Group{
 		Ifname: g.group.Ifname, Role: g.group.Role.String(), SSID: clean.Text(g.group.SSID), Frequency: g.group.Frequency,
-		Clients: len(g.group.Members), Persistent: g.group.Persistent, Uptime: int64(time.Since(g.up).Seconds()),
+		Clients: max(len(g.group.Members), len(g.group.Stations)), Persistent: g.group.Persistent, Uptime: int64(time.Since(g.up).Seconds()),
 	}
 	if g.group.Role == wpa.Client {
 		v.Clients = 1
 	}
 	for _, m := range g.group.Members {
 		v.Members = append(v.Members, m.String())
+	}
+	for _, m := range g.group.Stations {
+		s := control.Station{Address: m.String()}
+		for _, b := range g.given {
+			if slices.Equal(b.HardwareAddr, m) {
+				s.IPv4 = b.Addr.String()
+			}
+		}
+		s.Name = g.d.a.table.nameAt(memberKey(g.group.Ifname, m))
+		v.Stations = append(v.Stations, s)
 	}
 	if g.link.IsValid() {
 		v.LinkLocal = g.link.String()

@@ -42,7 +42,8 @@ type sighting struct {
 	ifindex int // 0 for a typed address
 	ifname  string
 	addrs   []netip.AddrPort
-	known   bool // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
+	later   time.Duration // before it is greeted
+	known   bool          // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
 }
 
 // radioSighting is a Wi-Fi Direct device as the radio hears it. Its name and
@@ -60,10 +61,11 @@ type peer struct {
 	id        identity.DeviceID
 	name      string // as it calls itself, escaped
 	sightings map[string]sighting
-	link      session.PeerState // last word of the session layer
-	seen      time.Time         // zero = never in this run
-	err       error             // why there is no session, nil when there is or none is wanted
-	greeted   bool              // it answered in this run
+	expected  map[string]sighting // addresses at which it may be; nothing is proved about them
+	link      session.PeerState   // last word of the session layer
+	seen      time.Time           // zero = never in this run
+	err       error               // why there is no session, nil when there is or none is wanted
+	greeted   bool                // it answered in this run
 }
 
 // table holds every peer. It does no I/O and calls nobody, so its mutex is
@@ -143,6 +145,7 @@ func (t *table) attach(id identity.DeviceID, name string, s sighting) bool {
 		if other != id {
 			delete(q.sightings, s.key)
 		}
+		delete(q.expected, s.key)
 	}
 	p.sightings[s.key] = s
 	p.seen = t.now()
@@ -253,11 +256,13 @@ func (t *table) candidates(id identity.DeviceID) []session.Candidate {
 		return nil
 	}
 	var all []session.Candidate
-	for _, s := range p.sightings {
-		for _, a := range s.addrs {
-			c := session.Candidate{Addr: a, Kind: s.kind, Ifname: s.ifname}
-			if !slices.Contains(all, c) {
-				all = append(all, c)
+	for _, known := range []map[string]sighting{p.sightings, p.expected} {
+		for _, s := range known {
+			for _, a := range s.addrs {
+				c := session.Candidate{Addr: a, Kind: s.kind, Ifname: s.ifname}
+				if !slices.Contains(all, c) {
+					all = append(all, c)
+				}
 			}
 		}
 	}

@@ -145,6 +145,9 @@ func (p *prover) close() {
 
 // prove greets the addresses of a sighting until one answers with a key.
 func (p *prover) prove(ctx context.Context, t *proof) {
+	if t.s.later > 0 && !wait(ctx, t.s.later) {
+		return
+	}
 	for wait := greetRetryMin; ; wait = min(2*wait, greetRetryMax) {
 		id, hello, err := p.race(ctx, t.s, wait > greetRetryMin)
 		p.mu.Lock()

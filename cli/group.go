@@ -19,9 +19,10 @@ func (a *app) groupCommand() *cobra.Command {
 		Example: `  nigh group join "Ana's laptop"
   nigh group create --band 5
   nigh group show --passphrase
+  nigh group qr
   nigh group leave`,
 	})
-	cmd.AddCommand(a.groupCreate(), a.groupJoin(), a.groupInvite(), a.groupLeave(), a.groupShow())
+	cmd.AddCommand(a.groupCreate(), a.groupJoin(), a.groupInvite(), a.groupLeave(), a.groupShow(), a.groupQR())
 	return cmd
 }
 
@@ -273,47 +274,4 @@ func (a *app) groupLeave() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeGroup,
 	}
-}
-
-func (a *app) groupShow() *cobra.Command {
-	var passphrase bool
-	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Show the groups of this device",
-		Example: `  nigh group show
-  nigh group show --passphrase         so that a phone can join as a plain Wi-Fi device`,
-		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), answerWait)
-			defer cancel()
-			groups, err := a.agent().Groups(ctx)
-			if err != nil {
-				return err
-			}
-			for i := range groups {
-				if !passphrase {
-					groups[i].Passphrase = ""
-				}
-			}
-			if a.json {
-				return a.document(groups)
-			}
-			if len(groups) == 0 {
-				a.say("this device is in no group")
-				return nil
-			}
-			var t table
-			for _, g := range groups {
-				fields := []any{cell{g.Ifname, strong}, groupText(g)}
-				if g.Passphrase != "" {
-					fields = append(fields, "passphrase "+g.Passphrase)
-				}
-				t.add(fields...)
-			}
-			return t.write(a)
-		},
-	}
-	a.jsonFlag(cmd, "a JSON array of groups")
-	cmd.Flags().BoolVar(&passphrase, "passphrase", false, "with the passphrase of groups that this device owns")
-	return cmd
 }

@@ -52,11 +52,21 @@ type Group struct {
 	Address    string   `json:"address"`   // own IPv4 address with prefix, "" when none
 	LinkLocal  string   `json:"link_local"`
 	Persistent bool     `json:"persistent"`
-	Members    []string `json:"members,omitempty"` // interface or device addresses (GO only)
-	Uptime     int64    `json:"uptime_s"`
+	Members    []string `json:"members,omitempty"` // P2P device addresses (GO only)
+	// Stations are all devices connected to a group that this device owns, also
+	// those that know nothing of Wi-Fi Direct.
+	Stations []Station `json:"stations,omitempty"`
+	Uptime   int64     `json:"uptime_s"`
 	// Passphrase lets a plain Wi-Fi device join; only a group owner knows it.
 	// It is sent only by GET /v1/groups, never in events or logs.
 	Passphrase string `json:"passphrase,omitempty"`
+}
+
+// Station is a device connected to a group of ours.
+type Station struct {
+	Address string `json:"address"`        // of its interface
+	IPv4    string `json:"ipv4,omitempty"` // that our DHCP server gave it; nigh devices mostly need none
+	Name    string `json:"name,omitempty"` // of the nigh device that it proved to be, escaped
 }
 
 // Link is a network link and whether nigh uses it.

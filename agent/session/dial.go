@@ -106,10 +106,12 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 
 // dial makes one connection and its handshake.
 func (s *Sessions) dial(ctx context.Context, to Candidate, what purpose) (*conn, error) {
+	began := time.Now()
 	tcp, err := connect(ctx, to.Addr)
 	if err != nil {
 		return nil, err
 	}
+	open := time.Since(began)
 	tune(tcp, what.reverse, what.urgent)
 	r := &records{TCPConn: tcp}
 	proto := protoDirect
@@ -139,6 +141,8 @@ func (s *Sessions) dial(ctx context.Context, to Candidate, what purpose) (*conn,
 	if !s.track(c) {
 		return nil, ErrClosed
 	}
+	s.log.Debug("Connection made", "peer", id.Short(), "address", to.Addr, "reverse", what.reverse, "urgent", what.urgent,
+		"tcp", open, "tls", time.Since(began)-open)
 	return c, nil
 }
 
@@ -156,10 +160,61 @@ func handshakeError(err error) error {
 	return err
 }
 
-// connect opens a TCP connection. On a link that just came up the kernel says for
-// a while that there is no address or route yet; connect asks again until ctx
-// ends.
+// connect opens a TCP connection. To a link-local address, which may be that of a
+// link that just came up, it makes several attempts that overlap, and takes the
+// first that succeeds: what is sent before the other side is ready is lost, and
+// the kernel repeats a SYN only after 1, 3 and 7 s.
 func connect(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+	if !to.Addr().IsLinkLocalUnicast() {
+		return connectOnce(ctx, to)
+	}
+	type attempt struct {
+		conn *net.TCPConn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan attempt, maxOverlap) // never blocks an attempt
+	running := 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- {
+			if a := <-results; a.conn != nil {
+				_ = a.conn.Close()
+			}
+		}
+	}()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var last error
+	for started := 0; ; {
+		select {
+		case <-next.C:
+			if started == maxOverlap {
+				continue
+			}
+			started++
+			running++
+			go func() { // ends with ctx at the latest; waited for above
+				c, err := connectOnce(ctx, to)
+				results <- attempt{c, err}
+			}()
+			next.Reset(overlapAfter)
+		case a := <-results:
+			running--
+			if a.err == nil {
+				return a.conn, nil
+			}
+			last = a.err
+			if running == 0 {
+				return nil, last
+			}
+		}
+	}
+}
+
+// connectOnce makes one attempt. On a link that just came up the kernel says for
+// a while that there is no address or route yet; it asks again until ctx ends.
+func connectOnce(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{Control: prepare, KeepAlive: -1}
 	d.SetMultipathTCP(false)
 	for {

@@ -55,6 +55,10 @@ const (
 	dialStagger   = 250 * time.Millisecond
 	dialRetry     = 50 * time.Millisecond // while the link is not ready
 	dialBackAfter = 250 * time.Millisecond
+	warmTimeout   = 3 * time.Second // for a connection that is opened in advance
+	warmLife      = 4 * time.Second // for it to be used; less than readHeaderTimeout of the other side
+	maxOverlap    = 4               // attempts to open one connection to a link-local address
+	overlapAfter  = 250 * time.Millisecond
 
 	// Holding.
 	backoffMin   = 300 * time.Millisecond

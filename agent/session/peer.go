@@ -57,6 +57,7 @@ type line struct {
 	mu        sync.Mutex
 	transport *http.Transport // guarded by mu
 	spare     *conn           // guarded by mu; the next connection to use
+	warming   chan struct{}   // guarded by mu; closed when warm's dial is over; nil when there is none
 	path      Candidate       // guarded by mu; of the last connection
 	reversed  bool            // guarded by mu; the peer opened the last connection
 }
@@ -127,10 +128,79 @@ func (l *line) CloseIdleConnections() {
 func (l *line) renew(c *conn) (closeOld func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old := l.transport
+	old, unused := l.transport, l.spare
 	l.transport = l.newTransport()
 	l.spare = c
-	return old.CloseIdleConnections
+	return func() {
+		old.CloseIdleConnections()
+		if unused != nil {
+			_ = unused.Close()
+		}
+	}
+}
+
+// warm opens the connection that the next request will need before there is one.
+// It does nothing while one is being opened or waits for use.
+func (l *line) warm() {
+	l.mu.Lock()
+	if l.warming != nil || l.spare != nil {
+		l.mu.Unlock()
+		return
+	}
+	if !l.p.s.begin() {
+		l.mu.Unlock()
+		return
+	}
+	over := make(chan struct{})
+	l.warming = over
+	l.mu.Unlock()
+	go func() {
+		defer l.p.s.work.Done()
+		ctx, cancel := l.p.s.bound(context.Background(), warmTimeout)
+		defer cancel()
+		c, err := l.p.dialDirect(l.urgent)(ctx)
+		l.mu.Lock()
+		l.warming = nil
+		if err == nil {
+			l.spare, l.path, l.reversed = c, c.path, false
+		}
+		l.mu.Unlock()
+		close(over)
+		if err != nil {
+			return
+		}
+		// The other side closes a connection on which it is asked nothing.
+		timer := time.NewTimer(warmLife)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.done:
+		case <-l.p.s.life.Done():
+		}
+		l.mu.Lock()
+		unused := l.spare == c
+		if unused {
+			l.spare = nil
+		}
+		l.mu.Unlock()
+		if unused {
+			_ = c.Close()
+		}
+	}()
+}
+
+// warmed waits for a connection that is being opened in advance, if there is one.
+func (l *line) warmed(ctx context.Context) {
+	l.mu.Lock()
+	over := l.warming
+	l.mu.Unlock()
+	if over == nil {
+		return
+	}
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
 }
 
 func (l *line) use(c *conn) *conn {
@@ -170,8 +240,12 @@ func (l *line) connect(ctx context.Context) (*conn, error) {
 	}
 	ctx, cancel := p.s.bound(ctx, dialTimeout)
 	defer cancel()
-	if c := l.takeSpare(); c != nil && c.alive() {
-		return l.use(c), nil
+	l.warmed(ctx)
+	if c := l.takeSpare(); c != nil {
+		if c.alive() {
+			return l.use(c), nil
+		}
+		_ = c.Close()
 	}
 	if l.urgent {
 		c, err := l.connectControl(ctx)

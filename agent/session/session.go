@@ -285,6 +285,15 @@ func (s *Sessions) Kick(id identity.DeviceID) {
 	}
 }
 
+// Expect is [Sessions.Kick] for a device that is about to be reached and probably
+// to be asked for data: its bulk connection is opened beside the control
+// connection, not after the first request that needs it.
+func (s *Sessions) Expect(id identity.DeviceID) {
+	p := s.peer(id)
+	p.bulk.warm()
+	s.Kick(id)
+}
+
 // Close closes all connections with the device id, in both directions, before it
 // returns. A held device is dialled again: release it first to be rid of it.
 func (s *Sessions) Close(id identity.DeviceID) {
@@ -361,10 +370,25 @@ func (s *Sessions) asksUs(id identity.DeviceID) (dialledByPeer, dialledByUs bool
 	return dialledByPeer, dialledByUs
 }
 
+// Check closes every connection whose local address this device does not have any
+// more. Call it when a link or an address was lost.
+func (s *Sessions) Check() {
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.active))
+	for c := range s.active {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	s.closeGone(conns)
+}
+
 // closeStranded closes the connections of id whose local address is gone: nothing
 // will arrive on them any more, and the kernel takes seconds to find out.
 func (s *Sessions) closeStranded(id identity.DeviceID) {
-	conns := s.connsOf(id)
+	s.closeGone(s.connsOf(id))
+}
+
+func (s *Sessions) closeGone(conns []*conn) {
 	if len(conns) == 0 {
 		return
 	}
@@ -374,7 +398,7 @@ func (s *Sessions) closeStranded(id identity.DeviceID) {
 	}
 	for _, c := range conns {
 		if names.of(c.local.Addr()) == "" {
-			s.log.Debug("Closing a connection whose local address is gone", "peer", id.Short(), "address", c.local.Addr())
+			s.log.Debug("Closing a connection whose local address is gone", "peer", c.id.Short(), "address", c.local.Addr())
 			_ = c.Close()
 		}
 	}

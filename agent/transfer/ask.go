@@ -58,7 +58,11 @@ func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte)
 		_ = resp.Body.Close()
 		cancel(nil)
 	}
-	return &watched{resp.Body, watch, p.e.stall, ctx}, end, nil
+	first := func() {}
+	if p.m != nil { // before, it is the manifest that is asked for
+		first = p.firstByte
+	}
+	return &watched{resp.Body, watch, p.e.stall, ctx, first}, end, nil
 }
 
 // ask sends one bulk request and returns its answer when it is a success.
@@ -104,12 +108,14 @@ type watched struct {
 	timer *time.Timer
 	stall time.Duration
 	ctx   context.Context
+	first func() // called when something came
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.body.Read(p)
 	if n > 0 {
 		w.timer.Reset(w.stall)
+		w.first()
 	}
 	if err != nil && !errors.Is(err, io.EOF) && w.ctx.Err() != nil {
 		err = context.Cause(w.ctx)

@@ -35,6 +35,8 @@ type pull struct {
 	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
 	again   bool           // an earlier run may have left files that the journal does not know
 
+	began sync.Once // the first byte of content has come
+
 	unjournaled atomic.Int64  // bytes since the last journal entry
 	due         chan struct{} // they are enough for one
 	portion     atomic.Int64  // bytes of one request
@@ -438,4 +440,9 @@ func (p *pull) counted(n int64) {
 	if p.unjournaled.Add(n) >= journalBytes {
 		signal(p.due)
 	}
+}
+
+// firstByte notes that content begins to come; what is measured as the time to the first byte ends here.
+func (p *pull) firstByte() {
+	p.began.Do(func() { p.e.log.Debug("First byte arrived", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short()) })
 }

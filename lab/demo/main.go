@@ -73,7 +73,7 @@ func run(ctx context.Context, nigh string, tui, verbose bool, rounds int) (err e
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // the guest ends soon, and its /tmp with it
 	if rounds > 0 {
-		return measure(ctx, nigh, bed, dir, rounds)
+		return measure(ctx, nigh, bed, dir, rounds, verbose)
 	}
 	agents := make([]*node.Agent, 2)
 	for i, name := range []string{"ada", "bob"} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,18 +21,19 @@ import (
 type sample struct {
 	command time.Duration // from the command to GroupStarted on the later side
 	byte    time.Duration // from there to the first payload byte at the receiver
+	group   time.Duration // from there to the first 256 KiB that were verified and told to the faces
 	steps   string        // all that was noted, a line each
 }
 
 // measure forms groups again and again and prints medians: how long nigh needs
 // beside what the supplicant needs.
-func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, rounds int) error {
+func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, rounds int, verbose bool) error {
 	file := filepath.Join(dir, "small.bin")
 	if err := node.Random(file, 1<<20); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MEDIAN OF", rounds, "\tCOMMAND TO GROUPSTARTED\tTHEN TO FIRST BYTE\t")
+	fmt.Fprintln(w, "MEDIAN OF", rounds, "\tCOMMAND TO GROUPSTARTED\tTHEN TO FIRST BYTE\tTHEN TO FIRST 256 KIB SHOWN\tCOMMAND TO FIRST BYTE\t")
 	for _, c := range []struct {
 		name          string
 		intent        int // of the sender
@@ -56,9 +58,15 @@ func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, round
 					}
 				}
 			}
+			before := []string{log(agents[0]), log(agents[1])}
 			s, err := once(ctx, agents, file)
 			if err != nil {
 				return err
+			}
+			if verbose {
+				for i, a := range agents {
+					fmt.Printf("--- log of %s\n%s", a.Name, strings.TrimPrefix(log(a), before[i]))
+				}
 			}
 			fmt.Printf("%s: group %.2f s, first byte %.2f s later\n%s", c.name, s.command.Seconds(), s.byte.Seconds(), s.steps)
 			samples = append(samples, s)
@@ -71,12 +79,23 @@ func measure(ctx context.Context, nigh string, bed *radio.Bed, dir string, round
 				agents = nil
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t\n", c.name,
+		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t\n", c.name,
 			median(samples, func(s sample) time.Duration { return s.command }),
-			median(samples, func(s sample) time.Duration { return s.byte }))
+			median(samples, func(s sample) time.Duration { return s.byte }),
+			median(samples, func(s sample) time.Duration { return s.group }),
+			median(samples, func(s sample) time.Duration { return s.command + s.byte }))
 	}
 	fmt.Println()
 	return w.Flush()
+}
+
+// log is all that an agent has logged.
+func log(a *node.Agent) string {
+	raw, err := os.ReadFile(a.Log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
 }
 
 func median(samples []sample, of func(sample) time.Duration) float64 {
@@ -135,7 +154,9 @@ func once(ctx context.Context, agents []*node.Agent, file string) (sample, error
 		}
 		watching.Go(func() { clock.follow(a.Name, events) })
 	}
+	before := []string{log(agents[0]), log(agents[1])}
 	clock.restart()
+	began := time.Now()
 	_, errs, code := agents[0].Run(ctx, "send", file, "--to", "bob", "--wait")
 	unwatch()
 	watching.Wait()
@@ -155,18 +176,46 @@ func once(ctx context.Context, agents []*node.Agent, file string) (sample, error
 		}
 	}
 	var s sample
-	var first time.Duration
+	var shown time.Duration
 	for _, m := range clock.marks {
 		if m.what != "" {
 			s.steps += fmt.Sprintf("    %6.2f s  %s  %s\n", m.at.Seconds(), m.node, m.what)
 		}
-		switch {
-		case strings.HasPrefix(m.what, "group started"):
-			s.command = max(s.command, m.at)
-		case m.node == "bob" && strings.HasPrefix(m.what, "first bytes") && first == 0:
-			first = m.at
+		if m.node == "bob" && strings.HasPrefix(m.what, "first bytes") && shown == 0 {
+			shown = m.at
 		}
 	}
-	s.byte = first - s.command
+	// What the faces are told comes later than it happens: the logs have the moments themselves.
+	var later, first time.Time
+	for i, a := range agents {
+		news := strings.TrimPrefix(log(a), before[i])
+		at, ok := logged(news, "signal=dbusapi.GroupStarted")
+		if !ok {
+			return sample{}, fmt.Errorf("the log of %s does not tell of the group", a.Name)
+		}
+		if at.After(later) {
+			later = at
+		}
+		if at, ok := logged(news, `msg="First byte arrived"`); ok {
+			first = at
+		}
+	}
+	if first.IsZero() {
+		return sample{}, errors.New("the receiver's log does not tell of the first byte")
+	}
+	s.command, s.byte, s.group = later.Sub(began), first.Sub(later), shown-later.Sub(began)
 	return s, nil
+}
+
+// logged is the time of the first line of a log that holds text.
+func logged(log, text string) (time.Time, bool) {
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, text) {
+			continue
+		}
+		stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		return at, err == nil
+	}
+	return time.Time{}, false
 }
