@@ -70,6 +70,9 @@ func Diagnose(ctx context.Context, cfg Config) []control.Check {
 	for _, c := range doctor.Run(ctx, doctor.Config{State: cfg.State, Inbox: cfg.Inbox, Socket: cfg.Socket, Bus: cfg.Bus}) {
 		checks = append(checks, control.Check{ID: c.ID, State: string(c.State), Cause: c.Cause, Fix: c.Fix})
 	}
+	if c, ok := ownerCheck(cfg); ok {
+		checks = append(checks, c)
+	}
 	return checks
 }
 

@@ -40,7 +40,7 @@ type Settings struct {
 	Listen     string   `toml:"listen"`     // default ":7421"
 	Direct     *bool    `toml:"direct"`     // Wi-Fi Direct on or off, default on
 	Interfaces []string `toml:"interfaces"` // use only these links, default all sensible ones
-	Intent     *int     `toml:"intent"`     // GO intent 0..15, default 7
+	Intent     *int     `toml:"intent"`     // GO intent 0..15, default by power and radio
 }
 
 // Config is everything [New] needs.

@@ -117,12 +117,8 @@ func (d *direct) radioLife(ctx context.Context) error {
 	if err != nil {
 		d.log.Warn("No free subnet for a group", "err", err)
 	}
-	intent := 7
-	if d.a.cfg.Intent != nil {
-		intent = *d.a.cfg.Intent
-	}
 	radio, err := wpa.Open(ctx, wpa.Config{
-		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name, d.a.id.ID), Intent: intent, Pool: pool, Visible: true,
+		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name, d.a.id.ID), Intent: d.intent(), Pool: pool, Visible: true,
 		Groups: d.savedGroups(),
 	})
 	if err != nil {
@@ -332,7 +328,7 @@ func (d *direct) admit(ctx context.Context, r wpa.Request, answer *control.Accep
 	case "show_pin":
 		method = wpa.ShowPIN(r.PIN, func(pin string) { d.a.step("pin", "running", pin) })
 	}
-	if _, err := radio.Accept(ctx, r, method, wpa.ConnectOptions{Intent: -1, Persistent: true}); err != nil && ctx.Err() == nil {
+	if _, err := radio.Accept(ctx, r, method, wpa.ConnectOptions{Intent: d.intent(), Persistent: true}); err != nil && ctx.Err() == nil {
 		d.log.Info("Forming the group failed", "name", peerLabel(r.Peer), "err", err)
 		d.a.step("group", "failed", explain(err).Message)
 	}

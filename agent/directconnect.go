@@ -152,7 +152,7 @@ func (d *direct) connectWanted(ctx context.Context) error {
 			}
 			s, err := d.sight(ctx, id)
 			if err == nil {
-				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: -1, Persistent: d.a.trust.Standing(id) == trust.Trusted})
+				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: d.intent(), Persistent: d.a.trust.Standing(id) == trust.Trusted})
 			}
 			if err != nil && ctx.Err() == nil {
 				d.log.Info("Connecting over Wi-Fi Direct failed", "peer", id.Short(), "err", err)
@@ -183,7 +183,7 @@ func (d *direct) nextWanted() (identity.DeviceID, bool) {
 // a short ID, only a device that has it counts: the person may have gone by it.
 func (d *direct) meet(ctx context.Context, mac net.HardwareAddr) (identity.DeviceID, error) {
 	short := d.a.table.shortOnAir(mac)
-	g, err := d.connect(ctx, mac, wpa.PBC(), wpa.ConnectOptions{Intent: -1})
+	g, err := d.connect(ctx, mac, wpa.PBC(), wpa.ConnectOptions{Intent: d.intent()})
 	if err != nil {
 		return identity.DeviceID{}, err
 	}
@@ -211,7 +211,7 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 		// The band as nl80211 knows it: hostap picks the channel within it.
 		frequency = map[string]int{"2": 2, "5": 5}[r.Band]
 	}
-	intent := -1
+	intent := d.intent()
 	if r.Intent != nil {
 		intent = *r.Intent
 	}
@@ -225,6 +225,9 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 	var g wpa.Group
 	switch r.Action {
 	case "create":
+		if err := d.mayOwn(); err != nil {
+			return control.Group{}, err
+		}
 		d.a.step("group", "running", "")
 		g, err = radio.StartGroup(ctx, wpa.GroupOptions{Frequency: frequency, Persistent: r.Persistent})
 	case "join":

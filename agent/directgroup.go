@@ -226,6 +226,7 @@ func (g *directGroup) view(secrets bool) control.Group {
 
 // radioView is the radio part of the status.
 func (d *direct) radioView() control.Radio {
+	intent, why := d.ownerFacts().intent()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.radio == nil {
@@ -234,6 +235,7 @@ func (d *direct) radioView() control.Radio {
 	s := d.radio.Status()
 	return control.Radio{
 		State: string(s.State), Ifname: s.Ifname, Engine: s.Engine, Address: s.Address.String(), Finding: s.Finding, Hint: s.Hint,
+		Intent: intent, IntentWhy: why,
 	}
 }
 

@@ -82,6 +82,7 @@ var explanations = []struct {
 	{session.ErrLost, control.CodeAway, "the connection was lost", "it comes back by itself when the device is near"},
 	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
+	{errBadOwner, control.CodeFailed, "", "make the group on the other device, or set intent in the configuration to try it all the same"},
 	{errNoIdentity, control.CodeTimeout, "the group is up, but the device does not answer", "start nigh on it"},
 	{errAway, control.CodeAway, "the device is not near", "start nigh there and bring it closer"},
 	{link.ErrDenied, control.CodePermission, "this user may not set up network links", "run the agent as the service: systemctl start nigh@USER"},

@@ -45,6 +45,9 @@ func (a *app) status(ctx context.Context) error {
 	if st.Radio.Engine != "" {
 		radio += ", engine " + st.Radio.Engine
 	}
+	if st.Radio.IntentWhy != "" {
+		radio += fmt.Sprintf(", GO intent %d (%s)", st.Radio.Intent, st.Radio.IntentWhy)
+	}
 	if st.Radio.Finding {
 		radio += ", looking for devices"
 	}

@@ -34,4 +34,12 @@ func TestRadioKinds(t *testing.T) {
 	if len(want) > 0 {
 		t.Errorf("not listed: %v in %+v", want, links)
 	}
+	if err := node.Do(func() error {
+		if name, _ := Driver(node.Ifname); name != "mac80211_hwsim" {
+			t.Errorf("the driver of %s is %q", node.Ifname, name)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

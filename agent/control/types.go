@@ -39,7 +39,11 @@ type Radio struct {
 	Engine  string `json:"engine"` // "system" or "private"; "" without a radio
 	Address string `json:"address,omitempty"`
 	Finding bool   `json:"finding"`
-	Hint    string `json:"hint,omitempty"` // one thing to do when the state is not "ready"
+	// Intent is the GO intent, 0 to 15, that the next group is formed with: how much
+	// this device wants to be group owner; IntentWhy says why.
+	Intent    int    `json:"intent"`
+	IntentWhy string `json:"intent_why,omitempty"`
+	Hint      string `json:"hint,omitempty"` // one thing to do when the state is not "ready"
 }
 
 // Group is a Wi-Fi Direct group that this device is a member of.
