@@ -198,11 +198,16 @@ func (c *Client) callTo(ctx context.Context, dest string, path Path, iface, meth
 }
 
 func (c *Client) get(ctx context.Context, path Path, iface, property string) (any, error) {
+	v, err := c.read(ctx, path, iface, property)
+	return v.Value(), err
+}
+
+func (c *Client) read(ctx context.Context, path Path, iface, property string) (dbus.Variant, error) {
 	var v dbus.Variant
 	if err := c.call(ctx, path, "org.freedesktop.DBus.Properties", "Get", []any{iface, property}, &v); err != nil {
-		return nil, fmt.Errorf("read %s: %w", property, err)
+		return v, fmt.Errorf("read %s: %w", property, err)
 	}
-	return v.Value(), nil
+	return v, nil
 }
 
 func (c *Client) all(ctx context.Context, path Path, iface string) (dict, error) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,6 +72,21 @@ func TestDecode(t *testing.T) {
 		{ifaceP2P + ".InvitationReceived", []any{m{}}, nil},
 		{ifaceP2P + ".PersistentGroupRemoved", []any{pathOwner + "/PersistentGroups/2"}, PersistentRemoved{pathOwner + "/PersistentGroups/2"}},
 		{ifaceP2P + ".SomethingNew", []any{pathPeer}, nil},
+		// What 2.12 adds: reasons, arguments, keys.
+		{ifaceP2P + ".GroupFormationFailure", []any{"Group formation timed out", int32(4)}, GroupFormationFailure{pathGroup, "Group formation timed out"}},
+		{ifaceP2P + ".GONegotiationRequest", []any{pathPeer, uint16(4), byte(7), "more"}, GONegotiationRequest{pathPeer, 4, 7}},
+		{ifaceP2P + ".GroupFinished", []any{m{"interface_object": v(pathGroup), "role": v("GO"), "reason": v(uint32(1))}, uint32(1)}, GroupFinished{pathGroup, true}},
+		{ifaceP2P + ".BootstrappingRequest", []any{pathPeer, uint16(1)}, nil},
+		// Arguments of a wrong type, or out of range.
+		{ifaceP2P + ".GONegotiationRequest", []any{pathPeer, "4", byte(7)}, nil},
+		{ifaceP2P + ".GONegotiationRequest", []any{string(pathPeer), uint16(4), byte(7)}, nil},
+		{ifaceP2P + ".GONegotiationFailure", []any{m{"peer_object": v(pathPeer), "status": v("7")}}, GONegotiationFailure{pathPeer, StatusUnknown}},
+		{ifaceP2P + ".GONegotiationFailure", []any{m{"peer_object": v(pathPeer), "status": v(int32(0))}}, GONegotiationFailure{pathPeer, StatusUnknown}},
+		{ifaceP2P + ".GroupStarted", []any{m{"interface_object": v(pathGroup), "role": v(true)}}, nil},
+		{ifaceP2P + ".InvitationResult", []any{m{"status": v(uint32(0))}}, nil},
+		{ifaceP2P + ".ProvisionDiscoveryRequestDisplayPin", []any{pathPeer, "1234567x"}, Provision{Peer: pathPeer, Kind: "display"}},
+		{Name + ".InterfaceAdded", []any{pathGroup, m{"Ifname": v("../../x")}}, InterfaceAdded{pathGroup, ""}},
+		{Name + ".InterfaceRemoved", []any{"/" + pathGroup[1:] + dbus.ObjectPath(strings.Repeat("x", MaxText))}, nil},
 		{ifaceP2P + ".", nil, nil},
 	} {
 		got := Decode(&dbus.Signal{Name: c.name, Path: pathGroup, Body: c.body})
@@ -82,10 +98,22 @@ func TestDecode(t *testing.T) {
 
 // TestBounds checks that too much of something is cut or left out.
 func TestBounds(t *testing.T) {
-	long := make([]dbus.ObjectPath, 10000)
+	long := slices.Repeat([]dbus.ObjectPath{"/x"}, 10000)
 	d := dict{"s": v(strings.Repeat("x", 100000)), "b": v(make([]byte, 100000)), "p": v(long), "bb": v(make([][]byte, 10000)), "n": v("5")}
-	if len(d.text("s")) != MaxText || d.blob("b") != nil || len(d.paths("p")) != MaxList || len(d.blobs("bb")) > MaxList {
+	if len(d.text("s")) != MaxText || d.blob("b") != nil || len(d.paths("p")) != MaxList || len(d.extensions("bb")) > MaxExtensions {
 		t.Error("a value is not bounded")
+	}
+	names := peerOf(dict{"DeviceName": v(strings.Repeat("x", 33)), "groupcapability": v(uint16(0x101)), "VendorExtension": v([][]byte{make([]byte, 1025), {1}})})
+	if len(names.Name) != MaxName || names.GroupCapab != 0 || len(names.VendorExtension) != 1 {
+		t.Errorf("peer is %+v", names)
+	}
+	if g := groupOf(dict{"SSID": v(make([]byte, 33)), "Role": v("king"), "Frequency": v(int32(-1))}); g.SSID != "" || g.Role != "" || g.Frequency != 0 {
+		t.Errorf("group is %+v", g)
+	}
+	for _, name := range []any{"../../etc", "0123456789abcdef", "a\x00", uint32(4), ".."} {
+		if got := ifnameOf(name); got != "" {
+			t.Errorf("%v became the interface %q", name, got)
+		}
 	}
 	if d.number("n") != 0 || d.text("b") != "" || d.mac("s") != nil || d.ip4("b").IsValid() || d.flag("s") || d.path("s") != "" {
 		t.Error("a value of another type is not zero")
@@ -156,14 +184,14 @@ func FuzzDecode(f *testing.F) {
 		member, _ := msg.Headers[dbus.FieldMember].Value().(string)
 		path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 		for _, arg := range msg.Body {
-			if p := persistentOf(dictOf(arg)); len(p.SSID) > MaxText || p.BSSID != nil && len(p.BSSID) != 6 {
+			if p := persistentOf(dictOf(arg)); len(p.SSID) > MaxSSID || p.BSSID != nil && len(p.BSSID) != 6 {
 				t.Errorf("decoded %+v", p)
 			}
 		}
 		for _, name := range []string{iface + "." + member, ifaceP2P + ".DeviceFoundProperties", ifaceP2P + ".GroupStarted", ifaceP2P + ".InvitationReceived", ifaceP2P + ".WpsFailed"} {
 			switch s := Decode(&dbus.Signal{Name: name, Path: path, Body: msg.Body}).(type) {
 			case DeviceFound:
-				if len(s.Peer.Name) > MaxText || len(s.Peer.VendorExtension) > MaxList || s.Peer.Address != nil && len(s.Peer.Address) != 6 {
+				if len(s.Peer.Name) > MaxName || len(s.Peer.VendorExtension) > MaxExtensions || s.Peer.Address != nil && len(s.Peer.Address) != 6 {
 					t.Errorf("decoded %+v", s)
 				}
 			case GroupStarted:

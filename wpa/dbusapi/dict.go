@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"encoding/hex"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,9 +12,14 @@ import (
 
 // Bounds on what is taken over from a property map.
 const (
-	MaxText = 256  // bytes of a string
-	MaxBlob = 2048 // bytes of a byte array
-	MaxList = 256  // elements of a list
+	MaxText       = 256  // bytes of a string, and of an object path
+	MaxBlob       = 2048 // bytes of a byte array
+	MaxList       = 256  // elements of a list
+	MaxName       = 32   // bytes of a device name (Wi-Fi Simple Configuration 2.0.8, table 28)
+	MaxSSID       = 32   // bytes of an SSID
+	MaxExtensions = 10   // vendor extensions of a device, and
+	MaxExtension  = 1024 // bytes of one of them
+	maxIfname     = 15   // bytes of the name of a network device
 )
 
 // Path is a D-Bus object path; the empty Path and "/" both mean none.
@@ -22,8 +28,8 @@ type Path = dbus.ObjectPath
 // None reports whether p names no object.
 func None(p Path) bool { return p == "" || p == "/" }
 
-// dict is an a{sv} as godbus decodes it. Its methods return the zero value for what is absent, of another type or too
-// long, so that a hostile or newer sender can only withhold, never break.
+// dict is an a{sv} as godbus decodes it. Its methods return the zero value for what is absent, of another type, out of
+// range or too long, so that a hostile or newer sender can only withhold, never break. Keys that nobody asks for do nothing.
 type dict map[string]dbus.Variant
 
 func (d dict) text(key string) string {
@@ -36,21 +42,61 @@ func (d dict) flag(key string) bool {
 	return b
 }
 
-func (d dict) path(key string) Path {
-	p, _ := d[key].Value().(dbus.ObjectPath)
-	return p
+// role is "GO", "client" or "device", or "" for what is none of them.
+func (d dict) role(key string) string { return roleOf(d[key].Value()) }
+
+func roleOf(v any) string {
+	switch v {
+	case "GO", "client", "device":
+		return v.(string)
+	}
+	return ""
 }
+
+// ssid is the bytes of an SSID, which may be any.
+func (d dict) ssid(key string) string {
+	b := d.blob(key)
+	if len(b) > MaxSSID {
+		return ""
+	}
+	return string(b)
+}
+
+// within is a number of the given range, else zero.
+func (d dict) within(key string, least, most int) int {
+	n := d.number(key)
+	if n < least || n > most {
+		return 0
+	}
+	return n
+}
+
+// status is a number that the supplicant gives as i, and whether it was told.
+func (d dict) status(key string) (int, bool) {
+	n, told := d[key].Value().(int32)
+	return int(n), told
+}
+
+// frequency is in MHz; 0 when not told.
+func (d dict) frequency(key string) int { return frequencyOf(d[key].Value()) }
+
+func frequencyOf(v any) int {
+	if n := numberOf(v); n > 0 && n <= maxFrequency {
+		return n
+	}
+	return 0
+}
+
+func (d dict) path(key string) Path { return pathOf(d[key].Value()) }
 
 func (d dict) blob(key string) []byte { return blobOf(d[key].Value()) }
 
-func (d dict) blobs(key string) [][]byte {
+// extensions are WPS vendor extensions: the first ten, without those that are too long.
+func (d dict) extensions(key string) [][]byte {
 	list, _ := d[key].Value().([][]byte)
-	if len(list) > MaxList {
-		list = list[:MaxList]
-	}
 	var out [][]byte
-	for _, b := range list {
-		if len(b) <= MaxBlob {
+	for _, b := range list[:min(len(list), MaxExtensions)] {
+		if len(b) <= MaxExtension {
 			out = append(out, b)
 		}
 	}
@@ -74,6 +120,8 @@ func (d dict) ip4(key string) netip.Addr {
 // number takes any integer kind: the supplicant uses i, u, q, n and y for what is a small number everywhere.
 func (d dict) number(key string) int { return numberOf(d[key].Value()) }
 
+const maxFrequency = 100000 // MHz: beyond every band
+
 func numberOf(v any) int {
 	switch n := v.(type) {
 	case byte:
@@ -89,9 +137,29 @@ func numberOf(v any) int {
 	case int64:
 		return int(n)
 	case uint64:
-		return int(n)
+		if n <= math.MaxInt64 {
+			return int(n)
+		}
 	}
 	return 0
+}
+
+// pathOf is an object path of a length that the supplicant's have.
+func pathOf(v any) Path {
+	p, _ := v.(dbus.ObjectPath)
+	if len(p) > MaxText {
+		return ""
+	}
+	return p
+}
+
+// ifnameOf is the name of a network device, as it may be put into the path of a file.
+func ifnameOf(v any) string {
+	s, _ := v.(string)
+	if len(s) > maxIfname || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") {
+		return ""
+	}
+	return s
 }
 
 func blobOf(v any) []byte {
@@ -124,10 +192,13 @@ func textsOf(v any) []string {
 
 func pathsOf(v any) []Path {
 	list, _ := v.([]dbus.ObjectPath)
-	if len(list) > MaxList {
-		list = list[:MaxList]
+	var out []Path
+	for _, p := range list[:min(len(list), MaxList)] {
+		if p = pathOf(p); !None(p) {
+			out = append(out, p)
+		}
 	}
-	return list
+	return out
 }
 
 func dictOf(v any) dict {

@@ -51,13 +51,13 @@ func (c *Client) Interface(ctx context.Context, p Path) (Interface, error) {
 	if err != nil {
 		return i, err
 	}
-	i.Ifname, _ = v.(string)
+	i.Ifname = ifnameOf(v)
 	if v, err = c.get(ctx, p, ifaceInterface, "Capabilities"); err != nil {
 		return i, err
 	}
 	i.P2P = slices.Contains(dictOf(v).texts("Modes"), "p2p")
 	if v, err := c.get(ctx, p, ifaceP2P, "Role"); err == nil {
-		i.Role, _ = v.(string)
+		i.Role = roleOf(v)
 	}
 	return i, nil
 }
@@ -66,14 +66,14 @@ func (c *Client) Interface(ctx context.Context, p Path) (Interface, error) {
 func (c *Client) State(ctx context.Context, p Path) (string, error) {
 	v, err := c.get(ctx, p, ifaceInterface, "State")
 	s, _ := v.(string)
-	return s, err
+	return cut(s), err
 }
 
 // ConfigMethods reads the WPS configuration methods that peers see, as words.
 func (c *Client) ConfigMethods(ctx context.Context, p Path) (string, error) {
 	v, err := c.get(ctx, p, ifaceInterface, "ConfigMethods")
 	s, _ := v.(string)
-	return s, err
+	return cut(s), err
 }
 
 // SetConfigMethods sets the WPS configuration methods; an empty text turns them all off.
@@ -162,8 +162,7 @@ func (c *Client) Peer(ctx context.Context, p Path) (Peer, error) {
 // GroupObject returns the W.Group object of a group's interface, "/" when it has none.
 func (c *Client) GroupObject(ctx context.Context, iface Path) (Path, error) {
 	v, err := c.get(ctx, iface, ifaceP2P, "Group")
-	p, _ := v.(dbus.ObjectPath)
-	return p, err
+	return pathOf(v), err
 }
 
 // Group reads a running group from its W.Group object. What the supplicant does not know is zero: a client of 2.10 after
@@ -175,10 +174,10 @@ func (c *Client) Group(ctx context.Context, p Path) (Group, error) {
 	}
 	d = dict{}
 	for _, property := range []string{"SSID", "BSSID", "Frequency", "Passphrase", "Members", "Role"} {
-		v, err := c.get(ctx, p, ifaceGroup, property)
+		v, err := c.read(ctx, p, ifaceGroup, property)
 		switch {
 		case err == nil:
-			d[property] = dbus.MakeVariant(v)
+			d[property] = v
 		case property == "SSID":
 			return Group{}, err
 		}
@@ -192,14 +191,14 @@ func (c *Client) CurrentBSS(ctx context.Context, iface Path) (net.HardwareAddr, 
 	if err != nil {
 		return nil, 0, err
 	}
-	p, _ := v.(dbus.ObjectPath)
+	p := pathOf(v)
 	if None(p) {
 		return nil, 0, nil
 	}
 	if v, err = c.get(ctx, p, ifaceBSS, "Frequency"); err != nil {
 		return nil, 0, err
 	}
-	freq := numberOf(v)
+	freq := frequencyOf(v)
 	v, err = c.get(ctx, p, ifaceBSS, "BSSID")
 	return macOf(v), freq, err
 }

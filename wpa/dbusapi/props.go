@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"encoding/hex"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -32,12 +33,13 @@ func peerOf(d dict) Peer {
 	p := Peer{
 		Name:            d.text("DeviceName"),
 		Address:         d.mac("DeviceAddress"),
-		ConfigMethods:   uint16(d.number("config_method")),
-		SignalDBm:       d.number("level"),
-		DeviceCapab:     byte(d.number("devicecapability")),
-		GroupCapab:      byte(d.number("groupcapability")),
-		VendorExtension: d.blobs("VendorExtension"),
+		ConfigMethods:   uint16(d.within("config_method", 0, math.MaxUint16)),
+		SignalDBm:       d.within("level", -200, 100),
+		DeviceCapab:     byte(d.within("devicecapability", 0, math.MaxUint8)),
+		GroupCapab:      byte(d.within("groupcapability", 0, math.MaxUint8)),
+		VendorExtension: d.extensions("VendorExtension"),
 	}
+	p.Name = p.Name[:min(len(p.Name), MaxName)]
 	if t := d.blob("PrimaryDeviceType"); len(t) == 8 {
 		p.DeviceType = [8]byte(t)
 	}
@@ -56,12 +58,12 @@ type Group struct {
 
 func groupOf(d dict) Group {
 	return Group{
-		SSID:       string(d.blob("SSID")),
+		SSID:       d.ssid("SSID"),
 		BSSID:      d.mac("BSSID"),
-		Frequency:  d.number("Frequency"),
+		Frequency:  d.frequency("Frequency"),
 		Passphrase: d.text("Passphrase"),
 		Members:    d.paths("Members"),
-		Role:       d.text("Role"),
+		Role:       d.role("Role"),
 	}
 }
 
@@ -78,12 +80,17 @@ type Persistent struct {
 // texts are in quotes and an SSID with odd bytes is in hexadecimal.
 func persistentOf(d dict) Persistent {
 	p := Persistent{SSID: unquote(d.text("ssid")), Owner: d.text("mode") == "3"}
+	if len(p.SSID) > MaxSSID {
+		p.SSID = ""
+	}
 	if mac, err := net.ParseMAC(d.text("bssid")); err == nil && len(mac) == 6 {
 		p.BSSID = mac
 	}
 	psk := d.text("psk")
 	if s, ok := quoted(psk); ok {
-		p.PSK = s
+		if len(s) >= 8 && len(s) <= 63 {
+			p.PSK = s
+		}
 	} else if raw, err := hex.DecodeString(psk); err == nil && len(raw) == 32 {
 		p.PSK = psk
 	}
@@ -159,10 +166,10 @@ func configOf(d dict) Config {
 	return Config{
 		DeviceName:          d.text("DeviceName"),
 		DeviceType:          d.blob("PrimaryDeviceType"),
-		GOIntent:            uint32(d.number("GOIntent")),
+		GOIntent:            uint32(d.within("GOIntent", 0, 15)),
 		PersistentReconnect: d.flag("PersistentReconnect"),
 		SSIDPostfix:         d.text("SsidPostfix"),
-		VendorExtension:     d.blobs("VendorExtension"),
+		VendorExtension:     d.extensions("VendorExtension"),
 		Owner:               d.ip4("IpAddrGo"),
 		Mask:                d.ip4("IpAddrMask"),
 		Start:               d.ip4("IpAddrStart"),

@@ -1,8 +1,10 @@
 package dbusapi
 
 import (
+	"math"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -44,6 +46,9 @@ type (
 	}
 )
 
+// StatusUnknown stands for a status that was not told. No status of the specification has this number.
+const StatusUnknown = 256
+
 // Signals of P2P. Path is the object that emitted the signal, where it matters.
 type (
 	// DeviceFound says that a peer is seen, or seen again.
@@ -69,7 +74,8 @@ type (
 		Frequency int
 		PeerIface net.HardwareAddr
 	}
-	// GONegotiationFailure says why no roles were agreed: Status is the P2P status code, -1 for a local timeout.
+	// GONegotiationFailure says why no roles were agreed: Status is the P2P status code, -1 for a local timeout,
+	// StatusUnknown when it says none that is a failure.
 	GONegotiationFailure struct {
 		Peer   Path
 		Status int
@@ -170,7 +176,7 @@ func Decode(s *dbus.Signal) Signal {
 			return OwnerChanged{Owner: args.text(2)}
 		}
 	case Name + ".InterfaceAdded":
-		return orNil(args.path(0), InterfaceAdded{args.path(0), args.dict(1).text("Ifname")})
+		return orNil(args.path(0), InterfaceAdded{args.path(0), ifnameOf(args.dict(1)["Ifname"].Value())})
 	case Name + ".InterfaceRemoved":
 		return orNil(args.path(0), InterfaceRemoved{args.path(0)})
 	case ifaceInterface + ".PropertiesChanged":
@@ -204,25 +210,37 @@ func decodeP2P(s *dbus.Signal, args arguments) Signal {
 	case "FindStopped":
 		return FindStopped{}
 	case "GONegotiationRequest":
-		return orNil(path, GONegotiationRequest{path, uint16(args.number(1)), byte(args.number(2))})
+		id, told := args.at(1).(uint16)
+		if !told { // with no method known there is nothing to answer
+			return nil
+		}
+		intent, _ := args.at(2).(byte)
+		return orNil(path, GONegotiationRequest{path, id, intent})
 	case "GONegotiationSuccess":
 		d := args.dict(0)
 		return orNil(d.path("peer_object"), GONegotiationSuccess{
 			Peer:      d.path("peer_object"),
-			Owner:     d.text("role_go") == "GO",
-			SSID:      string(d.blob("ssid")),
-			Frequency: d.number("frequency"),
+			Owner:     d.role("role_go") == "GO",
+			SSID:      d.ssid("ssid"),
+			Frequency: d.frequency("frequency"),
 			PeerIface: d.mac("peer_interface_addr"),
 		})
 	case "GONegotiationFailure":
 		d := args.dict(0)
-		return orNil(d.path("peer_object"), GONegotiationFailure{d.path("peer_object"), d.number("status")})
+		status, told := d.status("status")
+		if !told || status == 0 || status == 12 { // which are successes
+			status = StatusUnknown
+		}
+		return orNil(d.path("peer_object"), GONegotiationFailure{d.path("peer_object"), status})
 	case "GroupStarted":
 		d := args.dict(0)
+		if role := d.role("role"); role != "GO" && role != "client" {
+			return nil
+		}
 		return orNil(d.path("interface_object"), GroupStarted{
 			Interface:  d.path("interface_object"),
 			Group:      d.path("group_object"),
-			Owner:      d.text("role") == "GO",
+			Owner:      d.role("role") == "GO",
 			Persistent: d.flag("persistent"),
 			Local:      d.ip4("IpAddr"),
 			Mask:       d.ip4("IpAddrMask"),
@@ -230,28 +248,33 @@ func decodeP2P(s *dbus.Signal, args arguments) Signal {
 		})
 	case "GroupFinished":
 		d := args.dict(0)
-		return orNil(d.path("interface_object"), GroupFinished{d.path("interface_object"), d.text("role") == "GO"})
+		return orNil(d.path("interface_object"), GroupFinished{d.path("interface_object"), d.role("role") == "GO"})
 	case "GroupFormationFailure":
 		return GroupFormationFailure{s.Path, args.text(0)}
 	case "WpsFailed":
-		return WPSFailed{s.Path, args.dict(1).number("config_error")}
+		return WPSFailed{s.Path, args.dict(1).within("config_error", 0, math.MaxInt16)}
 	case "ProvisionDiscoveryPBCRequest":
 		return orNil(path, Provision{Peer: path, Kind: "pbc"})
 	case "ProvisionDiscoveryPBCResponse":
 		return orNil(path, Provision{Peer: path, Kind: "pbc", Response: true})
 	case "ProvisionDiscoveryRequestDisplayPin":
-		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.text(1)})
+		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.pin(1)})
 	case "ProvisionDiscoveryResponseDisplayPin":
-		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.text(1), Response: true})
+		return orNil(path, Provision{Peer: path, Kind: "display", PIN: args.pin(1), Response: true})
 	case "ProvisionDiscoveryRequestEnterPin":
 		return orNil(path, Provision{Peer: path, Kind: "keypad"})
 	case "ProvisionDiscoveryResponseEnterPin":
 		return orNil(path, Provision{Peer: path, Kind: "keypad", Response: true})
 	case "ProvisionDiscoveryFailure":
-		return orNil(path, ProvisionFailure{path, args.number(1)})
+		status, _ := args.at(1).(int32)
+		return orNil(path, ProvisionFailure{path, int(status)})
 	case "InvitationResult":
 		d := args.dict(0)
-		return InvitationResult{d.number("status"), d.mac("BSSID")}
+		status, told := d.status("status")
+		if !told { // it is not known what the peer wants: the deadline decides
+			return nil
+		}
+		return InvitationResult{status, d.mac("BSSID")}
 	case "InvitationReceived":
 		d := args.dict(0)
 		r := InvitationReceived{
@@ -259,10 +282,10 @@ func decodeP2P(s *dbus.Signal, args arguments) Signal {
 			OwnerAddress: d.mac("go_dev_addr"),
 			BSSID:        d.mac("bssid"),
 			PersistentID: -1,
-			Frequency:    d.number("op_freq"),
+			Frequency:    d.frequency("op_freq"),
 		}
-		if _, ok := d["persistent_id"]; ok {
-			r.PersistentID = d.number("persistent_id")
+		if id, told := d.status("persistent_id"); told {
+			r.PersistentID = id
 		}
 		if r.Source == nil {
 			return nil
@@ -297,11 +320,15 @@ func (a arguments) text(i int) string {
 	return cut(s)
 }
 
-func (a arguments) path(i int) Path {
-	p, _ := a.at(i).(dbus.ObjectPath)
-	return p
-}
+func (a arguments) path(i int) Path { return pathOf(a.at(i)) }
 
-func (a arguments) number(i int) int { return numberOf(a.at(i)) }
+// pin is eight, or four, digits.
+func (a arguments) pin(i int) string {
+	s := a.text(i)
+	if len(s) != 8 && len(s) != 4 || strings.Trim(s, "0123456789") != "" {
+		return ""
+	}
+	return s
+}
 
 func (a arguments) dict(i int) dict { return dictOf(a.at(i)) }
