@@ -272,13 +272,7 @@ func (m *machine) decide(f *formation) {
 	case f.kind == formConnect && known && !f.fresh:
 		f.profile = profile
 		f.enter(m, stageInviting)
-		owner, peer := m.owner, f.path
-		m.order(func(ctx context.Context) error { return m.api.Invite(ctx, owner, peer, profile) }, func(err error) {
-			if err != nil && m.form == f && f.stage == stageInviting {
-				f.fresh = true
-				m.decide(f)
-			}
-		})
+		m.callInviteBack(f)
 	case f.kind == formJoin, f.kind == formConnect && p != nil && p.IsGO:
 		f.joinTried = true
 		f.enter(m, stageJoining)

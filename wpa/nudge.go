@@ -24,6 +24,9 @@ type span struct{ least, most time.Duration }
 
 func (s span) draw() time.Duration { return s.least + rand.N(s.most-s.least) }
 
+// asks reports whether the peer has been asked for a group and has not answered.
+func (f *formation) asks() bool { return f.stage == stageWaiting || f.stage == stageInviting }
+
 // nudgeLater looks for the peer and asks again while nothing is heard. A peer that restarted listens on another channel than
 // the one our frames go to, and 2.10 can lose a Connect altogether; neither is told. The peer asks its user only once.
 func (m *machine) nudgeLater(f *formation) {
@@ -36,12 +39,12 @@ func (m *machine) nudgeLater(f *formation) {
 }
 
 func (m *machine) nudgeIn(f *formation, pause span) {
-	if f.stage != stageWaiting {
+	if !f.asks() {
 		return
 	}
 	f.nudge.stop()
 	f.nudge = m.after(pause.draw(), func() {
-		if m.form != f || f.stage != stageWaiting {
+		if m.form != f || !f.asks() {
 			return
 		}
 		f.looking = true
@@ -57,10 +60,14 @@ func (m *machine) nudgeIn(f *formation, pause span) {
 
 // nudge asks again, when the peer has been seen or was looked for long enough.
 func (m *machine) nudge(f *formation) {
-	if m.form != f || f.stage != stageWaiting || !f.looking {
+	if m.form != f || !f.asks() || !f.looking {
 		return
 	}
 	f.looking, f.gaveUp = false, false
+	if f.stage == stageInviting {
+		m.callInviteBack(f)
+		return
+	}
 	m.log.Debug("Asking again", "peer", f.peer.String())
 	owner, args := m.owner, f.args()
 	do(m, func(ctx context.Context) (string, error) { return m.api.Connect(ctx, owner, args) }, func(string, error) { m.nudgeLater(f) })

@@ -139,3 +139,19 @@ func (m *machine) peerOf(ssid string, role Role) net.HardwareAddr {
 	}
 	return nil
 }
+
+// callInviteBack invites the peer of a formation that is Inviting to the persistent group, again while no answer comes: a peer
+// that restarted listens on another channel, and the supplicant calls into the old one without telling.
+func (m *machine) callInviteBack(f *formation) {
+	owner, peer, profile := m.owner, f.path, f.profile
+	m.order(func(ctx context.Context) error { return m.api.Invite(ctx, owner, peer, profile) }, func(err error) {
+		switch {
+		case m.form != f || f.stage != stageInviting:
+		case err == nil:
+			m.nudgeLater(f)
+		default:
+			f.fresh = true
+			m.decide(f)
+		}
+	})
+}
