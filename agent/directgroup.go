@@ -234,7 +234,7 @@ func (d *direct) radioView() control.Radio {
 	}
 	s := d.radio.Status()
 	return control.Radio{
-		State: string(s.State), Ifname: s.Ifname, Engine: s.Engine, Address: s.Address.String(), Finding: s.Finding, Hint: s.Hint,
+		State: string(s.State), Ifname: s.Ifname, Engine: string(s.Engine), Why: s.Why, Address: s.Address.String(), Finding: s.Finding, Hint: s.Hint,
 		Intent: intent, IntentWhy: why,
 	}
 }

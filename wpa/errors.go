@@ -35,6 +35,7 @@ var (
 	ErrNoGroup                = errors.New("no such group")
 	ErrBadMethod              = errors.New("not a usable method")
 	ErrConfig                 = errors.New("not a usable configuration")
+	ErrEngine                 = errors.New("the engine cannot be used")
 	ErrClosed                 = errors.New("the radio is closed")
 )
 
@@ -42,7 +43,8 @@ var hints = []struct {
 	err  error
 	text string
 }{
-	{ErrKilledByNetworkManager, "Keep NetworkManager from it: `sudo cp /usr/local/share/nigh/optional/dbus-1/system.d/zz-nigh.conf /etc/dbus-1/system.d/ && sudo systemctl reload dbus`; or set the Wi-Fi interface unmanaged."},
+	{ErrKilledByNetworkManager, "Have NetworkManager leave groups alone: `sudo nigh doctor --fix networkmanager`."},
+	{ErrEngine, "Leave the choice to nigh: take the setting `engine` away; `nigh doctor` says what is found."},
 	{ErrNoBus, "Start the D-Bus system bus: `sudo systemctl start dbus`."},
 	{ErrIWD, "Wi-Fi Direct needs wpa_supplicant: stop iwd and start wpa_supplicant, or use LAN."},
 	{ErrDenied, "Install nigh's D-Bus policy (`sudo make install`), then `sudo systemctl reload dbus`."},

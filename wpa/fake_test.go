@@ -267,7 +267,7 @@ func inWorld(t *testing.T, cfg Config, change func(*fake), f func(*world)) {
 		if change != nil {
 			change(w.fake)
 		}
-		w.Radio = newRadio(cfg, w.fake)
+		w.Radio = newRadio(cfg, Choice{Engine: EngineSystem}, w.fake)
 		ctx, cancel := context.WithCancel(context.Background())
 		w.cancel = cancel
 		w.reads.Go(func() {

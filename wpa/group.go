@@ -15,7 +15,7 @@ const (
 	endLimit     = 5 * time.Second  // Disconnect until the interface is gone
 	removeLimit  = 2 * time.Second  // GroupFinished until the interface is gone
 	degradeLimit = 15 * time.Second // the supplicant gives a silent group owner 12.6 s
-	killWindow   = time.Second      // NetworkManager removes a foreign group 60 ms after its start
+	killWindow   = 5 * time.Second  // NetworkManager removes a foreign group 60 ms after its start, later on a busy machine
 )
 
 // groupState is the state of a group machine. What follows Linked for addresses is the business of package link.
@@ -135,6 +135,12 @@ func (m *machine) readGroup(g *group) {
 		return d, nil
 	}, func(d details, err error) {
 		if m.groups[path] != g {
+			return
+		}
+		if err != nil && errors.Is(err, dbusapi.ErrUnknownObject) && g.state != groupEnding {
+			// It was taken away before it was read: InterfaceRemoved follows, and tells by whom.
+			g.timer.stop()
+			g.timer = m.after(removeLimit, func() { m.end(g, ReasonEnded) })
 			return
 		}
 		if err != nil {
@@ -367,12 +373,15 @@ func (m *machine) interfaceRemoved(path dbusapi.Path) {
 	reason := ReasonKilled
 	early := time.Since(g.started) < killWindow
 	g.state = groupEnding
+	g.timer.stop()
 	index, ifname := g.Index, g.Ifname
 	do(m, func(ctx context.Context) (bool, error) {
 		nm, err := m.api.HasOwner(ctx, nameNM)
-		removeOrphan(index, ifname)
-		return nm, err
-	}, func(nm bool, _ error) {
+		return nm, errors.Join(err, removeOrphan(index, ifname))
+	}, func(nm bool, err error) {
+		if err != nil {
+			m.log.Warn("Removing what is left of the group failed", "ifname", ifname, "err", err)
+		}
 		if nm && early {
 			reason = ReasonKilledByNetworkManager
 		}

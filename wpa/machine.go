@@ -125,13 +125,14 @@ func (j *jobs) run(ctx context.Context, in *inbox) {
 
 // machine is the four state machines of the package documentation. All of it belongs to one goroutine, that of loop.
 type machine struct {
-	cfg  Config
-	log  *slog.Logger
-	api  supplicant
-	in   *inbox
-	jobs *jobs
-	out  *outbox
-	show func(Status, []Peer)
+	cfg    Config
+	choice Choice
+	log    *slog.Logger
+	api    supplicant
+	in     *inbox
+	jobs   *jobs
+	out    *outbox
+	show   func(Status, []Peer)
 
 	// Supplicant.
 	state     State
@@ -170,7 +171,7 @@ type machine struct {
 
 func newMachine(r *Radio) *machine {
 	m := &machine{
-		cfg: r.cfg, log: r.cfg.Logger, api: r.api, in: r.in, show: r.publish,
+		cfg: r.cfg, choice: r.choice, log: r.cfg.Logger, api: r.api, in: r.in, show: r.publish,
 		jobs: &jobs{ready: make(chan struct{}, 1)}, out: newOutbox(),
 		state: Starting, known: slices.Clone(r.cfg.Groups),
 	}
@@ -233,8 +234,11 @@ func (m *machine) flush() {
 
 func (m *machine) status() Status {
 	s := Status{
-		State: m.state, Ifname: m.ifname, Engine: engine(m.cfg), Address: m.address,
+		State: m.state, Ifname: m.ifname, Engine: m.choice.Engine, Why: m.choice.Why, Address: m.address,
 		Finding: m.disc.stage == discSocial || m.disc.stage == discProgressive, Err: m.err, Hint: Hint(m.err),
+	}
+	if s.Hint == "" {
+		s.Hint = m.choice.Fix
 	}
 	for _, g := range m.groups {
 		if g.up {

@@ -155,21 +155,20 @@ func deviceAddress(ifname string) net.HardwareAddr {
 }
 
 // removeOrphan removes the network device that stays behind when another program removes a group's interface from the
-// supplicant. It needs CAP_NET_ADMIN, and does nothing when the device is gone or is not that of a group.
-func removeOrphan(index int, ifname string) {
-	if index == 0 {
-		return
-	}
+// supplicant. It does nothing when the device is gone or is not that of a group, and fails without CAP_NET_ADMIN. An index
+// of 0 is not known: a group may be removed before its interface was looked at.
+func removeOrphan(index int, ifname string) error {
 	list, err := wdevs()
 	if err != nil {
-		return
+		return err
 	}
 	for _, w := range list {
 		group := w.Type == unix.NL80211_IFTYPE_P2P_GO || w.Type == unix.NL80211_IFTYPE_P2P_CLIENT
-		if w.Index == index && w.Ifname == ifname && group {
-			ignore(nl80211(unix.NL80211_CMD_DEL_INTERFACE, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-				ae.Uint32(unix.NL80211_ATTR_IFINDEX, uint32(index))
-			}, nil))
+		if w.Ifname == ifname && group && (index == 0 || w.Index == index) {
+			return nl80211(unix.NL80211_CMD_DEL_INTERFACE, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
+				ae.Uint32(unix.NL80211_ATTR_IFINDEX, uint32(w.Index))
+			}, nil)
 		}
 	}
+	return nil
 }

@@ -205,7 +205,7 @@ func findOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interfa
 	if cannot != "" {
 		return none, false, fmt.Errorf("%w: %s offers no P2P", ErrNoP2P, cannot)
 	}
-	i, err := createOwner(ctx, api, cfg.Ifname)
+	i, err := createOwner(ctx, api, cfg)
 	return i, err == nil, err
 }
 
@@ -215,9 +215,13 @@ func number(p dbusapi.Path) int {
 }
 
 // createOwner gives the supplicant a Wi-Fi interface that nobody manages.
-func createOwner(ctx context.Context, api supplicant, ifname string) (dbusapi.Interface, error) {
+func createOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interface, error) {
 	var none dbusapi.Interface
+	ifname := cfg.Ifname
 	for _, name := range []string{nameNM, nameIWD} {
+		if name == nameNM && cfg.unmanaged {
+			continue
+		}
 		if has, err := api.HasOwner(ctx, name); err != nil || has {
 			return none, errors.Join(err, ErrNoInterface)
 		}

@@ -2,7 +2,6 @@ package wpa
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,25 +10,30 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"nigh/wpa/dbusapi"
 )
 
 // Config configures a Radio.
 type Config struct {
-	Logger     *slog.Logger // nil = discard
-	Bus        string       // D-Bus address of a private bus; empty = the system bus
-	Ifname     string       // interface whose supplicant owns P2P; empty = find it
-	DeviceName string       // what other devices see, at most 32 bytes; empty = leave it as it is
-	DeviceType [8]byte      // WPS primary device type; zero = computer
-	Intent     int          // GO intent 0..15; negative = 7
-	Vendor     [][]byte     // WPS vendor extensions that other devices see: vendor ID and data, at most 10
-	Pool       netip.Prefix // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
-	Groups     []Persistent // persistent groups from earlier runs
-	Visible    bool         // be found by others while idle, without searching (extended listening)
+	Logger *slog.Logger // nil = discard
+	Bus    string       // D-Bus address of the bus that stands for the system bus; empty = the system bus
+	Engine Engine       // empty = choose by what is found; see Choose
+	Killed bool         // NetworkManager removed a group in spite of our policy, so do not rely on that
+	// Folder is where EnginePrivate keeps its bus, private to this user and gone with a reboot; empty = no such engine.
+	Folder     string
+	Address    net.HardwareAddr // P2P device address for EnginePrivate, so that persistent groups last; nil = the radio's own
+	Ifname     string           // interface whose supplicant owns P2P; empty = find it
+	DeviceName string           // what other devices see, at most 32 bytes; empty = leave it as it is
+	DeviceType [8]byte          // WPS primary device type; zero = computer
+	Intent     int              // GO intent 0..15; negative = 7
+	Vendor     [][]byte         // WPS vendor extensions that other devices see: vendor ID and data, at most 10
+	Pool       netip.Prefix     // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
+	Groups     []Persistent     // persistent groups from earlier runs
+	Visible    bool             // be found by others while idle, without searching (extended listening)
 	// GroupIdle is how long a group formed with a peer lives here, as its owner, without any client; zero = 120 s,
 	// negative = for ever. Groups made by StartGroup always live until Leave.
 	GroupIdle time.Duration
+
+	unmanaged bool // see Choice
 }
 
 const (
@@ -81,6 +85,8 @@ func (c *Config) check() error {
 // The behaviour is that of four state machines; the package documentation has them as a table.
 type Radio struct {
 	cfg    Config
+	choice Choice
+	engine engine
 	api    supplicant
 	in     *inbox
 	events chan Event
@@ -92,35 +98,37 @@ type Radio struct {
 	peers  []Peer // guarded by mu
 }
 
-// Open connects to the bus. It returns ErrNoBus, ErrDenied (the bus refuses us) or ErrConfig. A supplicant that is not
-// there, has no interface or cannot do P2P is no error here: Run waits for one that can, and Status says what is wrong
-// meanwhile. The caller must call Run, or Close when it does not.
+// Open chooses an engine (see Choose), starts what it needs and connects to its bus. It returns ErrNoBus, ErrDenied (the
+// bus refuses us), ErrEngine or ErrConfig. A supplicant that is not there, has no interface or cannot do P2P is no error
+// here: Run waits for one that can, and Status says what is wrong meanwhile. The caller must call Run, or Close when it
+// does not.
 func Open(ctx context.Context, cfg Config) (*Radio, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("wpa: open: %w", err)
 	}
-	api, err := dbusapi.Dial(ctx, cfg.Bus)
-	if errors.Is(err, dbusapi.ErrDenied) {
+	choice, err := Choose(ctx, cfg)
+	if err != nil {
 		return nil, fmt.Errorf("wpa: open: %w", err)
 	}
+	cfg.Ifname, cfg.unmanaged = choice.Ifname, choice.unmanaged
+	e := newEngine(choice)
+	api, err := e.dial(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("wpa: open: %w: %w", ErrNoBus, err)
+		return nil, fmt.Errorf("wpa: open: %w", err)
 	}
-	return newRadio(cfg, api), nil
+	r := newRadio(cfg, choice, api)
+	r.engine = e
+	cfg.Logger.Info("Engine was chosen", "engine", string(choice.Engine), "ifname", choice.Ifname, "why", choice.Why)
+	return r, nil
 }
 
-func newRadio(cfg Config, api supplicant) *Radio {
-	r := &Radio{cfg: cfg, api: api, in: newInbox(), events: make(chan Event, eventBuffer), done: make(chan struct{})}
-	r.status = Status{State: Starting, Ifname: cfg.Ifname, Engine: engine(cfg)}
+func newRadio(cfg Config, choice Choice, api supplicant) *Radio {
+	r := &Radio{
+		cfg: cfg, choice: choice, engine: systemEngine{}, api: api,
+		in: newInbox(), events: make(chan Event, eventBuffer), done: make(chan struct{}),
+	}
+	r.status = Status{State: Starting, Ifname: cfg.Ifname, Engine: choice.Engine, Why: choice.Why, Hint: choice.Fix}
 	return r
-}
-
-// engine names whose supplicant a radio uses (design section 4).
-func engine(cfg Config) string {
-	if cfg.Bus == "" {
-		return "system"
-	}
-	return "private"
 }
 
 // Close closes the connection of a Radio whose Run was never called. After Run it does nothing.
@@ -130,7 +138,9 @@ func (r *Radio) Close() error {
 	}
 	close(r.events)
 	close(r.done)
-	return r.api.Close()
+	err := r.api.Close()
+	r.engine.close()
+	return err
 }
 
 // Run carries out commands and follows the radio until ctx ends. Then it ends the groups it formed, puts back the
@@ -142,6 +152,7 @@ func (r *Radio) Run(ctx context.Context) error {
 	}
 	defer close(r.done)
 	defer close(r.events)
+	defer r.engine.close()
 	defer func() { _ = r.api.Close() }() // everything was put back before
 
 	m := newMachine(r)

@@ -109,7 +109,7 @@ func (m *machine) ready(r ready) {
 	m.profiles = r.profiles
 	m.phy = phyOf(m.ifname)
 	m.setState(Ready, nil)
-	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", engine(m.cfg))
+	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", string(m.choice.Engine))
 	m.take(r.found, r.crashed)
 	m.switched()
 	m.beVisible()

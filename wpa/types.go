@@ -25,12 +25,13 @@ const (
 type Status struct {
 	State   State
 	Ifname  string           // interface that owns P2P
-	Engine  string           // "system" or "private": whose supplicant it is
+	Engine  Engine           // whose supplicant it is
+	Why     string           // why that engine, one sentence
 	Address net.HardwareAddr // own P2P device address; nil when it cannot be read
 	Finding bool
 	Groups  []Group
 	Err     error  // why State is not Ready; one of the package's sentinels, wrapped
-	Hint    string // one thing to do about Err
+	Hint    string // one thing to do about Err, or for a better engine
 }
 
 // Peer is another P2P device as the radio sees it. Name is that device's own words and may hold anything.

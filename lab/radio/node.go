@@ -51,12 +51,13 @@ type Node struct {
 	Radio          // its only or first
 	Radios []Radio // all of them, in the order in which wpa_supplicant has them
 
-	tree   string // that wpa_supplicant is from; "" = the guest's own
-	folder string
-	plain  bool       // its wpa_supplicant has no use of P2P
-	system bool       // node 0 of a bed with systemd
-	made   bool       // the namespace exists
-	tb     testing.TB // set by Nodes
+	tree    string // that wpa_supplicant is from; "" = the guest's own
+	folder  string
+	plain   bool       // its wpa_supplicant has no use of P2P
+	system  bool       // node 0 of a bed with systemd
+	made    bool       // the namespace exists
+	manager bool       // NetworkManager was started
+	tb      testing.TB // set by Nodes
 
 	bus         *process
 	mu          sync.Mutex   // guards what follows
@@ -315,7 +316,7 @@ func (n *Node) Do(fn func() error) error {
 
 // down ends the node's processes.
 func (n *Node) down(ctx context.Context) error {
-	var err error
+	err := n.StopNetworkManager(ctx)
 	if n.made {
 		var pids []byte
 		if pids, err = exec.CommandContext(ctx, "ip", "netns", "pids", n.NetNS).Output(); err != nil {

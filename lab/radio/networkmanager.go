@@ -1,0 +1,66 @@
+package radio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// nmcliWait bounds one order to NetworkManager, in seconds.
+const nmcliWait = "60"
+
+// StartNetworkManager starts the guest's NetworkManager, of the system's node only, and returns when it manages the node's
+// radio. It manages every interface of the guest's own namespace. It ends with the bed, or by StopNetworkManager.
+func (n *Node) StartNetworkManager(ctx context.Context) error {
+	if !n.system {
+		return fmt.Errorf("radio: NetworkManager on %s: only the system's node has one", n.Name)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, fmt.Errorf("NetworkManager does not manage %s within %v", n.Ifname, readyWait))
+	defer cancel()
+	n.manager = true
+	if err := run(ctx, "systemctl", "start", "NetworkManager.service"); err != nil {
+		return fmt.Errorf("radio: %w", err)
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := exec.CommandContext(ctx, "nmcli", "--get-values", "GENERAL.STATE", "device", "show", n.Ifname).CombinedOutput()
+		// 30 is disconnected: managed, and wpa_supplicant has it.
+		if state := strings.TrimSpace(string(out)); err == nil && strings.HasPrefix(state, "30 ") {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("radio: %w: %s", context.Cause(ctx), strings.TrimSpace(string(out)))
+		}
+	}
+}
+
+// StopNetworkManager ends the guest's NetworkManager and has it forget what it was told.
+func (n *Node) StopNetworkManager(ctx context.Context) error {
+	if !n.manager {
+		return nil
+	}
+	n.manager = false
+	err := errors.Join(
+		run(ctx, "systemctl", "stop", "NetworkManager.service"),
+		run(ctx, "sh", "-c", "rm -f /etc/NetworkManager/system-connections/* /etc/NetworkManager/conf.d/* /var/lib/NetworkManager/*.state /run/NetworkManager/conf.d/*"),
+	)
+	if err != nil {
+		return fmt.Errorf("radio: %w", err)
+	}
+	return nil
+}
+
+// NMCLI gives NetworkManager an order by nmcli(1) and returns what it printed.
+func (n *Node) NMCLI(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "nmcli", append([]string{"--wait", nmcliWait}, args...)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("radio: nmcli %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
