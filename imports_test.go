@@ -70,7 +70,7 @@ var layers = []struct {
 	{"nigh/agent/transfer", moving},
 	{"nigh/agent/message", moving},
 	{"nigh/agent/share", moving},
-	{"nigh/agent/doctor", []string{"nigh/wpa", "nigh/link"}},
+	{"nigh/agent/doctor", []string{"nigh/wpa", "nigh/link", "nigh/systemd"}},
 	{"nigh/cli", []string{"nigh/agent/control", "nigh/tui"}},
 	{"nigh/tui/...", []string{"nigh/agent/control", "nigh/tui/..."}},
 }

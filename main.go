@@ -19,6 +19,7 @@ import (
 
 	"nigh/agent"
 	"nigh/agent/control"
+	"nigh/agent/doctor"
 	"nigh/agent/identity"
 	"nigh/cli"
 	"nigh/tui"
@@ -31,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity,
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(),
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
@@ -71,7 +72,7 @@ func settings(o cli.AgentOptions) (agent.Config, error) {
 	if err != nil {
 		return agent.Config{}, err
 	}
-	for to, from := range map[*string]string{&s.Name: o.Name, &s.Inbox: o.Inbox, &s.Listen: o.Listen} {
+	for to, from := range map[*string]string{&s.Name: o.Name, &s.Inbox: o.Inbox, &s.Listen: o.Listen, &s.Engine: o.Engine} {
 		if from != "" {
 			*to = from
 		}
@@ -219,6 +220,18 @@ func diagnose(ctx context.Context) []control.Check {
 		return []control.Check{{ID: "config", State: "fail", Cause: e.Message, Fix: e.Hint}}
 	}
 	return agent.Diagnose(ctx, cfg)
+}
+
+// remedies are what `nigh doctor --fix` knows.
+func remedies() []cli.Remedy {
+	var all []cli.Remedy
+	for _, r := range doctor.Remedies(os.Getenv("NIGH_WPA_BUS")) {
+		all = append(all, cli.Remedy{
+			Name: r.Name, Does: r.Does, Lost: r.Lost, Path: r.Path, Text: r.Text,
+			InForce: r.InForce, Allowed: r.Allowed, Apply: r.Apply, Undo: r.Undo,
+		})
+	}
+	return all
 }
 
 // ownIdentity is `nigh id` without an agent.

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"nigh/agent/clean"
+	"nigh/wpa"
 )
 
 // ErrConfig is wrapped by every error about a configuration file, variable or
@@ -41,6 +42,7 @@ type Settings struct {
 	Direct     *bool    `toml:"direct"`     // Wi-Fi Direct on or off, default on
 	Interfaces []string `toml:"interfaces"` // use only these links, default all sensible ones
 	Intent     *int     `toml:"intent"`     // GO intent 0..15, default by power and radio
+	Engine     string   `toml:"engine"`     // whose wpa_supplicant forms groups: "system" or "private", default "auto"
 }
 
 // Config is everything [New] needs.
@@ -122,6 +124,8 @@ func (s *Settings) environment(environ []string) error {
 			s.Inbox = v
 		case "NIGH_LISTEN":
 			s.Listen = v
+		case "NIGH_ENGINE":
+			s.Engine = v
 		case "NIGH_DIRECT":
 			on, err := strconv.ParseBool(v)
 			if err != nil {
@@ -142,10 +146,24 @@ func (s Settings) check() error {
 		return fmt.Errorf("%w: name has characters that cannot be shown", ErrConfig)
 	case s.Accept != "" && !slices.Contains([]Accept{AcceptAsk, AcceptTrusted, AcceptAll}, s.Accept):
 		return fmt.Errorf("%w: accept must be ask, trusted or all, not %q", ErrConfig, s.Accept)
+	case !slices.Contains(engines(), s.Engine):
+		return fmt.Errorf("%w: engine must be one of %s, not %q", ErrConfig, strings.Join(engines()[1:], ", "), s.Engine)
 	case s.Intent != nil && (*s.Intent < 0 || *s.Intent > 15):
 		return fmt.Errorf("%w: intent must be 0 to 15, not %d", ErrConfig, *s.Intent)
 	}
 	return nil
+}
+
+// engineAuto leaves the choice of an engine to package wpa.
+const engineAuto = "auto"
+
+// engines are the values of [Settings.Engine]; the first means the default.
+func engines() []string {
+	all := []string{"", engineAuto}
+	for _, e := range wpa.Engines {
+		all = append(all, string(e))
+	}
+	return all
 }
 
 // Complete fills in the defaults and makes paths absolute; [New] does it, too.
@@ -167,6 +185,9 @@ func (c *Config) Complete() error {
 	}
 	if c.Accept == "" {
 		c.Accept = AcceptAsk
+	}
+	if c.Engine == "" {
+		c.Engine = engineAuto
 	}
 	if c.State == "" {
 		c.State = DefaultState()

@@ -24,6 +24,11 @@ configuration file.`,
 			default:
 				return usage(cmd, "--accept is ask, trusted or all, not %q", o.Accept)
 			}
+			switch o.Engine {
+			case "", "auto", "system", "private":
+			default:
+				return usage(cmd, "--engine is auto, system or private, not %q", o.Engine)
+			}
 			if a.env.RunAgent == nil {
 				return errors.New("this program cannot run an agent")
 			}
@@ -40,6 +45,8 @@ configuration file.`,
 	f.StringVar(&o.Inbox, "inbox", "", "`DIR` for received files")
 	f.StringArrayVar(&o.Interfaces, "interface", nil, "use only the link `IF`; may be given several times")
 	f.BoolVar(&o.NoDirect, "no-direct", false, "without Wi-Fi Direct")
+	f.StringVar(&o.Engine, "engine", "", "`WHOSE` wpa_supplicant forms groups: auto (what is found), system or private")
+	complete(cmd, "engine", "auto", "system", "private")
 	complete(cmd, "accept", "ask", "trusted", "all")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,16 +12,28 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
+	var fix string
+	var undo, yes bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what is wrong, why, and what to do",
 		Long: `Check the radio, the links, the permissions and the agent, and say for each what
 is wrong, why, and one thing to do. It also works without an agent. The exit code
-is 1 only when nothing can work here at all.`,
+is 1 only when nothing can work here at all.
+
+With --fix it makes one change of the system, after it has shown it and asked; with
+--undo too it takes that change back. Both need root.`,
 		Example: `  nigh doctor
+  sudo nigh doctor --fix networkmanager
   nigh doctor --json | jq -r '.[] | select(.state != "ok") | .fix'`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if fix != "" {
+				return a.fix(cmd, fix, undo, yes)
+			}
+			if undo || yes {
+				return usage(cmd, "--undo and --yes go with --fix")
+			}
 			checks, err := a.checks(cmd.Context())
 			if err != nil {
 				return err
@@ -42,6 +55,12 @@ is 1 only when nothing can work here at all.`,
 		},
 	}
 	a.jsonFlag(cmd, "a JSON array of checks")
+	f := cmd.Flags()
+	f.StringVar(&fix, "fix", "", "make the change called `NAME`: "+strings.Join(a.remedyNames(), ", "))
+	f.BoolVar(&undo, "undo", false, "with --fix: take the change back")
+	f.BoolVar(&yes, "yes", false, "with --fix: do not ask")
+	complete(cmd, "fix", a.remedyNames()...)
+	cmd.MarkFlagsMutuallyExclusive("fix", "json")
 	return cmd
 }
 

@@ -31,6 +31,8 @@ type Env struct {
 	RunTUI func(ctx context.Context, o TUIOptions) error
 	// Diagnose runs the checks that need no agent, for `nigh doctor`.
 	Diagnose func(ctx context.Context) []control.Check
+	// Remedies are the changes of the system that `nigh doctor --fix` can make.
+	Remedies []Remedy
 	// Identity reads the device's identity from the state folder, for `nigh id`
 	// without an agent.
 	Identity func(ctx context.Context) (Identity, error)
@@ -48,6 +50,7 @@ type AgentOptions struct {
 	Inbox      string   // folder of received files
 	Interfaces []string // the only links to use
 	NoDirect   bool     // without Wi-Fi Direct
+	Engine     string   // "auto", "system" or "private": whose wpa_supplicant forms groups
 	Verbose    bool     // log at debug level
 }
 

@@ -1,5 +1,5 @@
 // Package systemd holds the files that fit nigh into a Linux system, and the tests that
-// hold them to what they promise. It has no code of its own.
+// hold them to what they promise. Its only code hands the text of one of them to nigh doctor.
 //
 //   - nigh@.service runs the agent as one user of the machine, in a sandbox.
 //   - nigh-wifi.service and the script nigh-wifi give idle radios to wpa_supplicant where
@@ -9,7 +9,8 @@
 //     programs from the interfaces of groups.
 //   - nigh.firewalld-service.xml and nigh.ufw name nigh's ports to firewalls.
 //   - nigh.firewalld-zone.xml and zz-nigh.dbus.conf are choices for the administrator:
-//     they are copied beside the program and put into force by nobody else.
+//     they are copied beside the program and put into force by nobody else. The second is
+//     what nigh doctor --fix networkmanager installs, after it has asked.
 //   - install puts all of them in place (make install) and takes them away.
 //
 // # A home that is not /home/USER

@@ -144,7 +144,7 @@ func (d *diagnosis) bus(ctx context.Context) {
 		return
 	}
 	d.signals(ctx, c, iface.Path)
-	d.networkManager(ctx, c)
+	d.networkManager(ctx)
 }
 
 func (d *diagnosis) fail(id string, err error) {
@@ -224,20 +224,34 @@ func (d *diagnosis) signals(ctx context.Context, c *dbusapi.Client, owner dbusap
 }
 
 // networkManager checks for the program that removes other programs' groups.
-func (d *diagnosis) networkManager(ctx context.Context, c *dbusapi.Client) {
-	has, _ := c.HasOwner(ctx, nameNM)
-	if !has {
-		d.add("networkmanager", OK, "NetworkManager does not use this bus.", "")
-		return
+func (d *diagnosis) networkManager(ctx context.Context) {
+	const id = "networkmanager"
+	s := survey(ctx, d.cfg)
+	switch {
+	case !s.nm:
+		d.add(id, OK, "NetworkManager does not use this bus.", "")
+	case len(s.managed) == 0:
+		d.add(id, OK, "NetworkManager runs and manages no Wi-Fi here.", "")
+	case s.policy != "" && dbusBroker(brokerLinks):
+		d.add(id, Warn, "NetworkManager runs, and whether "+s.policy+" keeps it from removing groups is not known with dbus-broker.",
+			"Make a group with `nigh group create`; if it is removed, use dbus-daemon or a second Wi-Fi adapter.")
+	case s.policy != "":
+		d.add(id, OK, "NetworkManager runs, and "+s.policy+" keeps it from removing groups.", "")
+	default:
+		d.add(id, Warn, "NetworkManager manages "+s.managed[0]+" and removes every group that it did not make.", Hint(ErrKilledByNetworkManager))
 	}
-	for _, dir := range []string{"/etc/dbus-1/system.d", "/usr/share/dbus-1/system.d", "/usr/local/share/dbus-1/system.d"} {
-		files, _ := filepath.Glob(filepath.Join(dir, "*nigh*.conf"))
-		for _, f := range files {
-			if text, err := os.ReadFile(f); err == nil && strings.Contains(string(text), `receive_member="GroupStarted"`) {
-				d.add("networkmanager", OK, "NetworkManager runs, and "+f+" keeps it from removing groups.", "")
-				return
-			}
+}
+
+// brokerLinks are where systemd looks up which program is the bus.
+var brokerLinks = []string{"/etc/systemd/system/dbus.service", "/usr/lib/systemd/system/dbus.service"}
+
+// dbusBroker reports whether the bus is dbus-broker, with which our policy was never tried: its unit takes the name
+// dbus.service by a link.
+func dbusBroker(links []string) bool {
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil {
+			return strings.HasPrefix(filepath.Base(target), "dbus-broker")
 		}
 	}
-	d.add("networkmanager", Fail, "NetworkManager runs and removes every group that it did not make.", Hint(ErrKilledByNetworkManager))
+	return false
 }

@@ -34,10 +34,10 @@ type AgentInfo struct {
 
 // Radio is the state of Wi-Fi Direct on this device.
 type Radio struct {
-	State   string `json:"state"`  // "absent", "starting", "no_p2p", "ready", "off", "disabled"
-	Ifname  string `json:"ifname"` // the parent interface, such as wlan0
-	Engine  string `json:"engine"` // "system" or "private": whose wpa_supplicant it is; "" without a radio
-	Why     string `json:"why"`    // why that engine, one sentence
+	State   string `json:"state"`         // "absent", "starting", "no_p2p", "ready", "off", "disabled"
+	Ifname  string `json:"ifname"`        // the parent interface, such as wlan0
+	Engine  string `json:"engine"`        // "system" or "private": whose wpa_supplicant it is; "" without a radio
+	Why     string `json:"why,omitempty"` // why that engine, one sentence
 	Address string `json:"address,omitempty"`
 	Finding bool   `json:"finding"`
 	// Intent is the GO intent, 0 to 15, that the next group is formed with: how much

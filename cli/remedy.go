@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nigh/agent/control"
+)
+
+// Remedy is a change of the system that a person may have made, as one file. It can be taken back.
+type Remedy struct {
+	Name    string                      // after --fix
+	Does    string                      // what it does, one sentence
+	Lost    string                      // what is lost by it, one sentence
+	Path    string                      // of the file
+	Text    string                      // of the file
+	InForce func() (bool, error)        // whether it is made already
+	Allowed func() error                // not nil when this user may not make it
+	Apply   func(context.Context) error // makes it
+	Undo    func(context.Context) error // takes it back
+}
+
+func (a *app) remedyNames() []string {
+	var names []string
+	for _, r := range a.env.Remedies {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// fix makes a change of the system, or takes it back, once a person has seen it and said yes.
+func (a *app) fix(cmd *cobra.Command, name string, undo, yes bool) error {
+	ctx := cmd.Context()
+	var r *Remedy
+	for i := range a.env.Remedies {
+		if a.env.Remedies[i].Name == name {
+			r = &a.env.Remedies[i]
+		}
+	}
+	if r == nil {
+		return usage(cmd, "there is no change called %q, only: %s", name, strings.Join(a.remedyNames(), ", "))
+	}
+	there, err := r.InForce()
+	if err != nil {
+		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "look at " + r.Path + ", and remove it if it is not needed"}
+	}
+	if there != undo {
+		state := "is in force already: there is nothing to do"
+		if undo {
+			state = "is not there: there is nothing to take back"
+		}
+		return a.print("%s %s", r.Path, state)
+	}
+	command := "sudo " + ownPath() + " doctor --fix " + name
+	if err := a.showRemedy(r, undo); err != nil {
+		return err
+	}
+	if undo {
+		command += " --undo"
+	}
+	if err := r.Allowed(); err != nil {
+		return &control.Error{Code: control.CodePermission, Message: "only root may do this", Hint: "run: " + command}
+	}
+	if !yes {
+		if ok, err := a.confirm(cmd); err != nil || !ok {
+			return err
+		}
+	}
+	do := r.Apply
+	if undo {
+		do = r.Undo
+	}
+	if err := do(ctx); err != nil {
+		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "nothing else was changed; run the command again when the cause is mended"}
+	}
+	if undo {
+		return a.print("Done: %s is removed.", r.Path)
+	}
+	return a.print("Done. To take it back: %s --undo", command)
+}
+
+// showRemedy prints what will be done, so that nobody agrees to something unseen.
+func (a *app) showRemedy(r *Remedy, undo bool) error {
+	if undo {
+		return a.print("This removes %s, which does this:\n%s", r.Path, r.Does)
+	}
+	err := a.print("%s\n%s\n\nIt writes %s:", r.Does, r.Lost, r.Path)
+	for line := range strings.Lines(r.Text) {
+		err = errors.Join(err, a.print("  | %s", strings.TrimSuffix(line, "\n")))
+	}
+	return err
+}
+
+// confirm asks the person at the terminal; the answer without one is no.
+func (a *app) confirm(cmd *cobra.Command) (bool, error) {
+	if !isTerminal(a.env.Stdin) {
+		return false, usage(cmd, "there is no terminal to ask on: give --yes")
+	}
+	fmt.Fprint(a.env.Stderr, "Do it? [y/N] ")
+	answer, err := bufio.NewReader(a.env.Stdin).ReadString('\n')
+	if err != nil {
+		return false, &control.Error{Code: control.CodeFailed, Message: "no answer"}
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, a.print("Nothing was changed.")
+}
+
+// ownPath is how to call this program from anywhere: root's PATH may not have it.
+func ownPath() string {
+	if path, err := os.Executable(); err == nil {
+		return path
+	}
+	return "nigh"
+}
