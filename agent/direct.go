@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -19,7 +20,6 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/trust"
-	"nigh/link"
 	"nigh/wpa"
 )
 
@@ -51,6 +51,7 @@ type direct struct {
 	log *slog.Logger
 
 	forming chan struct{} // one group formation of ours at a time
+	killed  atomic.Bool   // NetworkManager removed a group
 
 	mu        sync.Mutex
 	radio     *wpa.Radio                   // nil while there is none; guarded by mu
@@ -91,6 +92,10 @@ func (d *direct) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, errOtherEngine) {
+			wait = radioRetryMin / 2
+			continue
+		}
 		down := control.Radio{State: "absent", Hint: wpa.Hint(err)}
 		if errors.Is(err, wpa.ErrNoP2P) {
 			down.State = "no_p2p"
@@ -113,19 +118,13 @@ func (d *direct) run(ctx context.Context) error {
 
 // radioLife opens the radio and follows it until it or ctx ends.
 func (d *direct) radioLife(ctx context.Context) error {
-	pool, err := link.FreeSubnet()
-	if err != nil {
-		d.log.Warn("No free subnet for a group", "err", err)
-	}
-	radio, err := wpa.Open(ctx, wpa.Config{
-		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name, d.a.id.ID), Intent: d.intent(), Pool: pool, Visible: true,
-		Groups: d.savedGroups(),
-	})
+	cfg := d.radioConfig()
+	radio, err := wpa.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	d.mu.Lock()
-	d.radio, d.pool = radio, pool
+	d.radio, d.pool = radio, cfg.Pool
 	d.mu.Unlock()
 	defer func() {
 		// Every group's life has ended, told or not.
@@ -188,6 +187,8 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			if e.Reason != wpa.ReasonLeft {
 				d.wantUnfinished()
 			}
+		case wpa.GroupKilled:
+			group.Go(func() error { return d.groupKilled(ctx, radio) })
 		case wpa.PersistentSaved:
 			d.saveGroup(e.Persistent)
 		case wpa.PersistentRemoved:

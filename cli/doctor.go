@@ -28,6 +28,9 @@ With --fix it makes one change of the system, after it has shown it and asked; w
   nigh doctor --json | jq -r '.[] | select(.state != "ok") | .fix'`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if fix != "" && a.json {
+				return usage(cmd, "--fix does not go with --json")
+			}
 			if fix != "" {
 				return a.fix(cmd, fix, undo, yes)
 			}
@@ -60,7 +63,6 @@ With --fix it makes one change of the system, after it has shown it and asked; w
 	f.BoolVar(&undo, "undo", false, "with --fix: take the change back")
 	f.BoolVar(&yes, "yes", false, "with --fix: do not ask")
 	complete(cmd, "fix", a.remedyNames()...)
-	cmd.MarkFlagsMutuallyExclusive("fix", "json")
 	return cmd
 }
 

@@ -62,6 +62,9 @@ func nigh() {
 			return checks
 		}
 	}
+	if folder := os.Getenv("TEST_REMEDY"); folder != "" {
+		env.Remedies = []cli.Remedy{remedy(filepath.Join(folder, "keep.conf"))}
+	}
 	if id := os.Getenv("TEST_IDENTITY"); id != "" {
 		env.Identity = func(context.Context) (cli.Identity, error) {
 			return cli.Identity{ID: id, Short: id[:9], Name: "from the state"}, nil
@@ -74,6 +77,29 @@ func nigh() {
 		code = 99
 	}
 	os.Exit(code)
+}
+
+// remedy writes a file and takes it away, as those of package doctor do.
+func remedy(path string) cli.Remedy {
+	const text = "<policy user=\"root\">\n  <deny/>\n</policy>\n"
+	return cli.Remedy{
+		Name: "keeper", Does: "Keeps it off.", Lost: "Casting is lost.", Path: path, Text: text,
+		InForce: func() (bool, error) {
+			got, err := os.ReadFile(path)
+			if err == nil && string(got) != text {
+				return false, errors.New(path + ": the file is not nigh's")
+			}
+			return err == nil, nil
+		},
+		Allowed: func() error {
+			if os.Getenv("TEST_DENIED") != "" {
+				return errors.New("permission denied")
+			}
+			return nil
+		},
+		Apply: func(context.Context) error { return os.WriteFile(path, []byte(text), 0o600) },
+		Undo:  func(context.Context) error { return os.Remove(path) },
+	}
 }
 
 func TestScripts(t *testing.T) {
@@ -222,7 +248,7 @@ func (o *output) look() (string, <-chan struct{}) {
 // of which the file tty keeps what was written, with -ttyerr only standard error
 // is. Each ACTION is done in turn when its REGEXP appears in what was written:
 // interrupt, hangup, release (the slow calls and late events of the agent), stop and start
-// (the agent), close (the reading end of standard output).
+// (the agent), close (the reading end of standard output), "type TEXT" (a line, at the terminal).
 func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	var want, cols int
 	var input string
@@ -263,7 +289,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fs.Arg(0), fs.Args()[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY"} {
+	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY", "TEST_REMEDY", "TEST_DENIED"} {
 		if v := ts.Getenv(key); v != "" {
 			cmd.Env = append(cmd.Env, key+"="+v)
 		}
@@ -273,7 +299,8 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	errs := &output{changed: make(chan struct{})}
 	var readers sync.WaitGroup
 	var closeOut func()
-	var ends []io.Closer // our copies of the child's ends
+	var keyboard io.Writer // nil without -tty
+	var ends []io.Closer   // our copies of the child's ends
 	if tty || ttyerr {
 		master, slave, err := pty.Open()
 		ts.Check(err)
@@ -284,6 +311,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 		to := errs
 		if tty {
 			cmd.Stdin, cmd.Stdout, to = slave, slave, out
+			keyboard = master
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 		}
 		readers.Go(func() { _, _ = io.Copy(to, master) }) // ends with EIO when the child's end is closed
@@ -347,7 +375,13 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 				case "close":
 					closeOut()
 				default:
-					return errors.New("unknown action " + s.action)
+					text, ok := strings.CutPrefix(s.action, "type ")
+					if !ok || keyboard == nil {
+						return errors.New("unknown action " + s.action)
+					}
+					if _, err := io.WriteString(keyboard, text+"\n"); err != nil {
+						return err
+					}
 				}
 			}
 			return nil

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nigh/wpa/dbusapi"
 )
 
 const (
@@ -57,11 +59,11 @@ type privateEngine struct {
 
 func (e *privateEngine) dial(ctx context.Context, cfg Config) (supplicant, error) {
 	folder := filepath.Join(cfg.Folder, "radio")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := ownFolder(folder); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEngine, err)
 	}
 	e.cfg, e.log = cfg, cfg.Logger
-	e.address = "unix:path=" + filepath.Join(folder, "bus")
+	e.address = "unix:path=" + dbusapi.EscapeAddress(filepath.Join(folder, "bus"))
 	api, err := e.start(ctx, folder)
 	if err != nil {
 		e.close()
@@ -93,6 +95,22 @@ func (e *privateEngine) start(ctx context.Context, folder string) (supplicant, e
 	e.stop = stop
 	e.watching.Go(func() { e.watch(life, wpa, config) })
 	return api, nil
+}
+
+// ownFolder makes a folder that is ours alone: who reaches the bus in it can do everything that the supplicant can.
+func ownFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("the folder %s is open to others", path)
+	}
+	return nil
 }
 
 // startBus returns when the bus listens.

@@ -384,6 +384,7 @@ func (m *machine) interfaceRemoved(path dbusapi.Path) {
 		}
 		if nm && early {
 			reason = ReasonKilledByNetworkManager
+			m.emit(GroupKilled{ifname})
 		}
 		m.groupGone(g, reason)
 	})

@@ -284,6 +284,8 @@ type (
 		Group  Group
 		Reason Reason
 	}
+	// GroupKilled says that NetworkManager removed a group. It comes once for each, also for one that was not up yet.
+	GroupKilled struct{ Ifname string }
 	// PersistentSaved carries a profile to store and to give to Config.Groups the next time.
 	PersistentSaved struct{ Persistent Persistent }
 	// PersistentRemoved says that a stored profile is of no use any more.
@@ -299,6 +301,7 @@ func (RequestReceived) event()   {}
 func (GroupUp) event()           {}
 func (GroupChanged) event()      {}
 func (GroupGone) event()         {}
+func (GroupKilled) event()       {}
 func (PersistentSaved) event()   {}
 func (PersistentRemoved) event() {}
 func (StateChanged) event()      {}

@@ -75,6 +75,9 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	return c, nil
 }
 
+// EscapeAddress escapes a value of a bus address (D-Bus specification, "Server Addresses").
+func EscapeAddress(value string) string { return dbus.EscapeBusAddressValue(value) }
+
 // matchRules are all the signals that package wpa follows. They carry no path: GroupFormationFailure and WpsFailed come
 // from the path of the group's interface. W.Interface is narrowed to members, or scan results would flood us.
 var matchRules = [][]dbus.MatchOption{
