@@ -36,8 +36,10 @@ type fake struct {
 	methods string
 	group   dbusapi.Group
 	bssid   net.HardwareAddr
-	stored  map[dbusapi.Path]dbusapi.Persistent
-	held    chan struct{} // Capabilities waits until it is closed
+
+	stations []net.HardwareAddr
+	stored   map[dbusapi.Path]dbusapi.Persistent
+	held     chan struct{} // Capabilities waits until it is closed
 }
 
 const (
@@ -183,6 +185,11 @@ func (f *fake) Group(context.Context, dbusapi.Path) (dbusapi.Group, error) {
 	defer f.mu.Unlock()
 	return f.group, f.fail["Group"]
 }
+func (f *fake) Stations(context.Context, dbusapi.Path) ([]net.HardwareAddr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.stations), nil
+}
 func (f *fake) CurrentBSS(context.Context, dbusapi.Path) (net.HardwareAddr, int, error) {
 	return f.bssid, 2462, nil
 }
@@ -234,6 +241,19 @@ func (f *fake) RejectPeer(_ context.Context, _, p dbusapi.Path) error {
 func (f *fake) Flush(context.Context, dbusapi.Path) error { return f.call("Flush") }
 func (f *fake) ProvisionDiscovery(_ context.Context, _, _ dbusapi.Path, m string) error {
 	return f.call("ProvisionDiscovery", m)
+}
+func (f *fake) AddService(_ context.Context, _ dbusapi.Path, query, response []byte) error {
+	return f.call("AddService", fmt.Sprintf("%x %x", query, response))
+}
+func (f *fake) DeleteService(_ context.Context, _ dbusapi.Path, query []byte) error {
+	return f.call("DeleteService", fmt.Sprintf("%x", query))
+}
+func (f *fake) ServiceUpdate(context.Context, dbusapi.Path) error { return f.call("ServiceUpdate") }
+func (f *fake) RequestServices(_ context.Context, _, peer dbusapi.Path, tlv []byte) (uint64, error) {
+	return 7, f.call("RequestServices", peer, fmt.Sprintf("%x", tlv))
+}
+func (f *fake) CancelServices(_ context.Context, _ dbusapi.Path, request uint64) error {
+	return f.call("CancelServices", request)
 }
 func (f *fake) OpenWPS(_ context.Context, g dbusapi.Path, _ net.HardwareAddr, pin string) error {
 	return f.call("OpenWPS", g, pin)

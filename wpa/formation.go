@@ -72,11 +72,14 @@ type formation struct {
 	err     error // what is known to have gone wrong, until the failure itself is told
 	reply   func(Group, error)
 
+	wishing     bool // opts.Frequency is given up when it cannot be had
+	explained   bool // the error says on which channel the radio is
 	refused     int  // Connect calls that failed at once
 	fresh       bool // do not invite (again)
 	intentTried bool
 	seekTried   bool
 	joinTried   bool
+	notOwner    bool      // the peer's group ended, whatever it was last seen as
 	nudges      int       // times that the peer was, or is about to be, asked again
 	lost        int       // negotiations that failed at once
 	gaveUp      bool      // the supplicant does not try any more, and leaves a request of the peer to us
@@ -133,6 +136,7 @@ func (m *machine) begin(f *formation) bool {
 	if f.opts.Intent < 0 {
 		f.opts.Intent = m.cfg.Intent
 	}
+	f.wish()
 	f.started = time.Now()
 	m.form = f
 	m.pause()
@@ -143,7 +147,7 @@ func (m *machine) begin(f *formation) bool {
 }
 
 func (m *machine) startGroup(o GroupOptions, reply func(Group, error)) func(error) {
-	f := &formation{kind: formStart, opts: ConnectOptions{Frequency: o.Frequency, Persistent: o.Persistent}, reply: reply}
+	f := &formation{kind: formStart, opts: ConnectOptions{Frequency: o.Frequency, Prefer: o.Prefer, Persistent: o.Persistent}, reply: reply}
 	if !m.begin(f) {
 		return nil
 	}
@@ -154,7 +158,13 @@ func (m *machine) startGroup(o GroupOptions, reply func(Group, error)) func(erro
 		}
 	}
 	f.enter(m, stageBuilding)
-	owner, before := m.owner, ""
+	m.addGroup(f, o, profile)
+	return m.canceller(f)
+}
+
+// addGroup starts an autonomous group, or the persistent group of profile.
+func (m *machine) addGroup(f *formation, o GroupOptions, profile dbusapi.Path) {
+	owner, before, frequency := m.owner, "", f.opts.Frequency
 	if m.before != nil {
 		before = m.before.config.SSIDPostfix
 	}
@@ -164,7 +174,7 @@ func (m *machine) startGroup(o GroupOptions, reply func(Group, error)) func(erro
 				return err
 			}
 		}
-		err := m.api.GroupAdd(ctx, owner, o.Frequency, o.Persistent, profile)
+		err := m.api.GroupAdd(ctx, owner, frequency, o.Persistent, profile)
 		if o.SSIDPostfix != before { // the SSID is made at once
 			ignore(m.api.SetConfig(ctx, owner, dbusapi.SSIDPostfix(before)))
 		}
@@ -175,13 +185,16 @@ func (m *machine) startGroup(o GroupOptions, reply func(Group, error)) func(erro
 		}
 		if errors.Is(err, dbusapi.ErrInvalidArgs) { // its one answer to every trouble
 			err = fmt.Errorf("%w: %w", ErrFormation, err)
-			if o.Frequency != 0 {
-				err = fmt.Errorf("%w: %d MHz: %w", ErrChannel, o.Frequency, err)
+			if frequency != 0 {
+				err = fmt.Errorf("%w: %d MHz: %w", ErrChannel, frequency, err)
 			}
+		}
+		if m.withoutWish(f, err) {
+			m.addGroup(f, o, profile)
+			return
 		}
 		m.finish(f, Group{}, callErr(err))
 	})
-	return m.canceller(f)
 }
 
 func (m *machine) connect(peer net.HardwareAddr, method Method, o ConnectOptions, reply func(Group, error)) func(error) {
@@ -273,7 +286,7 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
-	case f.kind == formJoin, f.kind == formConnect && p != nil && p.IsGO:
+	case f.kind == formJoin, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner:
 		f.joinTried = true
 		f.enter(m, stageJoining)
 		m.callConnect(f)
@@ -336,6 +349,8 @@ func (m *machine) callConnect(f *formation) {
 					m.callConnect(f)
 				}
 			})
+		case m.withoutWish(f, callErr(err)):
+			m.callConnect(f)
 		default:
 			m.finish(f, Group{}, callErr(err))
 		}
@@ -343,10 +358,14 @@ func (m *machine) callConnect(f *formation) {
 }
 
 func (f *formation) args() dbusapi.ConnectArgs {
-	return dbusapi.ConnectArgs{
+	a := dbusapi.ConnectArgs{
 		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
 		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
 	}
+	if a.Join && f.wishing {
+		a.Frequency = 0 // the group is where it is
+	}
+	return a
 }
 
 // formed ends a formation whose group is up, or lets a group owner wait for its client.
@@ -366,7 +385,7 @@ func (m *machine) formed(f *formation, g *group) {
 
 // finish makes the formation machine Idle. A failure cleans up what the supplicant may still be doing.
 func (m *machine) finish(f *formation, g Group, err error) {
-	if m.form != f {
+	if m.form != f || m.explain(f, err) {
 		return
 	}
 	m.form = nil
@@ -393,15 +412,14 @@ func (m *machine) cleanUp(f *formation) {
 		m.end(g, ReasonFormationFailed)
 		group = ""
 	}
-	if _, there := m.ifaces[group]; !there || group == owner {
-		group = ""
+	end := func(context.Context) error { return nil }
+	if _, there := m.ifaces[group]; there {
+		end = m.disconnect(group)
 	}
 	m.order(func(ctx context.Context) error {
 		ignore(m.api.Cancel(ctx, owner))
 		ignore(m.api.StopFind(ctx, owner))
-		if group != "" {
-			ignore(m.api.Disconnect(ctx, group))
-		}
+		ignore(end(ctx))
 		return nil
 	}, nil)
 }

@@ -36,9 +36,8 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 		m.invitationResult(s)
 	case dbusapi.GroupStarted:
 		if f != nil && f.stage == stageCancelling {
-			path := s.Interface
-			f.group = path
-			m.order(func(ctx context.Context) error { return m.api.Disconnect(ctx, path) }, nil)
+			f.group = s.Interface
+			m.order(m.disconnect(s.Interface), nil)
 			return
 		}
 		m.groupStarted(s)
@@ -76,6 +75,8 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 		f.intentTried = true
 		f.opts.Intent = 14
 		m.negotiate(f)
+	case m.withoutWish(f, statusErr(status)):
+		m.negotiate(f)
 	case status == -1 && f.lost < maxLost && time.Since(f.started) < waitLimit/2:
 		// A frame was lost, or crossed one of the peer's. The peer may be sure that all is well and is about to ask us.
 		f.lost++
@@ -110,7 +111,10 @@ func (m *machine) provisionFailed(f *formation, status int) {
 			m.negotiate(f)
 		}
 	case stageJoining:
-		if status == 2 {
+		if status == 2 && f.kind == formConnect && !f.notOwner {
+			f.notOwner = true // it knows of no such group: the one that we saw has ended
+			m.negotiate(f)
+		} else if status == 2 {
 			m.finish(f, Group{}, ErrRejected)
 		} else {
 			m.finish(f, Group{}, ErrTimeout)

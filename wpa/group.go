@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"nigh/wpa/dbusapi"
@@ -16,6 +16,8 @@ const (
 	removeLimit  = 2 * time.Second  // GroupFinished until the interface is gone
 	degradeLimit = 15 * time.Second // the supplicant gives a silent group owner 12.6 s
 	killWindow   = 5 * time.Second  // NetworkManager removes a foreign group 60 ms after its start, later on a busy machine
+
+	groupPrefix = "p2p-" // of the names that the supplicant gives the interfaces of groups
 )
 
 // groupState is the state of a group machine. What follows Linked for addresses is the business of package link.
@@ -60,7 +62,10 @@ func (g *group) left(err error) {
 
 // interfaceAdded ties a new interface to the formation that waits for one. GroupStarted names its interface, but a
 // formation that fails before has nothing else by which to know what to clean up.
-func (m *machine) interfaceAdded(path dbusapi.Path) {
+func (m *machine) interfaceAdded(path dbusapi.Path, ifname string) {
+	if !strings.HasPrefix(ifname, groupPrefix) { // an adapter that was plugged in
+		return
+	}
 	if f := m.form; f != nil && f.group == "" && f.builds() {
 		f.group = path
 		if f.stage == stageNegotiated || f.stage == stageInviting {
@@ -101,14 +106,16 @@ func (m *machine) newGroup(path dbusapi.Path, owner bool, object dbusapi.Path) *
 
 // details are what is read of a group.
 type details struct {
-	ifname string
-	group  dbusapi.Group
-	iface  *net.Interface
+	ifname   string
+	group    dbusapi.Group
+	stations []net.HardwareAddr
+	iface    *net.Interface
 }
 
-func (m *machine) readGroup(g *group) {
+// reading returns the calls that read a group.
+func (m *machine) reading(g *group) func(context.Context) (details, error) {
 	path, object, ifname, client := g.path, g.object, g.Ifname, g.Role == Client
-	do(m, func(ctx context.Context) (details, error) {
+	return func(ctx context.Context) (details, error) {
 		d := details{ifname: ifname}
 		if ifname == "" {
 			i, err := m.api.Interface(ctx, path)
@@ -131,10 +138,17 @@ func (m *machine) readGroup(g *group) {
 				d.group.BSSID, d.group.Frequency = bssid, freq
 			}
 		}
+		if !client {
+			d.stations, _ = m.api.Stations(ctx, path) // what comes later is told by signals
+		}
 		d.iface, _ = net.InterfaceByName(d.ifname) // another namespace's, in tests
 		return d, nil
-	}, func(d details, err error) {
-		if m.groups[path] != g {
+	}
+}
+
+func (m *machine) readGroup(g *group) {
+	do(m, m.reading(g), func(d details, err error) {
+		if m.groups[g.path] != g {
 			return
 		}
 		if err != nil && errors.Is(err, dbusapi.ErrUnknownObject) && g.state != groupEnding {
@@ -162,11 +176,7 @@ func (m *machine) groupRead(g *group, d details) {
 		g.Passphrase = ""
 		g.state = groupPopulated
 	}
-	for _, p := range d.group.Members {
-		if addr := dbusapi.PeerAddress(p); addr != nil && !isZero(addr) {
-			g.join(addr)
-		}
-	}
+	g.has(d)
 	if len(g.Members) > 0 && g.state == groupLinked {
 		g.state = groupPopulated
 	}
@@ -193,116 +203,6 @@ func (m *machine) groupRead(g *group, d details) {
 	}
 }
 
-func (g *group) join(addr net.HardwareAddr) bool {
-	if slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) }) {
-		return false
-	}
-	g.Members = append(g.Members, addr)
-	return true
-}
-
-func isZero(addr net.HardwareAddr) bool {
-	return !slices.ContainsFunc(addr, func(b byte) bool { return b != 0 })
-}
-
-// groupSignal handles what the supplicant says of running groups.
-func (m *machine) groupSignal(s dbusapi.Signal) {
-	switch s := s.(type) {
-	case dbusapi.MemberJoined:
-		for _, g := range m.groups {
-			if g.path == groupIface(s.Group) {
-				m.member(g, dbusapi.PeerAddress(s.Peer), s.Left)
-			}
-		}
-	case dbusapi.StationAuthorized:
-		if g := m.groups[s.Path]; g != nil && g.Role == Owner {
-			g.Stations = slices.DeleteFunc(g.Stations, func(a net.HardwareAddr) bool { return slices.Equal(a, s.Address) })
-			if !s.Gone {
-				g.Stations = append(g.Stations, s.Address)
-			}
-			m.groupChanged(g)
-			m.watchIdle(g)
-		}
-	case dbusapi.InterfaceChanged:
-		if g := m.groups[s.Path]; g != nil && g.Role == Client {
-			m.linkChanged(g, s)
-		}
-	case dbusapi.GroupFinished:
-		if g := m.groups[s.Interface]; g != nil {
-			g.finished = true
-			g.state = groupEnding
-			g.timer.stop()
-			g.timer = m.after(removeLimit, func() { m.groupGone(g, g.reason) })
-		}
-	}
-}
-
-// groupIface returns the interface that a W.Group object belongs to.
-func groupIface(p dbusapi.Path) dbusapi.Path {
-	for i := len(p) - 1; i > 0; i-- {
-		if p[i] == '/' {
-			if len(p) > i+1 && i > 7 && p[i-7:i] == "/Groups" {
-				return p[:i-7]
-			}
-			return ""
-		}
-	}
-	return ""
-}
-
-func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
-	if addr == nil || isZero(addr) {
-		return
-	}
-	if left {
-		g.Members = slices.DeleteFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) })
-		if len(g.Members) == 0 && g.state == groupPopulated {
-			g.state = groupLinked
-		}
-	} else {
-		if !g.join(addr) {
-			return
-		}
-		if g.state == groupLinked {
-			g.state = groupPopulated
-		}
-		if g.Peer == nil {
-			g.Peer = addr
-		}
-		delete(m.requests, addr.String())
-	}
-	m.groupChanged(g)
-	m.watchIdle(g)
-	if left || !g.up {
-		return
-	}
-	if f := m.form; f != nil && f.group == g.path {
-		m.formed(f, g)
-	}
-	if a := m.admissions[addr.String()]; a != nil {
-		m.admitted(a, g.clone(), nil)
-	}
-}
-
-func (m *machine) groupChanged(g *group) {
-	if g.up {
-		m.emit(GroupChanged{g.clone()})
-	}
-}
-
-// watchIdle ends a group that was formed with a peer and has had no client for some time.
-func (m *machine) watchIdle(g *group) {
-	empty := g.Role == Owner && len(g.Members) == 0 && len(g.Stations) == 0
-	if !empty || g.alone || !g.ours || m.cfg.GroupIdle < 0 {
-		g.idle.stop()
-		g.idle = nil
-		return
-	}
-	if g.idle == nil {
-		g.idle = m.after(m.cfg.GroupIdle, func() { m.end(g, ReasonIdle) })
-	}
-}
-
 // linkChanged follows the connection of a client: a group owner that falls silent has some seconds to come back.
 func (m *machine) linkChanged(g *group, s dbusapi.InterfaceChanged) {
 	if g.finished { // a group that is taken down disconnects too, and says that it was us
@@ -320,19 +220,29 @@ func (m *machine) linkChanged(g *group, s dbusapi.InterfaceChanged) {
 		g.reason = ReasonPeerLeft
 	}
 	if s.DisconnectReason != 0 && g.state == groupPopulated {
-		g.state = groupDegraded
+		g.state, g.Degraded = groupDegraded, true
 		g.timer.stop()
 		g.timer = m.after(degradeLimit, func() { m.end(g, g.reason) })
+		m.groupChanged(g)
 	}
 	if s.State == "completed" && g.state == groupDegraded {
-		g.state, g.reason = groupPopulated, ""
+		g.state, g.Degraded, g.reason = groupPopulated, false, ""
 		g.timer.stop()
 		m.groupChanged(g)
 	}
 }
 
-// end ends a group of ours. Only here and in the clean-up of a formation is P2PDevice.Disconnect called, and only on the
-// interface of a group: on the parent it would drop the user's Wi-Fi.
+// disconnect returns the call that ends the group on an interface. P2PDevice.Disconnect is called by nothing else: on an interface
+// that does not carry a group it would drop the user's Wi-Fi, so for any other this refuses.
+func (m *machine) disconnect(path dbusapi.Path) func(context.Context) error {
+	if path == m.owner || m.groups[path] == nil && !strings.HasPrefix(m.ifaces[path], groupPrefix) {
+		m.log.Error("Disconnecting an interface that carries no group was refused", "path", path, "ifname", m.ifaces[path])
+		return func(context.Context) error { return ErrNoGroup }
+	}
+	return func(ctx context.Context) error { return m.api.Disconnect(ctx, path) }
+}
+
+// end ends a group of ours.
 func (m *machine) end(g *group, why Reason) {
 	if m.groups[g.path] != g || g.path == m.owner {
 		return
@@ -347,7 +257,7 @@ func (m *machine) end(g *group, why Reason) {
 	g.timer.stop()
 	g.timer = m.after(endLimit, func() { m.groupGone(g, g.reason) })
 	path := g.path
-	m.order(func(ctx context.Context) error { return m.api.Disconnect(ctx, path) }, func(err error) {
+	m.order(m.disconnect(path), func(err error) {
 		if err != nil && m.groups[path] == g && errors.Is(err, dbusapi.ErrUnknownObject) {
 			m.groupGone(g, g.reason)
 		}

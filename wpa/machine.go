@@ -35,6 +35,7 @@ type supplicant interface {
 	Peer(ctx context.Context, p dbusapi.Path) (dbusapi.Peer, error)
 	GroupObject(ctx context.Context, iface dbusapi.Path) (dbusapi.Path, error)
 	Group(ctx context.Context, p dbusapi.Path) (dbusapi.Group, error)
+	Stations(ctx context.Context, iface dbusapi.Path) ([]net.HardwareAddr, error)
 	CurrentBSS(ctx context.Context, iface dbusapi.Path) (net.HardwareAddr, int, error)
 	PersistentGroups(ctx context.Context, owner dbusapi.Path) ([]dbusapi.Path, error)
 	Persistent(ctx context.Context, p dbusapi.Path) (dbusapi.Persistent, error)
@@ -52,6 +53,11 @@ type supplicant interface {
 	RejectPeer(ctx context.Context, owner, peer dbusapi.Path) error
 	Flush(ctx context.Context, owner dbusapi.Path) error
 	ProvisionDiscovery(ctx context.Context, owner, peer dbusapi.Path, method string) error
+	AddService(ctx context.Context, owner dbusapi.Path, query, response []byte) error
+	DeleteService(ctx context.Context, owner dbusapi.Path, query []byte) error
+	ServiceUpdate(ctx context.Context, owner dbusapi.Path) error
+	RequestServices(ctx context.Context, owner, peer dbusapi.Path, tlv []byte) (uint64, error)
+	CancelServices(ctx context.Context, owner dbusapi.Path, request uint64) error
 	OpenWPS(ctx context.Context, group dbusapi.Path, peer net.HardwareAddr, pin string) error
 }
 
@@ -158,6 +164,7 @@ type machine struct {
 	invited    *invitation
 	profiles   map[dbusapi.Path]Persistent
 	known      []Persistent // survives a restart of the supplicant
+	services   services     // survives it, too
 
 	stopping bool
 	finished bool
@@ -167,13 +174,17 @@ type machine struct {
 	peersDirty bool
 	pending    []Event  // to tell at the end of this turn
 	answers    []func() // to callers, after the snapshot that they will look at
+
+	waiters    map[int]func(error) // commands that wait for their reply
+	lastWaiter int
 }
 
 func newMachine(r *Radio) *machine {
 	m := &machine{
 		cfg: r.cfg, choice: r.choice, log: r.cfg.Logger, api: r.api, in: r.in, show: r.publish,
 		jobs: &jobs{ready: make(chan struct{}, 1)}, out: newOutbox(),
-		state: Starting, known: slices.Clone(r.cfg.Groups),
+		state: Starting, known: slices.Clone(r.cfg.Groups), services: services{queries: map[QueryID]*query{}},
+		waiters: map[int]func(error){},
 	}
 	m.forget()
 	return m
@@ -256,6 +267,19 @@ func (m *machine) emit(e Event) {
 		m.dirty = true
 	}
 	m.pending = append(m.pending, e)
+}
+
+// waiter returns a reply that is given once: by the command, or with the error of a supplicant that is gone before.
+func (m *machine) waiter(reply func(error)) func(error) {
+	m.lastWaiter++
+	n := m.lastWaiter
+	m.waiters[n] = reply
+	return func(err error) {
+		if m.waiters[n] != nil {
+			delete(m.waiters, n)
+			reply(err)
+		}
+	}
 }
 
 // do runs a call, or several in a row, on the line of calls, and then, with their result, on the machine's goroutine. The

@@ -20,6 +20,8 @@ type wdev struct {
 	Ifname  string
 	Type    uint32
 	Address net.HardwareAddr
+
+	Frequency int // MHz that it is on; 0 when it is on none
 }
 
 // wiphy is one radio.
@@ -91,6 +93,8 @@ func wdevs() ([]wdev, error) {
 				w.Ifname = ad.String()
 			case unix.NL80211_ATTR_IFTYPE:
 				w.Type = ad.Uint32()
+			case unix.NL80211_ATTR_WIPHY_FREQ:
+				w.Frequency = int(ad.Uint32())
 			case unix.NL80211_ATTR_MAC:
 				w.Address = slices.Clone(ad.Bytes())
 			}

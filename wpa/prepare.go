@@ -88,13 +88,13 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if err := api.SetConfigMethods(ctx, owner, configMethods); err != nil {
 		return r, err
 	}
-	if r.profiles, r.before.profiles, err = addProfiles(ctx, api, owner, known); err != nil {
+	r.address = deviceAddress(r.iface.Ifname)
+	if r.profiles, r.before.profiles, err = addProfiles(ctx, api, owner, known, r.address); err != nil {
 		return r, err
 	}
 	if r.found, err = look(ctx, api, owner); err != nil {
 		return r, err
 	}
-	r.address = deviceAddress(r.iface.Ifname)
 	return r, nil
 }
 

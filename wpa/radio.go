@@ -93,6 +93,8 @@ type Radio struct {
 	done   chan struct{} // closed when Run returned
 	ran    atomic.Bool
 
+	watches bool // follow the kernel, too
+
 	mu     sync.Mutex
 	status Status // guarded by mu
 	peers  []Peer // guarded by mu
@@ -118,6 +120,7 @@ func Open(ctx context.Context, cfg Config) (*Radio, error) {
 	}
 	r := newRadio(cfg, choice, api)
 	r.engine = e
+	r.watches = true
 	cfg.Logger.Info("Engine was chosen", "engine", string(choice.Engine), "ifname", choice.Ifname, "why", choice.Why)
 	return r, nil
 }
@@ -160,21 +163,43 @@ func (r *Radio) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	workers.Go(func() { m.jobs.run(life, m.in) })
 	workers.Go(func() { m.out.run(life, r.events) })
-	rfkill := watchRfkill()
-	if rfkill != nil {
-		workers.Go(func() { rfkill.run(func() { r.in.command((*machine).switched) }) })
+	unwatch := func() {}
+	if r.watches {
+		unwatch = r.watch(&workers)
 	}
 	err := m.loop(ctx)
 	end()
-	if rfkill != nil {
-		rfkill.close()
-	}
+	unwatch()
 	workers.Wait()
 	m.out.drain(r.events)
 	if err != nil {
 		return fmt.Errorf("wpa: run: %w", err)
 	}
 	return nil
+}
+
+// watch follows what the supplicant does not tell, each where the system lets us. The function that it returns ends that.
+func (r *Radio) watch(workers *sync.WaitGroup) func() {
+	var ends []func()
+	if w := watchRfkill(); w != nil {
+		workers.Go(func() { w.run(func() { r.in.command((*machine).switched) }) })
+		ends = append(ends, w.close)
+	}
+	if w := watchSleep(); w != nil {
+		workers.Go(func() { w.run(func() { r.in.command((*machine).woke) }) })
+		ends = append(ends, w.close)
+	}
+	if w := watchKernel(); w != nil {
+		workers.Go(func() {
+			w.run(func(index, frequency int) { r.in.command(func(m *machine) { m.moved(index, frequency) }) })
+		})
+		ends = append(ends, w.close)
+	}
+	return func() {
+		for _, end := range ends {
+			end()
+		}
+	}
 }
 
 // Events returns the channel of events. It never holds the radio up: changes of the same thing that were not taken yet
@@ -224,8 +249,8 @@ func (r *Radio) Listen(ctx context.Context, d time.Duration) error {
 	return r.command(ctx, "listen", func(m *machine, reply func(error)) { m.listen(bounded(d, defaultListen), reply) })
 }
 
-// StartGroup starts a group with this device as its owner and returns when it is up. ErrChannel means that the frequency
-// cannot be used, ErrBusy that a group is there or being formed.
+// StartGroup starts a group with this device as its owner and returns when it is up. ErrChannel (a [ChannelError]) means that
+// the frequency cannot be used, ErrBusy that a group is there or being formed.
 func (r *Radio) StartGroup(ctx context.Context, o GroupOptions) (Group, error) {
 	if len(o.SSIDPostfix) > maxPostfix {
 		return Group{}, fmt.Errorf("wpa: start group: %w: the SSID postfix has more than %d bytes", ErrConfig, maxPostfix)
@@ -240,8 +265,8 @@ func (r *Radio) StartGroup(ctx context.Context, o GroupOptions) (Group, error) {
 // joined, a group that we own gets the peer as a new client by invitation, everything else is GO negotiation. A peer that
 // is not in Peers is looked for first. If both devices share a group already, that is returned.
 //
-// Errors are ErrBusy, ErrPeerGone, ErrTimeout, ErrRejected, ErrWrongPIN, ErrOverlap, ErrChannel, ErrMethod, ErrFormation,
-// ErrKilledByNetworkManager, ErrSupplicantGone, those of a radio that is not Ready, and ctx's. When ctx ends the formation
+// Errors are ErrBusy, ErrPeerGone, ErrTimeout, ErrRejected, ErrWrongPIN, ErrOverlap, ErrChannel (a [ChannelError]), ErrMethod,
+// ErrFormation, ErrKilledByNetworkManager, ErrSupplicantGone, those of a radio that is not Ready, and ctx's. When ctx ends the formation
 // is cancelled first, which takes up to 3 s.
 func (r *Radio) Connect(ctx context.Context, peer net.HardwareAddr, method Method, o ConnectOptions) (Group, error) {
 	name := "connect to " + peer.String()
@@ -295,14 +320,9 @@ func (r *Radio) Leave(ctx context.Context, group GroupID) error {
 func (r *Radio) command(ctx context.Context, name string, start func(*machine, func(error))) error {
 	answer := make(chan error, 1)
 	r.in.command(func(m *machine) {
-		start(m, func(err error) {
-			m.answers = append(m.answers, func() {
-				select {
-				case answer <- err:
-				default:
-				}
-			})
-		})
+		start(m, m.waiter(func(err error) {
+			m.answers = append(m.answers, func() { answer <- err })
+		}))
 	})
 	var err error
 	select {

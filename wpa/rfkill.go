@@ -81,7 +81,10 @@ func (m *machine) switched() {
 	case off && m.state == Ready:
 		m.closeAll(ErrRadioOff)
 		for _, g := range m.groups {
-			g.reason = ReasonRadioOff // GroupFinished follows
+			// GroupFinished follows; but nothing is heard of a group whose radio is gone for good.
+			g.state, g.reason = groupEnding, ReasonRadioOff
+			g.timer.stop()
+			g.timer = m.after(endLimit, func() { m.groupGone(g, g.reason) })
 		}
 		m.disc.halt()
 		m.setState(Off, ErrRadioOff)

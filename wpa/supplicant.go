@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nigh/wpa/dbusapi"
@@ -73,7 +74,8 @@ func (m *machine) prepare(wait time.Duration) {
 	if m.state != Starting {
 		m.setState(Starting, nil)
 	}
-	do(m, func(ctx context.Context) (ready, error) { return prepare(ctx, m.api, m.cfg, m.known) }, func(r ready, err error) {
+	known := slices.Clone(m.known)
+	do(m, func(ctx context.Context) (ready, error) { return prepare(ctx, m.api, m.cfg, known) }, func(r ready, err error) {
 		m.preparing = false
 		switch {
 		case m.stopping:
@@ -110,7 +112,9 @@ func (m *machine) ready(r ready) {
 	m.phy = phyOf(m.ifname)
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", string(m.choice.Engine))
+	m.restoreServices()
 	m.take(r.found, r.crashed)
+	m.matchProfiles(func(error) {}) // they may have been set meanwhile; a failure shows when one is used
 	m.switched()
 	m.beVisible()
 	m.resume()
@@ -132,6 +136,9 @@ func (m *machine) take(s snapshot, ours bool) {
 			m.groupGone(g, ReasonEnded)
 		}
 	}
+	for _, g := range m.groups {
+		m.reread(g)
+	}
 	for path, i := range s.ifaces {
 		m.ifaces[path] = i.Ifname
 		if (i.Role == "GO" || i.Role == "client") && m.groups[path] == nil && path != m.owner {
@@ -140,12 +147,12 @@ func (m *machine) take(s snapshot, ours bool) {
 	}
 }
 
-// resync reads the properties again after signals were dropped.
+// resync reads the properties again after signals were dropped, or a sleep.
 func (m *machine) resync() {
 	if m.state != Ready {
 		return
 	}
-	m.log.Warn("Signals were dropped, reading the radio's state again")
+	m.log.Info("Reading the radio's state again")
 	owner := m.owner
 	do(m, func(ctx context.Context) (snapshot, error) { return look(ctx, m.api, owner) }, func(s snapshot, err error) {
 		if err == nil && m.state == Ready {
@@ -197,6 +204,10 @@ func (m *machine) closeAll(err error) {
 	for _, g := range m.groups {
 		g.left(err)
 	}
+	for n, reply := range m.waiters {
+		delete(m.waiters, n)
+		reply(err)
+	}
 }
 
 // signal is the one entry for everything that the supplicant says.
@@ -235,7 +246,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 		if m.owner == "" {
 			m.prepare(retryMin)
 		} else {
-			m.interfaceAdded(s.Path)
+			m.interfaceAdded(s.Path, s.Ifname)
 		}
 	case dbusapi.InterfaceRemoved:
 		delete(m.ifaces, s.Path)
@@ -255,6 +266,8 @@ func (m *machine) signal(s dbusapi.Signal) {
 		m.findStopped()
 	case dbusapi.InterfaceChanged, dbusapi.StationAuthorized, dbusapi.GroupFinished, dbusapi.MemberJoined:
 		m.groupSignal(s)
+	case dbusapi.ServiceResponse:
+		m.serviceResponse(s)
 	case dbusapi.PersistentRemoved:
 		delete(m.profiles, s.Path)
 	default:
@@ -272,11 +285,11 @@ func (m *machine) shutdown() {
 	}
 	formed := m.form != nil
 	m.closeAll(ErrClosed)
-	var paths []dbusapi.Path
+	var ends []func(context.Context) error
 	for path, g := range m.groups {
 		if g.ours && g.state != groupEnding {
 			g.state, g.reason = groupEnding, ReasonLeft
-			paths = append(paths, path)
+			ends = append(ends, m.disconnect(path))
 		}
 	}
 	owner := m.owner
@@ -285,8 +298,8 @@ func (m *machine) shutdown() {
 			ignore(m.api.Cancel(ctx, owner))
 		}
 		ignore(m.api.StopFind(ctx, owner))
-		for _, p := range paths {
-			ignore(m.api.Disconnect(ctx, p))
+		for _, end := range ends {
+			ignore(end(ctx))
 		}
 		return nil
 	}, func(error) {
@@ -317,7 +330,9 @@ func (m *machine) putBack() {
 		return
 	}
 	m.before = nil
+	withdraw := m.withdrawServices()
 	m.order(func(ctx context.Context) error {
+		withdraw(ctx)
 		paths, err := m.api.PersistentGroups(ctx, b.owner)
 		for _, p := range paths {
 			if !b.profiles[p] {

@@ -83,6 +83,7 @@ type Group struct {
 	BSSID            net.HardwareAddr
 	InterfaceAddress net.HardwareAddr // own address on Ifname; nil when it cannot be read
 	Persistent       bool
+	Degraded         bool               // on a client: its owner is not heard, and has some seconds to come back
 	Peer             net.HardwareAddr   // device address of the device it was formed with, nil when not known
 	Members          []net.HardwareAddr // device addresses of the P2P clients; on the group owner only
 	Stations         []net.HardwareAddr // interface addresses of all clients, legacy ones too; on the group owner only
@@ -127,8 +128,22 @@ func (p Persistent) String() string {
 	return fmt.Sprintf("persistent group %q (owner: %t)", p.SSID, p.Owner)
 }
 
+// same reports whether two profiles are of the same group. The address of an owner may change, also this device's own.
 func (p Persistent) same(q Persistent) bool {
-	return p.SSID == q.SSID && slices.Equal(p.BSSID, q.BSSID)
+	return p.SSID == q.SSID && (slices.Equal(p.BSSID, q.BSSID) || p.Owner && q.Owner && p.PSK == q.PSK)
+}
+
+// equal reports whether nothing at all is different.
+func (p Persistent) equal(q Persistent) bool {
+	return p.SSID == q.SSID && p.PSK == q.PSK && p.Owner == q.Owner && slices.Equal(p.BSSID, q.BSSID) && slices.Equal(p.Peer, q.Peer)
+}
+
+// check refuses what is no profile.
+func (p Persistent) check() error {
+	if p.SSID == "" || len(p.SSID) > 32 || len(p.BSSID) != 6 || len(p.PSK) < 8 || len(p.PSK) > 64 || len(p.Peer) != 0 && len(p.Peer) != 6 {
+		return fmt.Errorf("%w: %s", ErrConfig, p)
+	}
+	return nil
 }
 
 // MethodKind is a way of WPS to agree on a key.
@@ -197,6 +212,7 @@ func (m Method) check() error {
 // GroupOptions are the options of StartGroup.
 type GroupOptions struct {
 	Frequency   int    // MHz; 0 = the supplicant chooses, following a Wi-Fi connection
+	Prefer      int    // MHz, when Frequency is 0: a wish; when it cannot be had, the supplicant chooses
 	Persistent  bool   // make a profile that clients can come back with
 	SSIDPostfix string // text after DIRECT-xy, at most 23 bytes
 }
@@ -205,6 +221,7 @@ type GroupOptions struct {
 type ConnectOptions struct {
 	Intent     int  // GO intent 0 (never) to 15 (always); negative = Config.Intent
 	Frequency  int  // MHz; 0 = any
+	Prefer     int  // MHz, when Frequency is 0: a wish; when it cannot be had, any is taken
 	Persistent bool // make a profile for the next time, if the other side wants one too
 }
 
@@ -277,7 +294,8 @@ type (
 	RequestReceived struct{ Request Request }
 	// GroupUp says that a group is up here; on a group owner its client may still be on the way.
 	GroupUp struct{ Group Group }
-	// GroupChanged says that members came or went, or that something became known.
+	// GroupChanged says that members or stations came or went, that the group moved to another channel, or that its owner is
+	// not heard any more, or again.
 	GroupChanged struct{ Group Group }
 	// GroupGone says that a group ended. It comes exactly once after GroupUp.
 	GroupGone struct {
@@ -290,6 +308,13 @@ type (
 	PersistentSaved struct{ Persistent Persistent }
 	// PersistentRemoved says that a stored profile is of no use any more.
 	PersistentRemoved struct{ Persistent Persistent }
+	// ServicesFound carries what a device answered to a query of DiscoverServices; no records when it has none of that kind. A
+	// device that has several services tells them in one event or in several.
+	ServicesFound struct {
+		Peer    net.HardwareAddr
+		Query   QueryID
+		Records []ServiceRecord
+	}
 	// StateChanged carries the status whenever it is another one.
 	StateChanged struct{ Status Status }
 )
@@ -304,4 +329,5 @@ func (GroupGone) event()         {}
 func (GroupKilled) event()       {}
 func (PersistentSaved) event()   {}
 func (PersistentRemoved) event() {}
+func (ServicesFound) event()     {}
 func (StateChanged) event()      {}

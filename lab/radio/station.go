@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/godbus/dbus/v5"
@@ -63,7 +62,7 @@ func (n *Node) Part(ctx context.Context) error {
 		if err := object.CallWithContext(ctx, supplicantName+".Interface.RemoveAllNetworks", 0).Err; err != nil {
 			return err
 		}
-		return awaitWiFi(ctx, conn, object, "disconnected")
+		return awaitWiFi(ctx, conn, object, "disconnected", "inactive", "interface_disabled")
 	})
 	if err != nil {
 		return fmt.Errorf("radio: %s leaves its network: %w", n.Name, err)
@@ -123,8 +122,8 @@ func wifiState(object dbus.BusObject) (string, error) {
 	return s, nil
 }
 
-// awaitWiFi returns when the connection of an interface is in the state want.
-func awaitWiFi(ctx context.Context, conn *dbus.Conn, object dbus.BusObject, want string) error {
+// awaitWiFi returns when the connection of an interface is in one of the states want.
+func awaitWiFi(ctx context.Context, conn *dbus.Conn, object dbus.BusObject, want ...string) error {
 	changes := make(chan *dbus.Signal, 64)
 	conn.Signal(changes)
 	rule := []dbus.MatchOption{dbus.WithMatchObjectPath(object.Path()), dbus.WithMatchInterface(supplicantName + ".Interface"), dbus.WithMatchMember("PropertiesChanged")}
@@ -133,7 +132,7 @@ func awaitWiFi(ctx context.Context, conn *dbus.Conn, object dbus.BusObject, want
 	}
 	for {
 		state, err := wifiState(object)
-		if err != nil || state == want {
+		if err != nil || slices.Contains(want, state) {
 			return err
 		}
 		select {
@@ -164,27 +163,4 @@ func (n *Node) HardwareAddr() (net.HardwareAddr, error) {
 		return nil, fmt.Errorf("radio: %s: %w", n.Name, err)
 	}
 	return link.HardwareAddr, nil
-}
-
-// audible is the group of the air that all radios are in.
-const audible = 1
-
-// SetAudible takes a node's radio out of the air, so that no other hears it and it hears no other while everything on it goes
-// on, as when somebody carries it away; or puts it back.
-func (n *Node) SetAudible(on bool) error {
-	const debugfs = "/sys/kernel/debug"
-	path := filepath.Join(debugfs, "ieee80211", n.Phy, "hwsim/group")
-	if _, err := os.Stat(path); err != nil {
-		if err := run(context.Background(), "mount", "-t", "debugfs", "debugfs", debugfs); err != nil {
-			return fmt.Errorf("radio: air of %s: %w", n.Name, err)
-		}
-	}
-	group := audible
-	if !on {
-		group = audible << 1
-	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(group)), 0o600); err != nil {
-		return fmt.Errorf("radio: air of %s: %w", n.Name, err)
-	}
-	return nil
 }

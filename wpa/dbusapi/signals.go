@@ -291,6 +291,8 @@ func decodeP2P(s *dbus.Signal, args arguments) Signal {
 			return nil
 		}
 		return r
+	case "ServiceDiscoveryResponse":
+		return decodeServices(args.dict(0))
 	case "PersistentGroupRemoved":
 		return orNil(path, PersistentRemoved{path})
 	}

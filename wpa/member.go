@@ -1,0 +1,160 @@
+package wpa
+
+import (
+	"net"
+	"slices"
+
+	"nigh/wpa/dbusapi"
+)
+
+// maxStations bounds the list; the kernel's own limit is the driver's, mostly 32 or less, and at most 2007.
+const maxStations = 256
+
+// groupSignal handles what the supplicant says of running groups.
+func (m *machine) groupSignal(s dbusapi.Signal) {
+	switch s := s.(type) {
+	case dbusapi.MemberJoined:
+		for _, g := range m.groups {
+			if g.path == groupIface(s.Group) {
+				m.member(g, dbusapi.PeerAddress(s.Peer), s.Left)
+			}
+		}
+	case dbusapi.StationAuthorized:
+		if g := m.groups[s.Path]; g != nil && g.Role == Owner {
+			g.station(s.Address, s.Gone)
+			m.groupChanged(g)
+			m.watchIdle(g)
+		}
+	case dbusapi.InterfaceChanged:
+		if g := m.groups[s.Path]; g != nil && g.Role == Client {
+			m.linkChanged(g, s)
+		}
+	case dbusapi.GroupFinished:
+		if g := m.groups[s.Interface]; g != nil {
+			g.finished = true
+			g.state = groupEnding
+			g.timer.stop()
+			g.timer = m.after(removeLimit, func() { m.groupGone(g, g.reason) })
+		}
+	}
+}
+
+// has takes over who is in the group.
+func (g *group) has(d details) {
+	for _, p := range d.group.Members {
+		if addr := dbusapi.PeerAddress(p); addr != nil && !isZero(addr) {
+			g.join(addr)
+		}
+	}
+	for _, addr := range d.stations {
+		g.station(addr, false)
+	}
+}
+
+// station notes that a station is in the group, or gone.
+func (g *group) station(addr net.HardwareAddr, gone bool) {
+	g.Stations = slices.DeleteFunc(g.Stations, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) })
+	if !gone && len(g.Stations) < maxStations {
+		g.Stations = append(g.Stations, addr)
+	}
+}
+
+// reread brings a group that is up in line with what its properties say, after signals were missed.
+func (m *machine) reread(g *group) {
+	if !g.up || g.state == groupEnding || g.Role != Owner {
+		return
+	}
+	do(m, m.reading(g), func(d details, err error) {
+		if m.groups[g.path] != g || err != nil {
+			return
+		}
+		g.Members, g.Stations = nil, nil
+		g.has(d)
+		switch {
+		case len(g.Members) == 0 && g.state == groupPopulated:
+			g.state = groupLinked
+		case len(g.Members) > 0 && g.state == groupLinked:
+			g.state = groupPopulated
+		}
+		m.groupChanged(g)
+		m.watchIdle(g)
+	})
+}
+
+// groupIface returns the interface that a W.Group object belongs to.
+func groupIface(p dbusapi.Path) dbusapi.Path {
+	for i := len(p) - 1; i > 0; i-- {
+		if p[i] == '/' {
+			if len(p) > i+1 && i > 7 && p[i-7:i] == "/Groups" {
+				return p[:i-7]
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
+	if addr == nil || isZero(addr) {
+		return
+	}
+	if left {
+		g.Members = slices.DeleteFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) })
+		if len(g.Members) == 0 && g.state == groupPopulated {
+			g.state = groupLinked
+		}
+	} else {
+		if !g.join(addr) {
+			return
+		}
+		if g.state == groupLinked {
+			g.state = groupPopulated
+		}
+		if g.Peer == nil {
+			g.Peer = addr
+		}
+		delete(m.requests, addr.String())
+	}
+	m.groupChanged(g)
+	m.watchIdle(g)
+	if left || !g.up {
+		return
+	}
+	if f := m.form; f != nil && f.group == g.path {
+		m.formed(f, g)
+	}
+	if a := m.admissions[addr.String()]; a != nil {
+		m.admitted(a, g.clone(), nil)
+	}
+}
+
+func (m *machine) groupChanged(g *group) {
+	if g.up {
+		m.emit(GroupChanged{g.clone()})
+	}
+}
+
+// watchIdle ends a group that was formed with a peer and has had no client for some time.
+func (m *machine) watchIdle(g *group) {
+	empty := g.Role == Owner && len(g.Members) == 0 && len(g.Stations) == 0
+	if !empty || g.alone || !g.ours || m.cfg.GroupIdle < 0 {
+		g.idle.stop()
+		g.idle = nil
+		return
+	}
+	if g.idle == nil {
+		g.idle = m.after(m.cfg.GroupIdle, func() { m.end(g, ReasonIdle) })
+	}
+}
+
+func (g *group) join(addr net.HardwareAddr) bool {
+	if slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) }) {
+		return false
+	}
+	g.Members = append(g.Members, addr)
+	return true
+}
+
+func isZero(addr net.HardwareAddr) bool {
+	return !slices.ContainsFunc(addr, func(b byte) bool { return b != 0 })
+}
