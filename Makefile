@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION ?=
 BENCH_N ?= 3
+TEST ?=
 
 # git refuses to look at a checkout that another user owns, as containers have it, and the go command asks git.
 export GIT_CONFIG_COUNT := 1
@@ -22,7 +23,7 @@ bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsyn
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab demo bench shots lint install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix demo bench shots lint install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,9 +43,13 @@ unit: ## Run checks and the tests that need no virtual machine
 	@.ci/packages $(test_packages)
 	@go run ./lab/cmd/testall -steps check,unit
 
-lab: ## Run the tests with real wpa_supplicant on simulated radios
+lab: ## Run the tests with real wpa_supplicant on simulated radios (TEST=wpa: one package)
 	@.ci/packages git
-	@go run ./lab/cmd/testall -steps radio
+	@go run ./lab/cmd/testall -steps radio -test '$(TEST)'
+
+lab-matrix: ## Run core behaviours of Wi-Fi Direct on every kind of radio and wpa_supplicant
+	@.ci/packages git
+	@go run ./lab/cmd/testall -steps matrix
 
 demo: build ## Two nodes form a Wi-Fi Direct group and move files (AUTO=1: by itself)
 	@go build -o bin/lab ./lab/cmd/lab

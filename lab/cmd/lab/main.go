@@ -3,7 +3,7 @@
 //	lab prepare [-tree NAME]                make or check what the guest is booted from
 //	lab run [flags] -- COMMAND...           run a command in the guest; its exit status is lab's
 //	lab shell [flags]                       a shell in the guest, on this terminal
-//	lab test [flags] [-run RE] PACKAGE...   run the packages' radio tests in one guest
+//	lab test [flags] [-run RE] PACKAGE...   run the packages' radio tests, each in a process of its own
 //	lab demo [flags] [-auto]                two nodes find each other and move files
 //
 // Everything the guest is made of comes from the Debian archive and is kept in $NIGH_LAB_CACHE, else ~/.cache/nigh-lab.
@@ -97,7 +97,7 @@ type options struct {
 	timeout time.Duration
 	console bool
 	trees   []string // of vm.Trees
-	cell    string
+	cells   []radio.Cell
 }
 
 func newOptions(verb string, timeout time.Duration) *options {
@@ -114,8 +114,12 @@ func newOptions(verb string, timeout time.Duration) *options {
 		o.trees = append(o.trees, name)
 		return nil
 	})
-	o.set.StringVar(&o.cell, "cell", os.Getenv(radio.CellEnv), "`cell` of the matrix: "+
-		"settings out of p2pdevice=off, channels=2, names=long, supplicant=2.11 with commas between them")
+	o.set.Func("cell", "`cell` of the matrix: settings out of p2pdevice=off, channels=2, names=long, supplicant=2.11 with commas between them; "+
+		"lab test takes several", func(name string) error {
+		cell, err := radio.ParseCell(name)
+		o.cells = append(o.cells, cell)
+		return err
+	})
 	return o
 }
 
@@ -131,7 +135,12 @@ func (o *options) parse(args []string, least, most int) error {
 		fmt.Fprintln(os.Stderr, usage)
 		return exitStatus(wrongUsage)
 	}
-	return nil
+	if len(o.cells) > 0 {
+		return nil
+	}
+	cell, err := radio.ParseCell(os.Getenv(radio.CellEnv))
+	o.cells = []radio.Cell{cell}
+	return err
 }
 
 // guest is a booted machine with the time limit of the run.
@@ -139,16 +148,11 @@ type guest struct {
 	*vm.Machine
 	ctx    context.Context
 	cancel context.CancelFunc
-	env    []string // of every command
 }
 
 // boot prepares and boots. Folders are those of the host that the guest must see.
 func (o *options) boot(ctx context.Context, parts *vm.Parts, folders ...string) (*guest, error) {
-	cell, err := radio.ParseCell(o.cell)
-	if err != nil {
-		return nil, err
-	}
-	trees, err := prepareTrees(ctx, parts.Cache, append(o.trees, cell.Trees()...))
+	trees, err := prepareTrees(ctx, parts.Cache, o.allTrees())
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +171,7 @@ func (o *options) boot(ctx context.Context, parts *vm.Parts, folders ...string) 
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "lab: guest booted in %.1f s, kernel %s\n", time.Since(start).Seconds(), parts.Version)
-	return &guest{m, ctx, cancel, []string{radio.CellEnv + "=" + cell.String()}}, nil
+	return &guest{m, ctx, cancel}, nil
 }
 
 // close ends the guest and adds its error to err.
@@ -181,7 +185,6 @@ func (g *guest) close(err *error) {
 // once runs one command, ends the guest, and turns the command's status into ours.
 func (g *guest) once(c vm.Command) (err error) {
 	defer g.close(&err)
-	c.Env = append(c.Env, g.env...)
 	status, err := g.Run(g.ctx, c)
 	if err == nil && status != 0 {
 		err = exitStatus(status)
@@ -197,11 +200,20 @@ func prepare(ctx context.Context) (*vm.Parts, error) {
 	return vm.Prepare(ctx, cache, logger())
 }
 
-// prepareTrees gives the named trees, each once. Like the parts, they stay in use until the program ends.
-func prepareTrees(ctx context.Context, cache string, names []string) ([]*vm.PreparedTree, error) {
+// allTrees names the trees that were asked for and those that the cells need, each once.
+func (o *options) allTrees() []string {
+	names := slices.Clone(o.trees)
+	for _, cell := range o.cells {
+		names = append(names, cell.Trees()...)
+	}
 	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// prepareTrees gives the named trees. Like the parts, they stay in use until the program ends.
+func prepareTrees(ctx context.Context, cache string, names []string) ([]*vm.PreparedTree, error) {
 	var trees []*vm.PreparedTree
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		t, err := vm.PrepareTree(ctx, cache, vm.Trees[name], logger())
 		if err != nil {
 			return nil, err
@@ -228,10 +240,6 @@ func prepareVerb(ctx context.Context, args []string) error {
 	if err := o.parse(args, 0, 0); err != nil {
 		return err
 	}
-	cell, err := radio.ParseCell(o.cell)
-	if err != nil {
-		return err
-	}
 	how := map[bool]string{true: "built", false: "checked"}
 	start := time.Now()
 	parts, err := prepare(ctx)
@@ -239,7 +247,7 @@ func prepareVerb(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Printf("lab: %s %s in %.1f s: kernel %s\n", how[parts.Built], parts.Cache, time.Since(start).Seconds(), parts.Version)
-	for _, name := range append(o.trees, cell.Trees()...) {
+	for _, name := range o.allTrees() {
 		start := time.Now()
 		trees, err := prepareTrees(ctx, parts.Cache, []string{name})
 		if err != nil {
@@ -276,7 +284,7 @@ func (o *options) command(ctx context.Context, c vm.Command) error {
 	if err != nil {
 		return err
 	}
-	c.Dir = here
+	c.Dir, c.Env = here, []string{radio.CellEnv + "=" + o.cells[0].String()}
 	parts, err := prepare(ctx)
 	if err != nil {
 		return err

@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
+	"nigh/lab/radio"
 	"nigh/lab/vm"
 )
 
@@ -23,16 +21,41 @@ type testPackage struct {
 	folder string
 	module string // folder of its module, which tests may look around in
 	binary string
-	match  string   // regular expression of the tests that are made for the guest
-	trees  []string // that they need in the guest
+	tests  []radioTest // that are made for the guest; none = all of them may be
+	trees  []string    // that they need in the guest
+}
+
+// radioTest is a test function.
+type radioTest struct {
+	name    string
+	systemd bool // needs a guest with systemd as first process
+}
+
+// job is one run of a test binary in a guest.
+type job struct {
+	*testPackage
+	test    string // "" = what match finds
+	match   string // regular expression for the test binary
+	systemd bool
+	cell    radio.Cell
+}
+
+// name is that of the job's package, with the cell unless it is the default one.
+func (j job) name() string {
+	if j.cell == (radio.Cell{}) {
+		return j.path
+	}
+	return j.path + "@" + j.cell.String()
 }
 
 func testVerb(ctx context.Context, args []string) error {
-	o := newOptions("test", 45*time.Minute)
+	o := newOptions("test", 60*time.Minute)
 	match := o.set.String("run", "", "run only the tests that match this regular expression")
 	short := o.set.Bool("short", false, "pass -test.short")
 	count := o.set.Int("count", 1, "run each test this often")
-	limit := o.set.Duration("package-timeout", 20*time.Minute, "limit for one package's tests, after which it prints its goroutines")
+	limit := o.set.Duration("test-timeout", 15*time.Minute, "limit for one test, after which it prints its goroutines")
+	guests := o.set.Int("guests", 1, "share the tests among so many guests")
+	events := o.set.Bool("json", false, "print events as go test -json does")
 	o.set.Bool("v", true, "the output is always that of go test -v")
 	if err := o.parse(args, 1, -1); err != nil {
 		return err
@@ -50,24 +73,62 @@ func testVerb(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	jobs, err := o.jobs(packages, *match)
+	if err != nil {
+		return err
+	}
 	folders := []string{binaries}
 	for _, p := range packages {
 		folders = append(folders, p.module)
 		o.trees = append(o.trees, p.trees...)
 	}
-	g, err := o.boot(ctx, parts, folders...)
-	if err != nil {
-		return err
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("time limit of %v for the whole run", o.timeout))
+		defer cancel()
+		o.timeout = 0 // not for each guest anew
 	}
-	if *match != "" {
+	c := &crew{
+		options: o, parts: parts, folders: folders, limit: *limit, report: newReport(os.Stdout, *events, *guests > 1),
+		flags: []string{
+			"-test.v=test2json", fmt.Sprintf("-test.short=%v", *short), fmt.Sprintf("-test.count=%d", *count),
+			"-test.timeout=" + limit.String(), "-test.paniconexit0",
+		},
+	}
+	err = c.run(ctx, jobs, *guests)
+	if ok := c.report.end(jobs); err == nil && !ok {
+		err = exitStatus(testsFailed)
+	}
+	return err
+}
+
+// jobs gives one job for each test on each cell. A test is matched by the part of the expression before the first slash.
+func (o *options) jobs(packages []testPackage, match string) ([]job, error) {
+	top, sub, hasSub := strings.Cut(match, "/")
+	wanted, err := regexp.Compile(top)
+	if err != nil {
+		return nil, fmt.Errorf("-run: %w", err)
+	}
+	if hasSub {
+		sub = "/" + sub
+	}
+	var jobs []job
+	for _, cell := range o.cells {
 		for i := range packages {
-			packages[i].match = *match
+			p := &packages[i]
+			found := false
+			for _, t := range p.tests {
+				if wanted.MatchString(t.name) {
+					found = true
+					jobs = append(jobs, job{p, t.name, "^" + t.name + "$" + sub, o.systemd || t.systemd, cell})
+				}
+			}
+			if !found {
+				jobs = append(jobs, job{p, "", match, o.systemd, cell})
+			}
 		}
 	}
-	return g.tests(packages, []string{
-		"-test.v=test2json", fmt.Sprintf("-test.short=%v", *short), fmt.Sprintf("-test.count=%d", *count),
-		"-test.timeout=" + limit.String(), "-test.paniconexit0",
-	})
+	return jobs, nil
 }
 
 // compile builds a static test binary with the tag radio for each package that the patterns name, in that order.
@@ -92,10 +153,13 @@ func compile(ctx context.Context, target string, patterns []string) ([]testPacka
 		if _, err := os.Stat(p.binary); err != nil {
 			return nil, fmt.Errorf("%s has no tests", path)
 		}
-		if p.match, p.trees, err = radioTests(p.folder); err != nil {
+		if p.tests, p.trees, err = radioTests(p.folder); err != nil {
 			return nil, err
 		}
 		packages = append(packages, p)
+	}
+	if len(packages) == 0 {
+		return nil, errors.New("no packages")
 	}
 	return packages, nil
 }
@@ -103,40 +167,38 @@ func compile(ctx context.Context, target string, patterns []string) ([]testPacka
 var (
 	// testName finds the declarations of tests.
 	testName = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
+	// systemdMark, on a line of its own, says that a file's tests need a guest with systemd as its first process.
+	systemdMark = regexp.MustCompile(`(?m)^//lab:systemd$`)
 	// treeMark finds, in a line of its own, the name of a tree of vm.Trees that a file's tests need.
 	treeMark = regexp.MustCompile(`(?m)^//lab:tree (\S+)$`)
 )
 
-// radioTests reads a folder's *_radio_test.go files and returns the regular expression of their tests, or of all where there
-// are none, and the trees that they need. The other tests have run on the host, with the race detector, and some hang here:
-// those of wpa's machine run it in a testing/synctest bubble, whose clock stands still while a goroutine waits for something
-// outside of it. On the host, which has no radio, the machine's questions to nl80211 fail at once; in the guest they are
-// answered, and it goes on waiting for the kernel inside the bubble.
-func radioTests(folder string) (match string, trees []string, err error) {
+// radioTests reads a folder's *_radio_test.go files for their tests, and for the trees that these need. The other tests have
+// run on the host, with the race detector, and some hang here: those of wpa's machine run it in a testing/synctest bubble,
+// whose clock stands still while a goroutine waits for something outside of it. On the host, which has no radio, the machine's
+// questions to nl80211 fail at once; in the guest they are answered, and it waits for the kernel inside the bubble.
+func radioTests(folder string) (tests []radioTest, trees []string, err error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*_radio_test.go"))
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	var names []string
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return "", nil, err
+			return nil, nil, err
 		}
+		systemd := systemdMark.Match(text)
 		for _, m := range testName.FindAllSubmatch(text, -1) {
-			names = append(names, string(m[1]))
+			tests = append(tests, radioTest{string(m[1]), systemd})
 		}
 		for _, m := range treeMark.FindAllSubmatch(text, -1) {
 			if _, ok := vm.Trees[string(m[1])]; !ok {
-				return "", nil, fmt.Errorf("%s: there is no tree %s", name, m[1])
+				return nil, nil, fmt.Errorf("%s: there is no tree %s", name, m[1])
 			}
 			trees = append(trees, string(m[1]))
 		}
 	}
-	if len(names) == 0 {
-		return "", trees, nil
-	}
-	return "^(" + strings.Join(names, "|") + ")$", trees, nil
+	return tests, trees, nil
 }
 
 // goBuild runs the go command so that what it builds needs nothing of the system it runs on.
@@ -149,170 +211,4 @@ func goBuild(ctx context.Context, folder string, args ...string) error {
 		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
-}
-
-// tally counts what tests of one package did.
-type tally struct {
-	passed, failed, skipped int
-	failures, skips         []string // names; a skip with its reason
-}
-
-// tests runs the packages one after another and sums up.
-func (g *guest) tests(packages []testPackage, flags []string) (err error) {
-	defer g.close(&err)
-	var all tally
-	ok := true
-	for _, p := range packages {
-		start := time.Now()
-		fmt.Fprintf(os.Stderr, "lab: testing %s\n", p.path)
-		results := newResults(os.Stdout, p.path)
-		convert, err := results.convert(g.ctx)
-		if err != nil {
-			return err
-		}
-		status, err := g.Run(g.ctx, vm.Command{Args: append([]string{p.binary, "-test.run=" + p.match}, flags...), Env: g.env, Dir: p.folder, Output: convert})
-		if cerr := convert.Close(); err == nil {
-			err = cerr
-		}
-		all.add(results.tally)
-		if err != nil {
-			all.print(os.Stdout)
-			return fmt.Errorf("%s: %w", p.path, err)
-		}
-		verdict := "ok"
-		switch {
-		case status != 0 || results.failed > 0:
-			verdict, ok = fmt.Sprintf("FAIL, exit status %d", status), false
-		case results.passed == 0:
-			verdict, ok = "FAIL, no test ran", false
-		}
-		fmt.Printf("lab: %s: %s, %.1f s\n", p.path, verdict, time.Since(start).Seconds())
-	}
-	all.print(os.Stdout)
-	if !ok {
-		return exitStatus(testsFailed)
-	}
-	return nil
-}
-
-func (t *tally) add(other tally) {
-	t.passed += other.passed
-	t.failed += other.failed
-	t.skipped += other.skipped
-	t.failures = append(t.failures, other.failures...)
-	t.skips = append(t.skips, other.skips...)
-}
-
-func (t *tally) print(w io.Writer) {
-	for _, name := range t.failures {
-		fmt.Fprintf(w, "lab: failed: %s\n", name)
-	}
-	for _, skip := range t.skips {
-		fmt.Fprintf(w, "lab: skipped: %s\n", skip)
-	}
-	fmt.Fprintf(w, "lab: %d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
-}
-
-// results reads the events that go tool test2json makes out of a test binary's output.
-type results struct {
-	tally
-	path   string
-	screen io.Writer
-	said   map[string][]string // of tests that have not ended, the last lines that may be the reason of a skip
-}
-
-func newResults(screen io.Writer, path string) *results {
-	return &results{path: path, screen: screen, said: map[string][]string{}}
-}
-
-// event is one line of test2json: see go doc test2json.
-type event struct {
-	Action string
-	Test   string
-	Output string
-}
-
-// converter is the input of a running test2json.
-type converter struct {
-	io.WriteCloser
-	wait func() error
-}
-
-// Close ends the input and waits until every event was read.
-func (c *converter) Close() error {
-	return errors.Join(c.WriteCloser.Close(), c.wait())
-}
-
-// convert starts test2json and a goroutine that reads its events; both end with Close.
-func (r *results) convert(ctx context.Context) (*converter, error) {
-	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", "-p", r.path)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	read := make(chan error, 1)
-	go func() { read <- r.read(out) }()
-	return &converter{in, func() error {
-		err := <-read
-		return errors.Join(err, cmd.Wait())
-	}}, nil
-}
-
-func (r *results) read(from io.Reader) error {
-	for events := json.NewDecoder(from); ; {
-		var e event
-		if err := events.Decode(&e); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("test2json: %w", err)
-		}
-		r.event(e)
-	}
-}
-
-func (r *results) event(e event) {
-	switch {
-	case e.Action == "output":
-		fmt.Fprint(r.screen, e.Output)
-		r.said[e.Test] = append(r.said[e.Test], e.Output)
-		if n := len(r.said[e.Test]); n > 4 {
-			r.said[e.Test] = slices.Delete(r.said[e.Test], 0, n-4)
-		}
-	case e.Test == "":
-		// The package's own end: its exit status says it.
-	case e.Action == "pass":
-		r.passed++
-	case e.Action == "fail":
-		r.failed++
-		r.failures = append(r.failures, r.path+" "+e.Test)
-	case e.Action == "skip":
-		r.skipped++
-		r.skips = append(r.skips, r.path+" "+e.Test+": "+reason(r.said[e.Test]))
-	}
-	if e.Action == "pass" || e.Action == "fail" || e.Action == "skip" {
-		delete(r.said, e.Test)
-	}
-}
-
-// reason is the last line a skipped test printed that is not the framework's own, without the place in the source.
-func reason(said []string) string {
-	for _, line := range slices.Backward(said) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "---") || strings.HasPrefix(line, "===") || line == "" {
-			continue
-		}
-		if place, text, ok := strings.Cut(line, ": "); ok && strings.Contains(place, ".go:") {
-			line = text
-		}
-		return line
-	}
-	return "no reason given"
 }

@@ -1,7 +1,10 @@
 // Testall runs every test of the repository and counts them: formatting and vet, the tests of all packages with the race
 // detector, and those that need simulated radios in the lab's virtual machine. Make test calls it.
 //
-//	testall [-steps check,unit,radio] [-timeout 55m]
+//	testall [-steps check,unit,radio] [-test PACKAGE] [-timeout 55m]
+//
+// Of the radio tests, those of the behaviours that Wi-Fi Direct must show each get a line. The step matrix, which is not
+// among those that run when none is named, runs some of them on every kind of radio, interface name and wpa_supplicant.
 //
 // The last lines are the tests that were skipped, each with its reason, and "N passed, N failed, N skipped". Exit status 0
 // only when nothing failed. It starts nothing outside of what the tests themselves start.
@@ -35,10 +38,12 @@ var steps = []step{
 	{"check", check},
 	{"unit", unit},
 	{"radio", radio},
+	{"matrix", matrix},
 }
 
 func main() {
 	only := flag.String("steps", "check,unit,radio", "comma-separated `names` of the steps to run")
+	test := flag.String("test", "", "run the radio tests of only this `package`, such as wpa")
 	limit := flag.Duration("timeout", 55*time.Minute, "time limit for everything")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -54,6 +59,7 @@ func main() {
 		}
 	}
 	all := newTally(os.Stdout)
+	all.only = *test
 	all.withRadio = slices.Contains(wanted, "radio")
 	for _, s := range steps {
 		if !slices.Contains(wanted, s.name) {

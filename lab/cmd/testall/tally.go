@@ -20,12 +20,14 @@ type event struct {
 // tally counts tests. A test with subtests is not counted beside them, unless it failed and none of them did.
 type tally struct {
 	passed, failed, skipped int
-	withRadio               bool // the step radio follows
+	withRadio               bool   // the step radio follows
+	only                    string // package below nigh whose radio tests are wanted; "" = all
 
-	out      io.Writer
-	packages map[string]*packageTally
-	skips    []string // "package test: reason"
-	failures []string
+	out        io.Writer
+	behaviours *behaviours // while tests of behaviours run
+	packages   map[string]*packageTally
+	skips      []string // "package test: reason"
+	failures   []string
 }
 
 type packageTally struct {
@@ -89,6 +91,7 @@ func (t *tally) endTest(e event, p *packageTally) {
 		}
 		fmt.Fprint(t.out, strings.Join(output, ""))
 	}
+	t.behaviours.end(e)
 	if p.parent[e.Test] && (e.Action != "fail" || p.broken[e.Test]) {
 		return
 	}
