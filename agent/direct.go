@@ -59,6 +59,7 @@ type direct struct {
 	groups    map[wpa.GroupID]*directGroup // guarded by mu
 	questions map[string]*question         // by inbox ID; guarded by mu
 	pool      netip.Prefix                 // addresses that an owned group hands out; guarded by mu
+	formings  map[*forming]bool            // groups that are being formed; guarded by mu
 	wants     map[identity.DeviceID]bool   // devices to connect to; guarded by mu
 	wantWake  chan struct{}
 }
@@ -76,7 +77,8 @@ func newDirect(a *Agent) *direct {
 		a: a, log: a.log,
 		forming: make(chan struct{}, 1), wantWake: make(chan struct{}, 1),
 		groups: map[wpa.GroupID]*directGroup{}, questions: map[string]*question{}, wants: map[identity.DeviceID]bool{},
-		down: control.Radio{State: "starting"},
+		formings: map[*forming]bool{},
+		down:     control.Radio{State: "starting"},
 	}
 	if !a.directOn() {
 		d.down = control.Radio{State: "disabled", Hint: "Wi-Fi Direct is switched off by --no-direct or the configuration."}
@@ -329,7 +331,9 @@ func (d *direct) admit(ctx context.Context, r wpa.Request, answer *control.Accep
 	case "show_pin":
 		method = wpa.ShowPIN(r.PIN, func(pin string) { d.a.step("pin", "running", pin) })
 	}
-	if _, err := radio.Accept(ctx, r, method, wpa.ConnectOptions{Intent: d.intent(), Persistent: true}); err != nil && ctx.Err() == nil {
+	forming, over := d.formation(ctx)
+	_, err = radio.Accept(forming, r, method, wpa.ConnectOptions{Intent: d.intent(), Persistent: true})
+	if err = over(err); err != nil && ctx.Err() == nil {
 		d.log.Info("Forming the group failed", "name", peerLabel(r.Peer), "err", err)
 		d.a.step("group", "failed", explain(err).Message)
 	}

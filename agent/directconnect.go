@@ -56,8 +56,9 @@ func (d *direct) connect(ctx context.Context, mac net.HardwareAddr, m wpa.Method
 		return wpa.Group{}, ctx.Err()
 	}
 	d.a.step("negotiate", "running", "")
+	ctx, over := d.formation(ctx)
 	g, err := radio.Connect(ctx, mac, m, o)
-	if err != nil {
+	if err = over(err); err != nil {
 		d.a.step("negotiate", "failed", explain(err).Message)
 		return wpa.Group{}, fmt.Errorf("agent: connect: %w", err)
 	}
@@ -229,7 +230,9 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 			return control.Group{}, err
 		}
 		d.a.step("group", "running", "")
+		ctx, over := d.formation(ctx)
 		g, err = radio.StartGroup(ctx, wpa.GroupOptions{Frequency: frequency, Persistent: r.Persistent})
+		err = over(err)
 	case "join":
 		var peer net.HardwareAddr
 		if peer, err = mac(); err != nil {
@@ -242,7 +245,7 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 			return control.Group{}, err
 		}
 		var id wpa.GroupID
-		if id, err = d.groupOn(r.Ifname); err != nil {
+		if id, _, err = d.groupOn(r.Ifname); err != nil {
 			return control.Group{}, err
 		}
 		if err = radio.Invite(ctx, id, peer); err != nil {

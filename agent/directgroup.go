@@ -242,29 +242,17 @@ func (d *direct) radioView() control.Radio {
 // errNoGroup is returned for a group that this device is not in.
 var errNoGroup = errors.New("agent: no such group")
 
-// leave ends or leaves the group on an interface, "" meaning the only one.
-func (d *direct) leave(ctx context.Context, ifname string) error {
-	radio, err := d.current()
-	if err != nil {
-		return err
-	}
-	id, err := d.groupOn(ifname)
-	if err != nil {
-		return err
-	}
-	return radio.Leave(ctx, id)
-}
-
-// groupOn finds the group on an interface, "" meaning the only one.
-func (d *direct) groupOn(ifname string) (id wpa.GroupID, err error) {
+// groupOn finds the group on an interface, "" meaning the only one, and its
+// interface.
+func (d *direct) groupOn(ifname string) (id wpa.GroupID, on string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, g := range d.groups {
 		if g.group.Ifname == ifname || ifname == "" && len(d.groups) == 1 {
-			return i, nil
+			return i, g.group.Ifname, nil
 		}
 	}
-	return id, fmt.Errorf("%w: %q", errNoGroup, ifname)
+	return id, "", fmt.Errorf("%w: %q", errNoGroup, ifname)
 }
 
 // host returns the n-th address of an IPv4 prefix.

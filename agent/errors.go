@@ -82,6 +82,8 @@ var explanations = []struct {
 	{session.ErrLost, control.CodeAway, "the connection was lost", "it comes back by itself when the device is near"},
 	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
+	{errAbandoned, control.CodeFailed, "forming the group was given up: somebody left", ""},
+	{errStuck, control.CodeTimeout, "the radio does not let go of the group", "restart wpa_supplicant, which ends it: systemctl restart wpa_supplicant"},
 	{errBadOwner, control.CodeFailed, "", "make the group on the other device, or set intent in the configuration to try it all the same"},
 	{errNoIdentity, control.CodeTimeout, "the group is up, but the device does not answer", "start nigh on it"},
 	{errAway, control.CodeAway, "the device is not near", "start nigh there and bring it closer"},

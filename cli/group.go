@@ -239,6 +239,8 @@ func (a *app) groupLeave() *cobra.Command {
 	return &cobra.Command{
 		Use:   "leave [IF]",
 		Short: "Leave a group, or end one that this device owns",
+		Long: `Leave a Wi-Fi Direct group, end one that this device owns, or give up the one that
+is just being formed. It answers within ten seconds.`,
 		Example: `  nigh group leave
   nigh group leave p2p-wlan0-0`,
 		Args: takes(0, 1, "one interface"),
@@ -254,7 +256,11 @@ func (a *app) groupLeave() *cobra.Command {
 				}
 				switch len(groups) {
 				case 0:
-					return &control.Error{Code: control.CodeNotFound, Message: "this device is in no group"}
+					if err := a.agent().LeaveGroup(ctx, control.AnyGroup); err != nil {
+						return err
+					}
+					a.say("gave up the group that was being formed")
+					return nil
 				case 1:
 					ifname = groups[0].Ifname
 				default:

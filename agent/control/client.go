@@ -122,7 +122,9 @@ func (c *Client) Group(ctx context.Context, r GroupRequest) (Group, error) {
 	return call[Group](c, ctx, http.MethodPost, "/v1/groups", r)
 }
 
-// LeaveGroup leaves the group on ifname, or ends it where this device owns it.
+// LeaveGroup leaves the group on ifname, or ends it where this device owns it;
+// ifname may be [AnyGroup]. It answers within some seconds: the group is gone, or
+// what keeps it.
 func (c *Client) LeaveGroup(ctx context.Context, ifname string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/groups/"+url.PathEscape(ifname), nil)
 }

@@ -212,6 +212,10 @@ type GroupRequest struct {
 	Ifname     string `json:"ifname,omitempty"` // "invite": the group, "" = the only one
 }
 
+// AnyGroup in place of an interface leaves the only group there is, and ends what
+// is just being formed.
+const AnyGroup = "any"
+
 // Check is one line of `nigh doctor`.
 type Check struct {
 	ID    string `json:"id"`
