@@ -28,6 +28,7 @@ func (d *direct) radioConfig() wpa.Config {
 		c.Engine = wpa.Engine(d.a.cfg.Engine)
 	}
 	c.Folder = filepath.Dir(d.a.cfg.Socket) // gone with a reboot
+	c.Record = filepath.Join(d.a.cfg.State, "radio.json")
 	if c.Address, err = d.radioAddress(); err != nil {
 		d.log.Warn("Reading the own P2P device address failed", "err", err)
 	}

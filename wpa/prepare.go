@@ -71,11 +71,24 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if r.before.methods, err = api.ConfigMethods(ctx, owner); err != nil {
 		return r, err
 	}
-	r.crashed = cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName && r.before.methods == configMethods
-	if r.crashed {
+	earlier, recorded := readRecord(cfg.Record)
+	recorded = recorded && earlier.Owner == owner && earlier.Name != "" && earlier.Name == r.before.config.DeviceName
+	r.crashed = r.before.methods == configMethods && (recorded || cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName)
+	switch {
+	case r.crashed && recorded:
+		r.before = earlier.settings()
+	case r.crashed:
 		// What was there before that run is not known; most supplicants have no configuration at all.
 		r.before.config = dbusapi.Config{DeviceType: make([]byte, 8), GOIntent: defaultIntent}
 		r.before.methods = ""
+	}
+	if !r.crashed {
+		if r.before.profiles, err = profilePaths(ctx, api, owner); err != nil {
+			return r, err
+		}
+	}
+	if err := r.before.recorded(cfg.DeviceName).write(cfg.Record); err != nil {
+		r.refused = append(r.refused, fmt.Errorf("keep a record of the settings: %w", err))
 	}
 	for _, k := range wanted(cfg) {
 		err := api.SetConfig(ctx, owner, k)
@@ -89,13 +102,33 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 		return r, err
 	}
 	r.address = deviceAddress(r.iface.Ifname)
-	if r.profiles, r.before.profiles, err = addProfiles(ctx, api, owner, known, r.address); err != nil {
+	var had map[dbusapi.Path]bool
+	if r.profiles, had, err = addProfiles(ctx, api, owner, known, r.address); err != nil {
 		return r, err
+	}
+	if r.before.profiles == nil { // after a crash that left no record: what we know of is ours
+		r.before.profiles = had
+		for path := range r.profiles {
+			delete(had, path)
+		}
 	}
 	if r.found, err = look(ctx, api, owner); err != nil {
 		return r, err
 	}
 	return r, nil
+}
+
+// profilePaths are the persistent groups that a supplicant has.
+func profilePaths(ctx context.Context, api supplicant, owner dbusapi.Path) (map[dbusapi.Path]bool, error) {
+	paths, err := api.PersistentGroups(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	all := map[dbusapi.Path]bool{}
+	for _, p := range paths {
+		all[p] = true
+	}
+	return all, nil
 }
 
 // wanted are the settings that we make.

@@ -29,6 +29,9 @@ type Config struct {
 	Pool       netip.Prefix     // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
 	Groups     []Persistent     // persistent groups from earlier runs
 	Visible    bool             // be found by others while idle, without searching (extended listening)
+	// Record is the path of a file that keeps what the supplicant had before its settings were changed, for the next run to put
+	// back if this one dies; empty = none. It is there while Run runs.
+	Record string
 	// GroupIdle is how long a group formed with a peer lives here, as its owner, without any client; zero = 120 s,
 	// negative = for ever. Groups made by StartGroup always live until Leave.
 	GroupIdle time.Duration

@@ -339,7 +339,10 @@ func (m *machine) putBack() {
 				ignore(m.api.RemovePersistent(ctx, b.owner, p))
 			}
 		}
-		return errors.Join(err, restore(ctx, m.api, m.cfg, b))
+		if err = errors.Join(err, restore(ctx, m.api, m.cfg, b)); err == nil {
+			err = dropRecord(m.cfg.Record)
+		}
+		return err
 	}, func(err error) {
 		if err != nil {
 			m.log.Warn("Putting the radio's settings back failed", "err", err)

@@ -30,6 +30,8 @@ type AgentInfo struct {
 	State  string `json:"state"`    // state folder
 	Accept string `json:"accept"`   // "ask", "trusted" or "all"
 	Free   int64  `json:"free"`     // bytes free for the inbox
+	// Goroutines is how many the process runs: a number that only grows is a fault.
+	Goroutines int `json:"goroutines"`
 }
 
 // Radio is the state of Wi-Fi Direct on this device.
