@@ -99,7 +99,9 @@ func state(t *testing.T, n *radio.Node) string {
 		t.Fatal("the supplicant has no P2P configuration")
 	}
 	for _, key := range slices.Sorted(maps.Keys(config)) {
-		fmt.Fprintf(&out, "%s = %v\n", key, config[key])
+		if v := config[key]; v.Value() != "" { // an empty text is as good as none
+			fmt.Fprintf(&out, "%s = %v\n", key, v)
+		}
 	}
 	methods := get(path, "Interface.ConfigMethods")
 	if methods == "" {
