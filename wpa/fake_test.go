@@ -97,8 +97,9 @@ func (f *fake) Next() []dbusapi.Signal {
 	f.signals = nil
 	return s
 }
-func (f *fake) Close() error                          { return nil }
-func (f *fake) Present(context.Context) (bool, error) { return f.present, f.call("Present") }
+func (f *fake) Close() error                             { return nil }
+func (f *fake) Instance(context.Context) (string, error) { return ":1.7 42", nil }
+func (f *fake) Present(context.Context) (bool, error)    { return f.present, f.call("Present") }
 func (f *fake) HasOwner(_ context.Context, n string) (bool, error) {
 	return f.owners[n], f.call("HasOwner", n)
 }

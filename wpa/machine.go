@@ -20,6 +20,7 @@ type supplicant interface {
 
 	Present(ctx context.Context) (bool, error)
 	HasOwner(ctx context.Context, name string) (bool, error)
+	Instance(ctx context.Context) (string, error)
 	Activate(ctx context.Context) error
 	Capabilities(ctx context.Context) ([]string, error)
 	Interfaces(ctx context.Context) ([]dbusapi.Path, error)

@@ -71,8 +71,12 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if r.before.methods, err = api.ConfigMethods(ctx, owner); err != nil {
 		return r, err
 	}
-	earlier, recorded := readRecord(cfg.Record)
-	recorded = recorded && earlier.Owner == owner && earlier.Name != "" && earlier.Name == r.before.config.DeviceName
+	instance, err := api.Instance(ctx)
+	if err != nil {
+		return r, err
+	}
+	earlier, recorded := loadRecord(cfg.Record)
+	recorded = recorded && earlier.Owner == owner && earlier.Instance == instance
 	r.crashed = r.before.methods == configMethods && (recorded || cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName)
 	switch {
 	case r.crashed && recorded:
@@ -87,7 +91,7 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 			return r, err
 		}
 	}
-	if err := r.before.recorded(cfg.DeviceName).write(cfg.Record); err != nil {
+	if err := r.before.recorded(instance).write(cfg.Record); err != nil {
 		r.refused = append(r.refused, fmt.Errorf("keep a record of the settings: %w", err))
 	}
 	for _, k := range wanted(cfg) {

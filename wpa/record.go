@@ -15,9 +15,9 @@ import (
 const maxRecord = 64 << 10
 
 // record is what a supplicant had before a run changed it, kept in a file so that the next run can put it back when that one
-// dies. It describes a supplicant only as long as that has the name that the run gave it: a new one has its own.
+// dies. It is of one supplicant: a new one has its own settings.
 type record struct {
-	Name     string         `json:"name"` // that the run set
+	Instance string         `json:"instance"` // names the supplicant's process and connection
 	Owner    dbusapi.Path   `json:"owner"`
 	Config   dbusapi.Config `json:"config"`
 	Methods  string         `json:"methods"`
@@ -25,8 +25,8 @@ type record struct {
 	Created  bool           `json:"created"`
 }
 
-// readRecord reads the record of an earlier run. There is none when it ended well, or when the file cannot be understood.
-func readRecord(path string) (r record, ok bool) {
+// loadRecord reads the record of an earlier run. There is none when it ended well, or when the file cannot be understood.
+func loadRecord(path string) (r record, ok bool) {
 	if path == "" {
 		return r, false
 	}
@@ -74,8 +74,8 @@ func dropRecord(path string) error {
 }
 
 // recorded are the settings as a record keeps them.
-func (s *settings) recorded(name string) record {
-	r := record{Name: name, Owner: s.owner, Config: s.config, Methods: s.methods, Created: s.created}
+func (s *settings) recorded(instance string) record {
+	r := record{Instance: instance, Owner: s.owner, Config: s.config, Methods: s.methods, Created: s.created}
 	for p := range s.profiles {
 		r.Profiles = append(r.Profiles, p)
 	}

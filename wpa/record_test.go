@@ -13,7 +13,7 @@ import (
 
 func TestRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "radio.json")
-	if _, ok := readRecord(path); ok {
+	if _, ok := loadRecord(path); ok {
 		t.Error("there is a record before one was written")
 	}
 	before := settings{
@@ -21,11 +21,11 @@ func TestRecord(t *testing.T) {
 		config:   dbusapi.Config{DeviceName: "tv", DeviceType: make([]byte, 8), GOIntent: 3, Owner: netip.MustParseAddr("10.0.0.1"), VendorExtension: [][]byte{{1, 2}}},
 		profiles: map[dbusapi.Path]bool{"/a": true, "/b": true},
 	}
-	if err := before.recorded("ada").write(path); err != nil {
+	if err := before.recorded(":1.7 42").write(path); err != nil {
 		t.Fatal(err)
 	}
-	r, ok := readRecord(path)
-	if !ok || r.Name != "ada" {
+	r, ok := loadRecord(path)
+	if !ok || r.Instance != ":1.7 42" {
 		t.Fatalf("read %+v, %t", r, ok)
 	}
 	same := cmp.Options{cmp.AllowUnexported(settings{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
@@ -38,10 +38,10 @@ func TestRecord(t *testing.T) {
 	if err := dropRecord(path); err != nil {
 		t.Errorf("dropped twice: %v", err)
 	}
-	if err := os.WriteFile(path, []byte(`{"name": 7}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"instance": 7}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := readRecord(path); ok {
+	if _, ok := loadRecord(path); ok {
 		t.Error("a record was made of nonsense")
 	}
 	if err := (record{}).write(""); err != nil {

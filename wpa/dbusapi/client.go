@@ -250,6 +250,18 @@ func (c *Client) HasOwner(ctx context.Context, name string) (bool, error) {
 	return has, err
 }
 
+// Instance names the supplicant that runs now, by its connection and its process: another one has another name, on this
+// machine and until it is started again.
+func (c *Client) Instance(ctx context.Context) (string, error) {
+	var owner string
+	if err := c.callTo(ctx, busName, "/org/freedesktop/DBus", busName, "GetNameOwner", []any{Name}, &owner); err != nil {
+		return "", err
+	}
+	var pid uint32
+	err := c.callTo(ctx, busName, "/org/freedesktop/DBus", busName, "GetConnectionUnixProcessID", []any{owner}, &pid)
+	return fmt.Sprintf("%s %d", owner, pid), err
+}
+
 // Activate asks the bus to start the supplicant. ErrNoSupplicant means that the bus does not know how.
 func (c *Client) Activate(ctx context.Context) error {
 	var started uint32
