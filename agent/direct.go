@@ -29,7 +29,8 @@ const (
 	defaultFind    = 30 * time.Second
 	maxFind        = 120 * time.Second
 	wantFind       = 30 * time.Second
-	wantAgain      = 5 * time.Second // doubled with each try
+	restartLimit   = 10 * time.Second // for a supplicant that crashed
+	wantAgain      = 5 * time.Second  // doubled with each try
 	wantTries      = 6
 	askFind        = 5 * time.Second
 	questionLife   = 110 * time.Second // the asking supplicant waits 120 s

@@ -71,6 +71,7 @@ func (d *direct) sight(ctx context.Context, id identity.DeviceID) (radioSighting
 	if s, ok := d.a.table.onRadio(id); ok {
 		return s, nil
 	}
+	d.awaitSupplicant(ctx)
 	if err := d.find(ctx, wantFind); err != nil {
 		return radioSighting{}, err
 	}
@@ -86,6 +87,21 @@ func (d *direct) sight(ctx context.Context, id identity.DeviceID) (radioSighting
 		d.a.step("find", "ok", found.name)
 	}
 	return found, err
+}
+
+// awaitSupplicant waits a moment for a supplicant that was there and is being
+// started again.
+func (d *direct) awaitSupplicant(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, restartLimit)
+	defer cancel()
+	_ = d.a.change.wait(ctx, func() bool { // what the radio is then, finding tells
+		radio, err := d.current()
+		if err != nil {
+			return true
+		}
+		s := radio.Status()
+		return s.State != wpa.Starting && !errors.Is(s.Err, wpa.ErrSupplicantGone)
+	})
 }
 
 // want asks for a connection to a device that has no other path. It returns at
