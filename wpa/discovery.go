@@ -140,7 +140,8 @@ func (m *machine) search(reply func(error)) {
 		return
 	}
 	stage := m.disc.stage
-	length := m.disc.findUntil.Sub(now)
+	whole := m.disc.findUntil.Sub(now) // the supplicant ends it by itself, should we not
+	length := whole
 	switch stage {
 	case discSocial:
 		length = min(length, socialTime)
@@ -148,12 +149,13 @@ func (m *machine) search(reply func(error)) {
 		length = m.disc.listenUntil.Sub(now)
 	}
 	m.disc.timer = m.after(length, func() { m.search(nil) })
+	m.searched = stage != discListening
 	m.order(func(ctx context.Context) error {
 		switch stage {
 		case discSocial:
-			return m.api.Find(ctx, owner, "social", 0)
+			return m.api.Find(ctx, owner, "social", seconds(whole))
 		case discProgressive:
-			return m.api.Find(ctx, owner, "progressive", seconds(length))
+			return m.api.Find(ctx, owner, "progressive", seconds(whole))
 		}
 		return m.api.Listen(ctx, owner, seconds(length))
 	}, func(err error) {

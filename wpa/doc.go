@@ -48,10 +48,12 @@
 //	formation   Waiting     GONegotiationFailure 10               Idle: ErrMethod
 //	formation   Waiting     GONegotiationFailure 7                Idle: ErrChannel
 //	formation   Waiting     GONegotiationFailure 1, peer is GO    Joining
+//	formation   Waiting     invitation to the peer's group        Joining
+//	formation   Waiting     seen again as group owner             Joining
 //	formation   Waiting     GONegotiationFailure -1               Waiting
 //	formation   Waiting     GONegotiationFailure -1, four times   Idle: ErrTimeout
 //	formation   Waiting     nothing heard for seconds             Waiting
-//	formation   Waiting     125 s                                 Idle: ErrTimeout
+//	formation   Waiting     124 s                                 Idle: ErrTimeout
 //	formation   Waiting     ctx ends                              Idle: context.Canceled
 //	formation   Negotiated  InterfaceAdded                        Building
 //	formation   Negotiated  25 s                                  Idle: ErrFormation
@@ -65,9 +67,13 @@
 //	formation   Building    GroupFormationFailure                 Waiting
 //	formation   Building    GroupFormationFailure three times     Idle: ErrFormation
 //	formation   Building    GONegotiationRequest after 3 s        Waiting
+//	formation   Building    client, no owner for 5 s              Waiting
 //	formation   Joining     GroupStarted as client                Idle: group
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
+//	formation   Idle        Connect, owner joined us before       Seeking
+//	formation   Joining     nothing for 12 s                      Seeking
 //	formation   Joining     65 s                                  Idle: ErrTimeout
+//	formation   Joining     ctx ends, InterfaceAdded after 5 s    Idle: context.Canceled
 //	formation   Inviting    InvitationResult 0                    Building
 //	formation   Inviting    InvitationResult 8                    Waiting
 //	formation   Inviting    GroupFormationFailure                 Inviting

@@ -14,15 +14,19 @@ import (
 // Deadlines of the formation machine: the supplicant's own timer, a little more for what it does not tell.
 const (
 	seekLimit      = 20 * time.Second
+	seekSocial     = 3 * time.Second
 	provisionLimit = 10 * time.Second
-	waitLimit      = 125 * time.Second // the peer's user has 120 s
+	waitLimit      = 124 * time.Second // the peer's user has 120 s
 	buildLimit     = 25 * time.Second
 	joinLimit      = 65 * time.Second
+	joinSearch     = 12 * time.Second // a scan of all channels and provision discovery take half of it
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
 	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
+	hauntLimit     = 20 * time.Second // and so may a scan for a group that goes on, for as long as all channels take
+	ownerLimit     = 5 * time.Second  // client: from the agreement until the owner is found, which takes one
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
 	maxRefused     = 3
 	maxPostfix     = 23 // SSID of 32 bytes less "DIRECT-xy"
@@ -72,21 +76,26 @@ type formation struct {
 	err     error // what is known to have gone wrong, until the failure itself is told
 	reply   func(Group, error)
 
-	wishing     bool // opts.Frequency is given up when it cannot be had
-	explained   bool // the error says on which channel the radio is
-	refused     int  // Connect calls that failed at once
-	fresh       bool // do not invite (again)
-	intentTried bool
-	seekTried   bool
-	joinTried   bool
-	notOwner    bool      // the peer's group ended, whatever it was last seen as
-	nudges      int       // times that the peer was, or is about to be, asked again
-	lost        int       // negotiations that failed at once
-	gaveUp      bool      // the supplicant does not try any more, and leaves a request of the peer to us
-	looking     bool      // for the peer, before it is asked again
-	negotiated  bool      // roles were agreed
-	agreed      time.Time // when roles were agreed
-	rebuilt     int       // times that it was tried again after the group could not be built
+	wishing      bool // opts.Frequency is given up when it cannot be had
+	explained    bool // the error says on which channel the radio is
+	refused      int  // Connect calls that failed at once
+	fresh        bool // do not invite (again)
+	intentTried  bool
+	seekTried    bool
+	joinTried    bool
+	notOwner     bool      // the peer's group ended, whatever it was last seen as
+	nudges       int       // times that the peer was, or is about to be, asked again
+	lost         int       // negotiations that failed at once
+	gaveUp       bool      // the supplicant does not try any more, and leaves a request of the peer to us
+	looking      bool      // for the peer, before it is asked again
+	negotiated   bool      // roles were agreed
+	agreed       time.Time // when roles were agreed
+	rebuilt      int       // times that it was tried again after the group could not be built
+	linked       bool      // as a client, the owner was found
+	patience     *timer    // for the owner to be found
+	searchedAnew bool      // for the group to join
+	joins        bool      // it is a group to join, however its owner shows itself
+	frequency    int       // of the group to join, when the invitation said it
 }
 
 // builds reports whether a new interface is this formation's group.
@@ -232,7 +241,7 @@ func (m *machine) accept(req Request, method Method, o ConnectOptions, reply fun
 	f := &formation{kind: formAccept, peer: req.Peer.Address, method: method, opts: o, reply: reply, fresh: true}
 	if req.Kind == Invitation {
 		if f.fresh = req.runs; req.runs {
-			f.kind, f.peer = formJoin, req.owner
+			f.kind, f.peer, f.frequency = formJoin, req.owner, req.frequency
 		} else {
 			f.kind = formConnect
 		}
@@ -270,9 +279,18 @@ func (m *machine) locate(f *formation) {
 func (m *machine) seek(f *formation) {
 	f.enter(m, stageSeeking)
 	owner := m.owner
+	m.searched = true
 	m.order(func(ctx context.Context) error { return seek(ctx, m.api, owner) }, func(err error) {
 		if err != nil && m.form == f {
 			m.finish(f, Group{}, callErr(err))
+		}
+	})
+	f.nudge.stop()
+	f.nudge = m.after(seekSocial, func() { // a group owner may be on any channel
+		if m.form == f && f.stage == stageSeeking {
+			m.order(func(ctx context.Context) error {
+				return m.api.Find(ctx, owner, "progressive", seconds(seekLimit-seekSocial))
+			}, nil)
 		}
 	})
 }
@@ -286,10 +304,8 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
-	case f.kind == formJoin, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner:
-		f.joinTried = true
-		f.enter(m, stageJoining)
-		m.callConnect(f)
+	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner:
+		m.join(f)
 	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
 		// Nobody knows the PIN yet: have the peer's user asked for it.
 		f.enter(m, stageProvision)
@@ -307,6 +323,35 @@ func (m *machine) decide(f *formation) {
 	}
 }
 
+// join joins the group that the peer owns. The supplicant would skip provision discovery when it remembers one that the peer
+// did, in a group of ours, and then nobody is asked there: only Flush makes it forget.
+func (m *machine) join(f *formation) {
+	f.joinTried = true
+	f.nudge.stop()
+	if m.provisioned[f.peer.String()] {
+		m.joinAnew(f)
+		return
+	}
+	f.enter(m, stageJoining)
+	m.callConnect(f)
+	f.nudge = m.after(joinSearch, func() {
+		if m.form == f && f.stage == stageJoining && f.group == "" && !f.searchedAnew {
+			f.searchedAnew = true
+			m.joinAnew(f)
+		}
+	})
+}
+
+// joinAnew forgets what is known of the group to join, and looks for it. A group that was started again has another address
+// and perhaps another channel, and the supplicant goes on looking for the old one.
+func (m *machine) joinAnew(f *formation) {
+	f.joins, f.frequency = true, 0
+	owner := m.owner
+	m.order(func(ctx context.Context) error { ignore(m.api.Cancel(ctx, owner)); return nil }, nil)
+	m.flushPeers()
+	m.seek(f)
+}
+
 func (m *machine) negotiate(f *formation) {
 	f.enter(m, stageWaiting)
 	m.callConnect(f)
@@ -319,17 +364,8 @@ func (m *machine) callConnect(f *formation) {
 	if f.method.Kind != KindShowPIN {
 		shown = nil
 	}
-	owner, at := m.owner, f.stage
-	do(m, func(ctx context.Context) (string, error) {
-		pin, err := m.api.Connect(ctx, owner, args)
-		if args.PIN != "" {
-			pin = args.PIN // the reply has one only when the supplicant made it
-		}
-		if err == nil && shown != nil {
-			shown(pin)
-		}
-		return pin, err
-	}, func(pin string, err error) {
+	at := f.stage
+	m.connectCall(args, shown, func(pin string, err error) {
 		switch {
 		case m.form != f || f.stage != at:
 		case err == nil:
@@ -362,8 +398,8 @@ func (f *formation) args() dbusapi.ConnectArgs {
 		Peer: f.path, WPS: f.method.wps(), PIN: f.method.PIN, Join: f.stage == stageJoining,
 		Persistent: f.opts.Persistent, Intent: f.opts.Intent, Frequency: f.opts.Frequency,
 	}
-	if a.Join && f.wishing {
-		a.Frequency = 0 // the group is where it is
+	if a.Join { // a group is where it is
+		a.Frequency = f.frequency
 	}
 	return a
 }
@@ -381,75 +417,6 @@ func (m *machine) formed(f *formation, g *group) {
 		return
 	}
 	m.finish(f, g.clone(), nil)
-}
-
-// finish makes the formation machine Idle. A failure cleans up what the supplicant may still be doing.
-func (m *machine) finish(f *formation, g Group, err error) {
-	if m.form != f || m.explain(f, err) {
-		return
-	}
-	m.form = nil
-	f.timer.stop()
-	f.nudge.stop()
-	if f.peer != nil {
-		delete(m.requests, f.peer.String())
-	}
-	if err != nil {
-		m.log.Info("Formation failed", "peer", f.peer.String(), "stage", f.stage.String(), "err", err)
-		if f.stage != stageCancelling && m.state == Ready && !m.stopping {
-			m.cleanUp(f)
-		}
-	}
-	f.reply(g, err)
-	m.resume()
-}
-
-// cleanUp is the recipe that ends a formation in every stage: each of the three calls is for stages in which the others
-// do nothing, and says so by an error.
-func (m *machine) cleanUp(f *formation) {
-	owner, group := m.owner, f.group
-	if g := m.groups[group]; g != nil {
-		m.end(g, ReasonFormationFailed)
-		group = ""
-	}
-	end := func(context.Context) error { return nil }
-	if _, there := m.ifaces[group]; there {
-		end = m.disconnect(group)
-	}
-	m.order(func(ctx context.Context) error {
-		ignore(m.api.Cancel(ctx, owner))
-		ignore(m.api.StopFind(ctx, owner))
-		ignore(end(ctx))
-		return nil
-	}, nil)
-}
-
-func (m *machine) canceller(f *formation) func(error) {
-	return func(why error) { m.cancel(f, why) }
-}
-
-// cancel ends a formation because its caller does not want it any more.
-func (m *machine) cancel(f *formation, why error) {
-	if m.form != f || f.stage == stageCancelling {
-		return
-	}
-	wait := f.stage == stageJoining || f.stage == stageInviting
-	m.cleanUp(f)
-	f.err = why
-	f.enter(m, stageCancelling)
-	m.order(func(context.Context) error { return nil }, func(error) { // after the clean-up
-		if m.form != f {
-			return
-		}
-		switch _, there := m.ifaces[f.group]; {
-		case f.group != "" && there: // InterfaceRemoved follows
-		case wait:
-			f.timer.stop()
-			f.timer = m.after(lifeSigns, func() { m.finish(f, Group{}, why) })
-		default:
-			m.finish(f, Group{}, why)
-		}
-	})
 }
 
 // expired is the end of a stage's time.

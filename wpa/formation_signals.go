@@ -35,9 +35,8 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 	case dbusapi.InvitationResult:
 		m.invitationResult(s)
 	case dbusapi.GroupStarted:
-		if f != nil && f.stage == stageCancelling {
-			f.group = s.Interface
-			m.order(m.disconnect(s.Interface), nil)
+		if m.unwanted[s.Interface] || f != nil && f.stage == stageCancelling || m.haunted != nil && f != nil && f.kind == formStart && !s.Owner {
+			m.layGhost(s.Interface)
 			return
 		}
 		m.groupStarted(s)
@@ -45,6 +44,9 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
 			f.negotiated, f.agreed = true, time.Now()
 			f.enter(m, stageNegotiated)
+			if !s.Owner {
+				m.expectOwner(f)
+			}
 		}
 	case dbusapi.GONegotiationFailure:
 		if f != nil && f.path == s.Peer && f.stage == stageWaiting {
@@ -74,14 +76,17 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 	case status == 9 && f.opts.Intent == 15 && !f.intentTried:
 		f.intentTried = true
 		f.opts.Intent = 14
-		m.negotiate(f)
+		if f.kind == formAccept { // when both ask at once, each is on the other's channel
+			m.hearPeer(f, lostNudge)
+		} else {
+			m.negotiate(f)
+		}
 	case m.withoutWish(f, statusErr(status)):
 		m.negotiate(f)
 	case status == -1 && f.lost < maxLost && time.Since(f.started) < waitLimit/2:
 		// A frame was lost, or crossed one of the peer's. The peer may be sure that all is well and is about to ask us.
 		f.lost++
-		f.gaveUp, f.looking = true, false
-		m.nudgeIn(f, lostNudge)
+		m.hearPeer(f, lostNudge)
 	case (status == 1 || status == 2) && !f.joinTried && f.kind == formConnect:
 		// It may have become a group owner, which we learn only by asking.
 		f.joinTried = true
@@ -170,9 +175,34 @@ func (m *machine) rebuild(f *formation) {
 		m.decide(f)
 		return
 	}
-	m.negotiate(f)
+	f.enter(m, stageWaiting)
 	f.timer.stop()
 	f.timer = m.after(rebuildLimit, func() { m.finish(f, Group{}, ErrFormation) })
+	m.hearPeer(f, lostNudge)
+}
+
+// expectOwner gives up a group whose owner is not on the air. It failed the negotiation that we are sure of, when its own
+// request crossed ours, and is about to ask again; the supplicant would wait for it for 15 s and not listen.
+func (m *machine) expectOwner(f *formation) {
+	f.linked = false
+	f.patience.stop()
+	if f.rebuilt > 0 {
+		return
+	}
+	f.patience = m.after(ownerLimit, func() {
+		if m.form != f || f.linked || f.stage != stageNegotiated && f.stage != stageBuilding {
+			return
+		}
+		owner := m.owner
+		m.order(func(ctx context.Context) error { return m.api.Cancel(ctx, owner) }, nil) // GroupFormationFailure follows
+	})
+}
+
+// linking notes that the owner of the group being built was found.
+func (m *machine) linking(s dbusapi.InterfaceChanged) {
+	if f := m.form; f != nil && s.Path == f.group && s.State != "" && s.State != "scanning" && s.State != "disconnected" && s.State != "inactive" {
+		f.linked = true
+	}
 }
 
 // formationLost handles the removal of an interface on which no group was up.
@@ -278,6 +308,7 @@ func (m *machine) provision(s dbusapi.Provision) {
 		}
 		return
 	}
+	m.provisioned[addr.String()] = true
 	if f != nil && f.path == s.Peer {
 		return
 	}
@@ -302,14 +333,28 @@ func (m *machine) provision(s dbusapi.Provision) {
 }
 
 func (m *machine) invitationReceived(s dbusapi.InvitationReceived) {
-	if m.form != nil && slices.Equal(m.form.peer, s.Source) {
-		return
-	}
 	owner := s.OwnerAddress
 	if owner == nil {
 		owner = s.Source
 	}
-	m.ask(dbusapi.PeerPath(m.owner, s.Source), Request{Kind: Invitation, owner: owner, runs: s.BSSID != nil})
+	runs := s.BSSID != nil
+	if f := m.form; f != nil && slices.Equal(f.peer, s.Source) {
+		if runs && (f.stage == stageSeeking || f.stage == stageProvision || f.stage == stageWaiting) {
+			m.invitedInstead(f, owner, s.Frequency)
+		}
+		return
+	}
+	m.ask(dbusapi.PeerPath(m.owner, s.Source), Request{Kind: Invitation, owner: owner, runs: runs, frequency: s.Frequency})
+}
+
+// invitedInstead joins the running group to which the peer invites us, when it is asked for a new one.
+func (m *machine) invitedInstead(f *formation, owner net.HardwareAddr, frequency int) {
+	f.nudge.stop()
+	f.kind, f.peer, f.frequency = formJoin, owner, frequency
+	f.gaveUp, f.looking = false, false
+	object := m.owner
+	m.order(func(ctx context.Context) error { ignore(m.api.Cancel(ctx, object)); return nil }, nil)
+	m.locate(f)
 }
 
 // invitation is an Invite into a running group that waits for the peer's answer.

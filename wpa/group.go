@@ -66,7 +66,12 @@ func (m *machine) interfaceAdded(path dbusapi.Path, ifname string) {
 	if !strings.HasPrefix(ifname, groupPrefix) { // an adapter that was plugged in
 		return
 	}
-	if f := m.form; f != nil && f.group == "" && f.builds() {
+	f := m.form
+	if f != nil && f.stage == stageCancelling || m.haunted != nil && (f == nil || f.group != "" || !f.builds()) {
+		m.layGhost(path)
+		return
+	}
+	if f != nil && f.group == "" && f.builds() {
 		f.group = path
 		if f.stage == stageNegotiated || f.stage == stageInviting {
 			f.enter(m, stageBuilding)
@@ -266,6 +271,7 @@ func (m *machine) end(g *group, why Reason) {
 
 // interfaceRemoved is the end of a group, of whatever kind.
 func (m *machine) interfaceRemoved(path dbusapi.Path) {
+	delete(m.unwanted, path)
 	g := m.groups[path]
 	if g == nil {
 		m.formationLost(path)

@@ -154,18 +154,24 @@ type machine struct {
 	before    *settings               // what to put back; nil when nothing was changed
 	ifaces    map[dbusapi.Path]string // interface names as far as InterfaceAdded told them
 
-	peers      map[dbusapi.Path]*Peer
-	requests   map[string]*request // by device address
-	disc       discovery
-	visible    bool       // extended listening is on
-	form       *formation // nil = idle
-	groups     map[dbusapi.Path]*group
-	lastGroup  int
-	admissions map[string]*admission // by device address
-	invited    *invitation
-	profiles   map[dbusapi.Path]Persistent
-	known      []Persistent // survives a restart of the supplicant
-	services   services     // survives it, too
+	peers       map[dbusapi.Path]*Peer
+	requests    map[string]*request // by device address
+	disc        discovery
+	visible     bool                  // extended listening is on
+	form        *formation            // nil = idle
+	ending      []*formation          // failed, and told when they are cleaned up
+	haunted     *timer                // not nil while a join that was given up may still happen
+	unwanted    map[dbusapi.Path]bool // interfaces of such joins
+	searched    bool                  // a search may be going on
+	provisioned map[string]bool       // by device address: the supplicant remembers the peer's provision discovery
+	flushed     map[dbusapi.Path]bool // peers that the supplicant had to forget
+	groups      map[dbusapi.Path]*group
+	lastGroup   int
+	admissions  map[string]*admission // by device address
+	invited     *invitation
+	profiles    map[dbusapi.Path]Persistent
+	known       []Persistent // survives a restart of the supplicant
+	services    services     // survives it, too
 
 	stopping bool
 	finished bool

@@ -26,6 +26,7 @@ func (m *machine) groupSignal(s dbusapi.Signal) {
 			m.watchIdle(g)
 		}
 	case dbusapi.InterfaceChanged:
+		m.linking(s)
 		if g := m.groups[s.Path]; g != nil && g.Role == Client {
 			m.linkChanged(g, s)
 		}

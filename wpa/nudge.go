@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"nigh/wpa/dbusapi"
 )
 
 // Waits before asking again, at least and at most. They are drawn by lot, because two devices that ask each other at the same
@@ -17,7 +19,43 @@ var (
 const (
 	lookLimit = 3 * time.Second
 	maxLost   = 3
+	settle    = 200 * time.Millisecond // a round of a social search
 )
+
+// connectCall calls Connect when the supplicant does not scan: it would put the request off to the end of the scan, and when
+// the peer's own request comes meanwhile, it fails the negotiation that this one began, with the peer sure of a group.
+//
+// Shown, which may be nil, gets the PIN, which the reply has only when the supplicant made it.
+func (m *machine) connectCall(args dbusapi.ConnectArgs, shown func(string), then func(string, error)) {
+	owner, searched := m.owner, m.searched
+	do(m, func(ctx context.Context) (string, error) {
+		if searched && !args.Join {
+			ignore(m.api.StopFind(ctx, owner))
+			rest := time.NewTimer(settle)
+			defer rest.Stop()
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
+			}
+		}
+		pin, err := m.api.Connect(ctx, owner, args)
+		if args.PIN != "" {
+			pin = args.PIN
+		}
+		if err == nil && shown != nil {
+			shown(pin)
+		}
+		return pin, err
+	}, then)
+}
+
+// hearPeer listens for the peer's own request while we do not ask.
+func (m *machine) hearPeer(f *formation, pause span) {
+	f.gaveUp, f.looking = true, false
+	owner := m.owner
+	m.order(func(ctx context.Context) error { return m.api.Listen(ctx, owner, seconds(pause.most)) }, nil)
+	m.nudgeIn(f, pause)
+}
 
 // span is a range of durations.
 type span struct{ least, most time.Duration }
@@ -50,6 +88,7 @@ func (m *machine) nudgeIn(f *formation, pause span) {
 		f.looking = true
 		f.nudge = m.after(lookLimit, func() { m.nudge(f) })
 		owner := m.owner
+		m.searched = true
 		m.order(func(ctx context.Context) error { return seek(ctx, m.api, owner) }, func(err error) {
 			if err != nil {
 				m.nudge(f)
@@ -68,7 +107,10 @@ func (m *machine) nudge(f *formation) {
 		m.callInviteBack(f)
 		return
 	}
+	if p := m.peers[f.path]; p != nil && p.IsGO && !f.joinTried {
+		m.join(f) // it started a group without us having heard of it
+		return
+	}
 	m.log.Debug("Asking again", "peer", f.peer.String())
-	owner, args := m.owner, f.args()
-	do(m, func(ctx context.Context) (string, error) { return m.api.Connect(ctx, owner, args) }, func(string, error) { m.nudgeLater(f) })
+	m.connectCall(f.args(), nil, func(string, error) { m.nudgeLater(f) })
 }

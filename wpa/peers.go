@@ -1,6 +1,7 @@
 package wpa
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 		Address: addr, Name: v.Name, DeviceType: v.DeviceType, SignalDBm: v.SignalDBm, ConfigMethods: v.ConfigMethods,
 		IsGO: v.GroupCapab&dbusapi.GroupOwner != 0, Vendor: v.VendorExtension, Seen: time.Now(),
 	}
+	delete(m.flushed, path)
 	old := m.peers[path]
 	switch {
 	case old == nil && len(m.peers) >= maxPeers:
@@ -39,10 +41,34 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 	}
 }
 
+// peerLife is for how long the supplicant knows a peer that it does not hear.
+const peerLife = 70 * time.Second
+
+// flushPeers makes the supplicant forget all peers, and what they did. For everybody else they are there as before, until
+// they would have expired.
+func (m *machine) flushPeers() {
+	owner := m.owner
+	gone := make(map[dbusapi.Path]bool, len(m.peers))
+	for path := range m.peers {
+		gone[path], m.flushed[path] = true, true
+	}
+	clear(m.provisioned)
+	life := m.life
+	m.after(peerLife, func() {
+		for path := range gone {
+			if m.life == life && m.flushed[path] {
+				delete(m.flushed, path)
+				m.peerLost(path)
+			}
+		}
+	})
+	m.order(func(ctx context.Context) error { return m.api.Flush(ctx, owner) }, nil)
+}
+
 // peerLost forgets a peer that expired.
 func (m *machine) peerLost(path dbusapi.Path) {
 	p := m.peers[path]
-	if p == nil {
+	if p == nil || m.flushed[path] {
 		return
 	}
 	delete(m.peers, path)

@@ -221,11 +221,13 @@ var scenarios = map[string]scenario{
 		w.fails(-1)
 		w.pass(lostNudge.most)
 		w.near(0)
+		w.pass(settle)
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)
 		}
 		w.fails(-1) // and this time the peer asks
 		w.say(dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton})
+		w.pass(settle)
 		if got := w.fake.called("Connect"); len(got) != 3 {
 			w.t.Errorf("calls are %q", got)
 		}
@@ -239,6 +241,7 @@ var scenarios = map[string]scenario{
 	"formation Waiting: nothing heard for seconds": {before: (*world).waiting, event: func(w *world) {
 		w.pass(firstNudge.most)
 		w.near(0) // seen again
+		w.pass(settle)
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)
 		}
@@ -247,7 +250,17 @@ var scenarios = map[string]scenario{
 			w.t.Errorf("calls are %q", got)
 		}
 	}},
-	"formation Waiting: 125 s":             {before: (*world).waiting, event: func(w *world) { w.pass(waitLimit) }},
+	"formation Waiting: invitation to the peer's group": {before: (*world).waiting, event: func(w *world) {
+		w.say(dbusapi.InvitationReceived{Source: fakePeer, OwnerAddress: fakePeer, BSSID: fakePeer, Frequency: 2422})
+		if got := w.fake.called("Connect"); len(got) != 2 || got[1] != "Connect pbc join true intent 0" {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
+	"formation Waiting: seen again as group owner": {before: (*world).waiting, event: func(w *world) {
+		w.pass(firstNudge.most)
+		w.near(dbusapi.GroupOwner)
+	}},
+	"formation Waiting: 124 s":             {before: (*world).waiting, event: func(w *world) { w.pass(waitLimit) }},
 	"formation Waiting: ctx ends":          {before: (*world).waiting, event: func(w *world) { w.stopForming(); w.pass(cancelLimit) }},
 	"formation Waiting: supplicant gone":   {before: (*world).waiting, event: func(w *world) { w.say(dbusapi.OwnerChanged{}) }},
 	"formation Negotiated: InterfaceAdded": {before: func(w *world) { w.negotiated(true) }, event: func(w *world) { w.say(dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-0"}) }},
@@ -295,11 +308,51 @@ var scenarios = map[string]scenario{
 		}
 		w.wps(0) // what Cancel has the supplicant say
 	}},
+	"formation Building: client, no owner for 5 s": {before: func(w *world) { w.building(false) }, event: func(w *world) {
+		w.pass(ownerLimit)
+		if n := len(w.fake.called("Cancel")); n != 1 {
+			w.t.Errorf("%d times cancelled", n)
+		}
+		w.wps(0) // what Cancel has the supplicant say
+		w.removed()
+	}},
 	"formation Joining: GroupStarted as client": {before: (*world).joining, event: func(w *world) { w.groupUp(false, "") }},
 	"formation Joining: FREQ_CONFLICT": {before: (*world).joining, event: func(w *world) {
 		w.say(dbusapi.GroupFormationFailure{Path: fakeOwner, Reason: "FREQ_CONFLICT"})
 	}},
-	"formation Joining: 65 s": {before: (*world).joining, event: func(w *world) { w.pass(joinLimit) }},
+	"formation Idle: Connect, owner joined us before": {before: func(w *world) {
+		w.say(dbusapi.Provision{Peer: peerPath(fakePeer), Kind: "pbc"})
+	}, event: func(w *world) {
+		w.joining()
+		if len(w.fake.called("Flush")) != 1 || len(w.fake.called("Connect")) != 0 {
+			w.t.Errorf("calls are %q", w.fake.calls)
+		}
+		// That the supplicant forgets the peers is our doing, and no news.
+		w.say(dbusapi.DeviceLost{Path: peerPath(fakePeer)})
+		if w.event(func(e Event) bool { _, ok := e.(PeerLost); return ok }) {
+			w.t.Error("a peer was lost")
+		}
+	}},
+	"formation Joining: nothing for 12 s": {before: (*world).joining, event: func(w *world) {
+		w.pass(joinSearch)
+		if len(w.fake.called("Flush")) != 1 {
+			w.t.Errorf("calls are %q", w.fake.calls)
+		}
+	}},
+	"formation Joining: 65 s": {before: (*world).joining, event: func(w *world) {
+		w.pass(joinSearch)
+		w.near(dbusapi.GroupOwner)
+		w.pass(joinLimit)
+	}},
+	"formation Joining: ctx ends, InterfaceAdded after 5 s": {before: (*world).joining, event: func(w *world) {
+		w.stopForming()
+		w.pass(5 * time.Second)
+		w.groupUp(false, "")
+		if got := w.fake.called("Disconnect"); len(got) == 0 || w.event(func(e Event) bool { _, ok := e.(GroupUp); return ok }) {
+			w.t.Errorf("a cancelled join was told, calls are %q", got)
+		}
+		w.finished(false)
+	}},
 	"formation Inviting: InvitationResult 0": {cfg: fakeProfile, before: (*world).waiting, event: func(w *world) {
 		w.say(dbusapi.InvitationResult{})
 	}},

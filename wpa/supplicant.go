@@ -188,14 +188,22 @@ func (m *machine) forget() {
 	m.groups = map[dbusapi.Path]*group{}
 	m.admissions = map[string]*admission{}
 	m.profiles = map[dbusapi.Path]Persistent{}
+	m.unwanted = map[dbusapi.Path]bool{}
+	m.provisioned = map[string]bool{}
+	m.flushed = map[dbusapi.Path]bool{}
+	m.haunted.stop()
+	m.haunted = nil
 	m.disc.halt()
-	m.visible = false
+	m.visible, m.searched = false, false
 }
 
 // closeAll fails everything that waits.
 func (m *machine) closeAll(err error) {
 	if m.form != nil {
 		m.finish(m.form, Group{}, err)
+	}
+	for len(m.ending) > 0 {
+		m.ended(m.ending[0])
 	}
 	for _, a := range m.admissions {
 		m.admitted(a, Group{}, err)
@@ -263,6 +271,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 	case dbusapi.DeviceLost:
 		m.peerLost(s.Path)
 	case dbusapi.FindStopped:
+		m.searched = false
 		m.findStopped()
 	case dbusapi.InterfaceChanged, dbusapi.StationAuthorized, dbusapi.GroupFinished, dbusapi.MemberJoined:
 		m.groupSignal(s)

@@ -252,8 +252,9 @@ type Request struct {
 	PIN        string  // ProvisionShowPIN: what to show; a secret
 	Group      GroupID // our running group that the peer wants to join; empty for a new one
 
-	owner net.HardwareAddr // Invitation: device address of the group owner
-	runs  bool             // Invitation: that group is running
+	owner     net.HardwareAddr // Invitation: device address of the group owner
+	runs      bool             // Invitation: that group is running
+	frequency int              // Invitation: MHz of that group, 0 = not told
 }
 
 // LogValue keeps the PIN out of logs.
