@@ -4,7 +4,6 @@ package wpa
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -64,42 +63,8 @@ func TestBehaviour01FindSocial(t *testing.T) {
 	}
 }
 
-// patient is the bed of the behaviours that wait for a minute or two. They run at the same time, each on two of its nodes.
-var patient struct {
-	sync.Mutex
-	users int
-	bed   *radio.Bed
-}
-
-// patientNodes returns two nodes of the shared bed; the last test that uses it takes it down.
-func patientNodes(t *testing.T, first int) []*radio.Node {
-	t.Helper()
-	patient.Lock()
-	defer patient.Unlock()
-	if patient.bed == nil {
-		bed, err := radio.Open(context.WithoutCancel(t.Context()), radio.Config{Nodes: 4})
-		if err != nil {
-			t.Fatal(err)
-		}
-		patient.bed = bed
-	}
-	patient.users++
-	t.Cleanup(func() {
-		patient.Lock()
-		defer patient.Unlock()
-		if patient.users--; patient.users == 0 {
-			if err := patient.bed.Close(); err != nil {
-				t.Error(err)
-			}
-			patient.bed = nil
-		}
-	})
-	return patient.bed.Nodes[first : first+2]
-}
-
 func TestBehaviour02PeerLost(t *testing.T) {
-	t.Parallel()
-	nodes := patientNodes(t, 0)
+	nodes := radio.Nodes(t, 2)
 	a := newStation(t, nodes[0], Config{})
 	b := newStation(t, nodes[1], Config{})
 	address := meet(a, b)
@@ -140,8 +105,7 @@ func TestBehaviour02PeerLost(t *testing.T) {
 }
 
 func TestBehaviour09NoAnswer(t *testing.T) {
-	t.Parallel()
-	nodes := patientNodes(t, 2)
+	nodes := radio.Nodes(t, 2)
 	a := newStation(t, nodes[0], Config{})
 	d := newDevice(t, nodes[1])
 	air := watch(t, nodes[0])
