@@ -4,6 +4,7 @@ package wpa
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,7 @@ const userName = "nigh-alice"
 // agentConfig is what a Radio in a process of its own is told.
 type agentConfig struct {
 	Bus, Ifname, Name, Folder string
+	Group                     string // that the user is in; "" = nigh
 	Engine                    Engine
 	Killed                    bool
 }
@@ -64,7 +66,7 @@ type agent struct {
 	done    chan struct{}
 }
 
-// newAgent starts one on a node; root says to leave it root's rights. It is ended at the end of the test.
+// newAgent starts one on a node, by the test that calls it, which must begin with a look at userEnv; root says to leave it root's rights. It is ended at the end of the test.
 func newAgent(t *testing.T, node *radio.Node, cfg agentConfig, root bool) *agent {
 	t.Helper()
 	self, err := os.Executable()
@@ -84,13 +86,13 @@ func newAgent(t *testing.T, node *radio.Node, cfg agentConfig, root bool) *agent
 		t.Fatal(err)
 	}
 	a := &agent{t: t, changed: make(chan struct{}), done: make(chan struct{})}
-	a.cmd = node.Command(context.Background(), binary, "-test.run=^TestBehaviour20NetworkManager$")
+	a.cmd = node.Command(context.Background(), binary, "-test.run=^"+strings.Split(t.Name(), "/")[0]+"$")
 	a.cmd.Env = append(a.cmd.Environ(), userEnv+"="+string(text))
 	a.cmd.Dir = "/"
 	if !root {
 		uid := idOf(t, "passwd", userName)
 		a.cmd.SysProcAttr = &syscall.SysProcAttr{
-			Credential:  &syscall.Credential{Uid: uid, Gid: uid, Groups: []uint32{idOf(t, "group", "nigh")}},
+			Credential:  &syscall.Credential{Uid: uid, Gid: uid, Groups: []uint32{idOf(t, "group", cmp.Or(cfg.Group, "nigh"))}},
 			AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		}
 	}
@@ -154,12 +156,17 @@ func (a *agent) end() {
 	_ = a.cmd.Wait()
 }
 
+// mark is a position in the lines said so far.
+func (a *agent) mark() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.lines)
+}
+
 // order gives a command and returns where its answer can be looked for.
 func (a *agent) order(command string, args ...string) (mark int) {
 	a.t.Helper()
-	a.mu.Lock()
-	mark = len(a.lines)
-	a.mu.Unlock()
+	mark = a.mark()
 	if _, err := fmt.Fprintln(a.input, strings.Join(append([]string{command}, args...), " ")); err != nil {
 		a.t.Fatal(err)
 	}

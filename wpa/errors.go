@@ -17,6 +17,7 @@ var (
 	ErrNoSupplicant           = dbusapi.ErrNoSupplicant
 	ErrNoInterface            = errors.New("wpa_supplicant has no Wi-Fi interface")
 	ErrNoP2P                  = errors.New("this radio or this wpa_supplicant cannot do Wi-Fi Direct")
+	ErrP2PEnded               = errors.New("wpa_supplicant's Wi-Fi Direct ended with the adapter that it was on")
 	ErrIWD                    = errors.New("iwd runs the radio instead of wpa_supplicant")
 	ErrDenied                 = dbusapi.ErrDenied
 	ErrRadioOff               = errors.New("the radio is switched off")
@@ -51,6 +52,7 @@ var hints = []struct {
 	{ErrNoSupplicant, "Install and start it: `sudo apt install wpasupplicant && sudo systemctl start wpa_supplicant`."},
 	{ErrNoInterface, "Give the Wi-Fi interface to wpa_supplicant: `nmcli device set wlan0 managed yes`, or plug in a Wi-Fi adapter."},
 	{ErrSupplicantGone, "Start it again: `sudo systemctl start wpa_supplicant`."},
+	{ErrP2PEnded, "Plug that adapter in again, or start wpa_supplicant anew: `sudo systemctl restart wpa_supplicant`."},
 	{ErrNoP2P, "Use another Wi-Fi adapter (MediaTek mt76 ones work), or use LAN."},
 	{ErrRadioOff, "Switch the radio on: `rfkill unblock wifi`."},
 	{ErrBusy, "Wait for the other connection to finish, or leave the group first."},

@@ -158,6 +158,22 @@ func deviceAddress(ifname string) net.HardwareAddr {
 	return list[i].Address
 }
 
+// p2pHolder gives which of the interfaces is on a radio that has a P2P device, which wpa_supplicant makes for the radio that
+// owns P2P. It is -1 when none is: on radios without support for it, or where the kernel does not show them to this network
+// namespace.
+func p2pHolder(ifnames []string) int {
+	list, err := wdevs()
+	if err != nil {
+		return -1
+	}
+	return slices.IndexFunc(ifnames, func(ifname string) bool {
+		i := slices.IndexFunc(list, func(w wdev) bool { return w.Ifname == ifname })
+		return i >= 0 && slices.ContainsFunc(list, func(w wdev) bool {
+			return w.Wiphy == list[i].Wiphy && w.Type == unix.NL80211_IFTYPE_P2P_DEVICE
+		})
+	})
+}
+
 // removeOrphan removes the network device that stays behind when another program removes a group's interface from the
 // supplicant. It does nothing when the device is gone or is not that of a group, and fails without CAP_NET_ADMIN. An index
 // of 0 is not known: a group may be removed before its interface was looked at.

@@ -65,7 +65,10 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	}
 	owner := r.iface.Path
 	r.before.owner = owner
-	if r.before.config, err = api.Config(ctx, owner); err != nil {
+	if r.before.config, err = api.Config(ctx, owner); errors.Is(err, dbusapi.ErrFailed) {
+		// The interface could, but P2P went with the one that was added before it.
+		return r, fmt.Errorf("%w: %w: %w", ErrNoP2P, ErrP2PEnded, err)
+	} else if err != nil {
 		return r, fmt.Errorf("%w: %w", ErrNoP2P, err)
 	}
 	if r.before.methods, err = api.ConfigMethods(ctx, owner); err != nil {
@@ -205,27 +208,20 @@ func poolOf(p netip.Prefix) pool {
 	return pool{at(1), netip.AddrFrom4([4]byte(net.CIDRMask(p.Bits(), 32))), at(2), at(9)}
 }
 
-// findOwner finds the interface that owns P2P: the configured one, else the first that was added with a radio that can.
+// findOwner finds the interface that owns P2P: the configured one, else of those that can the one whose radio the kernel shows
+// a P2P device of, else the first that was added. It is wrong only where a supplicant lost its first interface and got another,
+// and the kernel shows no P2P device: then nothing tells which one owns P2P.
 func findOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interface, bool, error) {
 	var none dbusapi.Interface
-	var list []dbusapi.Path
-	if cfg.Ifname != "" {
-		p, err := api.GetInterface(ctx, cfg.Ifname)
-		if err != nil && !errors.Is(err, dbusapi.ErrUnknownInterface) {
-			return none, false, err
-		}
-		if err == nil {
-			list = append(list, p)
-		}
-	} else {
-		var err error
-		if list, err = api.Interfaces(ctx); err != nil {
-			return none, false, err
-		}
-		// Numbers grow with the order in which interfaces were added, and P2P belongs to the first.
-		slices.SortFunc(list, func(a, b dbusapi.Path) int { return number(a) - number(b) })
+	list, err := api.Interfaces(ctx)
+	if err != nil {
+		return none, false, err
 	}
-	cannot := ""
+	// Numbers grow with the order in which interfaces were added.
+	slices.SortFunc(list, func(a, b dbusapi.Path) int { return number(a) - number(b) })
+	var able []dbusapi.Interface
+	var ifnames []string
+	named, cannot := -1, ""
 	for _, p := range list {
 		i, err := api.Interface(ctx, p)
 		if errors.Is(err, dbusapi.ErrUnknownObject) || err == nil && i.IsGroup() {
@@ -235,11 +231,23 @@ func findOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interfa
 			return none, false, err
 		}
 		if i.P2P {
-			return i, false, nil
+			if i.Ifname == cfg.Ifname {
+				named = len(able)
+			}
+			able, ifnames = append(able, i), append(ifnames, i.Ifname)
+		} else if cfg.Ifname == "" || i.Ifname == cfg.Ifname {
+			cannot = i.Ifname
 		}
-		cannot = i.Ifname
 	}
-	if cannot != "" {
+	holder := p2pHolder(ifnames)
+	switch {
+	case named >= 0 && holder >= 0 && holder != named:
+		return none, false, fmt.Errorf("%w on %s: it is on %s", ErrNoP2P, cfg.Ifname, ifnames[holder])
+	case named >= 0:
+		return able[named], false, nil
+	case cfg.Ifname == "" && len(able) > 0:
+		return able[max(0, holder)], false, nil
+	case cannot != "":
 		return none, false, fmt.Errorf("%w: %s offers no P2P", ErrNoP2P, cannot)
 	}
 	i, err := createOwner(ctx, api, cfg)
