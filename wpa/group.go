@@ -93,7 +93,8 @@ func (m *machine) groupStarted(s dbusapi.GroupStarted) {
 // adopt takes over a group that runs already.
 func (m *machine) adopt(i dbusapi.Interface, ours bool) {
 	g := m.newGroup(i.Path, i.Role == "GO", "")
-	g.ours = ours
+	// One that comes of a formation is ours, though its start was missed.
+	g.ours = ours || m.form != nil && m.form.builds() && (m.form.group == i.Path || m.form.group == "")
 	m.readGroup(g)
 }
 

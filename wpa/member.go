@@ -149,7 +149,7 @@ func (m *machine) watchIdle(g *group) {
 }
 
 func (g *group) join(addr net.HardwareAddr) bool {
-	if slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) }) {
+	if len(g.Members) >= maxStations || slices.ContainsFunc(g.Members, func(a net.HardwareAddr) bool { return slices.Equal(a, addr) }) {
 		return false
 	}
 	g.Members = append(g.Members, addr)

@@ -18,6 +18,8 @@ const (
 	retryMax      = 10 * time.Second
 	activateDelay = 3 * time.Second // after a loss: systemd or NetworkManager may be quicker
 	shutdownLimit = 12 * time.Second
+
+	maxIfaces = 64 // that are remembered by name; a machine has a few
 )
 
 // start looks for a supplicant.
@@ -250,7 +252,9 @@ func (m *machine) signal(s dbusapi.Signal) {
 	case dbusapi.Overflow:
 		m.resync()
 	case dbusapi.InterfaceAdded:
-		m.ifaces[s.Path] = s.Ifname
+		if len(m.ifaces) < maxIfaces {
+			m.ifaces[s.Path] = s.Ifname
+		}
 		if m.owner == "" {
 			m.prepare(retryMin)
 		} else {

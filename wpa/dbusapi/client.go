@@ -34,10 +34,11 @@ const CallTimeout = 10 * time.Second
 const maxQueue = 4096
 
 // Client is one connection to a bus and to the wpa_supplicant on it. Its methods block until the supplicant answers, at
-// most CallTimeout, and return a [CallError]. It is safe for concurrent use, but the supplicant is happiest with one
+// most CallTimeout unless SetTimeout says otherwise, and return a [CallError]. It is safe for concurrent use, but the supplicant is happiest with one
 // call at a time.
 type Client struct {
 	conn   *dbus.Conn
+	limit  atomic.Int64           // nanoseconds that one call may take
 	owner  atomic.Pointer[string] // unique name of the supplicant; signals of others are not believed
 	notify chan struct{}          // capacity 1: the queue has something
 
@@ -51,6 +52,7 @@ type Client struct {
 // need the supplicant to be there and never starts it. The context bounds the connecting only; Close ends the client.
 func Dial(ctx context.Context, address string) (*Client, error) {
 	c := &Client{notify: make(chan struct{}, 1)}
+	c.SetTimeout(CallTimeout)
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, cancel)()
 	timer := time.AfterFunc(CallTimeout, cancel)
@@ -104,6 +106,9 @@ func (c *Client) subscribe(ctx context.Context) error {
 	}
 	return nil
 }
+
+// SetTimeout sets how long calls that begin from now on may take, instead of CallTimeout.
+func (c *Client) SetTimeout(d time.Duration) { c.limit.Store(int64(d)) }
 
 // Close closes the connection. Signals that were not taken yet are kept, with Disconnected as the last.
 func (c *Client) Close() error { return c.conn.Close() }
@@ -179,7 +184,7 @@ func (c *Client) call(ctx context.Context, path Path, iface, method string, args
 }
 
 func (c *Client) callTo(ctx context.Context, dest string, path Path, iface, method string, args []any, ret ...any) error {
-	limited, cancel := context.WithTimeout(ctx, CallTimeout)
+	limited, cancel := context.WithTimeout(ctx, time.Duration(c.limit.Load()))
 	defer cancel()
 	// The flag keeps a call from starting a supplicant that is not there: that is for Activate alone.
 	flags := dbus.Flags(dbus.FlagNoAutoStart)

@@ -134,7 +134,7 @@ func (a *Air) perform(l Line, as cast, g *group) {
 
 // enter gives a device an interface for a group.
 func (a *Air) enter(s *Supplicant, g *group) {
-	m := &membership{of: g, path: rootPath + dbus.ObjectPath(fmt.Sprintf("/Interfaces/%d", s.nextPath)), ifname: fmt.Sprintf("p2p-scripted-%d", s.nextLink)}
+	m := &membership{of: g, path: rootPath + dbus.ObjectPath(fmt.Sprintf("/Interfaces/%d", s.nextPath)), ifname: fmt.Sprintf("p2p-test-%d", s.nextLink)}
 	s.nextPath++
 	s.nextLink++
 	m.object = m.path + "/Groups/" + dbus.ObjectPath(g.ssid[len("DIRECT-"):][:2])
@@ -163,6 +163,13 @@ func (a *Air) rewriting(as cast, g *group) rewrite {
 			for from, to := range addresses {
 				if s[i+len("/Peers/"):] == strings.ReplaceAll(from, ":", "") {
 					return string(peerPath(to))
+				}
+			}
+		}
+		if i := strings.LastIndex(s, "/Stations/"); i >= 0 {
+			for from, to := range addresses {
+				if s[i+len("/Stations/"):] == strings.ReplaceAll(from, ":", "") {
+					return s[:i] + "/Stations/" + strings.ReplaceAll(to.String(), ":", "")
 				}
 			}
 		}
@@ -248,6 +255,11 @@ func (s *Supplicant) effect(l Line, g *group) {
 				delete(group, "Frequency")
 			}
 		}
+	case "Interface.StationAdded":
+		props, _ := l.Args[1].(map[string]dbus.Variant)
+		s.objects[l.Args[0].(dbus.ObjectPath)] = object{"Station": props}
+	case "Interface.StationRemoved":
+		s.ForgetNow(l.Args[0].(dbus.ObjectPath))
 	case "Group.PeerJoined", "Group.PeerDisconnected":
 		if m == nil || s.objects[m.object] == nil {
 			return

@@ -155,7 +155,7 @@ func full(m string) (iface, name string) {
 		return busName, name
 	case "P2PDevice", "WPS":
 		return busName + ".Interface." + iface, name
-	case "Interface", "Group", "Peer", "BSS", "PersistentGroup":
+	case "Interface", "Group", "Peer", "BSS", "Station", "PersistentGroup":
 		return busName + "." + iface, name
 	}
 	return iface, name

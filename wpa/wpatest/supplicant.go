@@ -359,6 +359,7 @@ func (s *Supplicant) properties(path dbus.ObjectPath, iface string) map[string]d
 		out["P2PDeviceConfig"] = dbus.MakeVariant(maps.Clone(s.device.config))
 	case "Interface":
 		out["ConfigMethods"] = dbus.MakeVariant(s.device.methods)
+		out["Stations"] = dbus.MakeVariant(s.paths(path + "/Stations/"))
 	}
 	return out
 }

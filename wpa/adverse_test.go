@@ -1,0 +1,568 @@
+package wpa
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"nigh/wpa/dbusapi"
+	"nigh/wpa/wpatest"
+)
+
+// live is a Radio that runs on a scripted supplicant, with what it told.
+type live struct {
+	*Radio
+	t    *testing.T
+	stop context.CancelFunc
+	ran  chan error
+
+	mu      sync.Mutex
+	told    []Event       // guarded by mu
+	changed chan struct{} // closed and replaced at every event; guarded by mu
+}
+
+// runLive runs a Radio on a bus until the test ends.
+func runLive(t *testing.T, bus, name string) *live {
+	t.Helper()
+	r, err := Open(t.Context(), Config{Bus: bus, DeviceName: name, GroupIdle: -1, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("radio", name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &live{Radio: r, t: t, stop: cancel, ran: make(chan error, 1), changed: make(chan struct{})}
+	var reads sync.WaitGroup
+	reads.Go(func() {
+		for e := range r.Events() {
+			l.mu.Lock()
+			l.told = append(l.told, e)
+			close(l.changed)
+			l.changed = make(chan struct{})
+			l.mu.Unlock()
+		}
+	})
+	go func() { l.ran <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-l.ran:
+			if err != nil && !errors.Is(err, ErrNoBus) {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(busLimit):
+			t.Error("Run does not return")
+		}
+		reads.Wait()
+	})
+	return l
+}
+
+// impatient makes calls end after a second instead of ten, to get through more of them.
+func (l *live) impatient(t *testing.T) {
+	t.Helper()
+	c, ok := l.api.(*dbusapi.Client)
+	if !ok {
+		t.Fatalf("the supplicant is a %T", l.api)
+	}
+	c.SetTimeout(time.Second)
+}
+
+// until waits for something to be so.
+func (l *live) until(what string, ok func() bool) {
+	l.t.Helper()
+	deadline := time.After(busLimit)
+	for {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		if ok() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			l.t.Fatalf("no %s; status is %+v", what, l.Status())
+		}
+	}
+}
+
+func (l *live) ready() {
+	l.t.Helper()
+	l.until("readiness", func() bool { return l.Status().State == Ready })
+}
+
+// events returns what was told since a mark.
+func (l *live) events(mark int) []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.told[mark:])
+}
+
+func (l *live) mark() int { return len(l.events(0)) }
+
+// request waits for a peer's question since mark.
+func (l *live) request(mark int) (req Request) {
+	l.t.Helper()
+	l.until("request", func() bool {
+		for _, e := range l.events(mark) {
+			if r, ok := e.(RequestReceived); ok {
+				req = r.Request
+				return true
+			}
+		}
+		return false
+	})
+	return req
+}
+
+// pair is two scripted supplicants with a Radio each.
+type pair struct {
+	air  *wpatest.Air
+	sa   *wpatest.Supplicant
+	sb   *wpatest.Supplicant
+	a, b *live
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	air := wpatest.NewAir(t, 2)
+	p := &pair{air: air, sa: air.Nodes[0], sb: air.Nodes[1]}
+	p.a, p.b = runLive(t, p.sa.Bus.Address, "a"), runLive(t, p.sb.Bus.Address, "b")
+	p.a.ready()
+	p.b.ready()
+	return p
+}
+
+// ends are what two sides of a formation got.
+type ends struct {
+	a, b       Group
+	errA, errB error
+}
+
+// form has a ask and b accept, and waits for both to end.
+func (p *pair) form(t *testing.T, limit time.Duration) ends {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var e ends
+	if e.errB = p.b.Listen(ctx, time.Minute); e.errB != nil {
+		return e
+	}
+	mark := p.b.mark()
+	var wait sync.WaitGroup
+	wait.Go(func() { e.a, e.errA = p.a.Connect(ctx, p.sb.Address, PBC(), ConnectOptions{Intent: 15}) })
+	var req *Request
+	for req == nil && ctx.Err() == nil {
+		p.b.mu.Lock()
+		changed := p.b.changed
+		p.b.mu.Unlock()
+		for _, x := range p.b.events(mark) {
+			if r, ok := x.(RequestReceived); ok {
+				req = &r.Request
+			}
+		}
+		if req == nil {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	}
+	if req == nil {
+		e.errB = ctx.Err()
+	} else {
+		e.b, e.errB = p.b.Accept(ctx, *req, PBC(), ConnectOptions{Intent: 0})
+	}
+	wait.Wait()
+	return e
+}
+
+// leave ends all groups of both sides, and what comes up late, until both have none.
+func (p *pair) leave(t *testing.T) {
+	t.Helper()
+	for _, l := range []*live{p.a, p.b} {
+		if l.Find(t.Context(), time.Second) == nil { // which comes after all that is being read
+			_ = l.StopFind(t.Context()) // as good as having ended by itself
+		}
+		tried := map[GroupID]bool{}
+		l.until("end of the groups", func() bool {
+			groups := l.Status().Groups
+			for _, g := range groups {
+				if tried[g.ID] {
+					continue
+				}
+				tried[g.ID] = true
+				if err := l.Leave(t.Context(), g.ID); err != nil && !errors.Is(err, ErrNoGroup) {
+					t.Errorf("leave: %v", err)
+				}
+			}
+			return len(groups) == 0
+		})
+	}
+}
+
+// typed reports whether an error is one that a caller can tell apart.
+func typed(err error) bool {
+	if _, ok := errors.AsType[*CallError](err); ok {
+		return true
+	}
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return true
+		}
+	}
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrNoGroup) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// works checks that two devices form a group and leave it: whatever went wrong before has left nothing behind.
+func (p *pair) works(t *testing.T) {
+	t.Helper()
+	p.a.ready()
+	p.b.ready()
+	e := p.form(t, busLimit)
+	if e.errA != nil || e.errB != nil || e.a.Role != Owner || e.b.Role != Client || e.a.SSID != e.b.SSID {
+		t.Fatalf("formation gave %s, %v and %s, %v", e.a, e.errA, e.b, e.errB)
+	}
+	p.leave(t)
+}
+
+// errorNames are what a supplicant, or the bus, may answer with.
+var errorNames = []string{
+	"fi.w1.wpa_supplicant1.UnknownError", "fi.w1.wpa_supplicant1.InvalidArgs", "fi.w1.wpa_supplicant1.InterfaceUnknown",
+	"org.freedesktop.DBus.Error.Failed", "org.freedesktop.DBus.Error.UnknownMethod", "org.freedesktop.DBus.Error.NoMemory",
+	"org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.AccessDenied", "com.example.Odd",
+}
+
+// TestErrorToEverything has a supplicant answer every call with an error, from the start and later: every command ends at once
+// with an error that can be told apart, the status says what is wrong, and when the supplicant is well again all works.
+func TestErrorToEverything(t *testing.T) {
+	for _, name := range errorNames {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			air := wpatest.NewAir(t, 1)
+			s := air.Nodes[0]
+			s.Inject((wpatest.Fault{}).Fail(name, "no"))
+			l := runLive(t, s.Bus.Address, "a")
+			l.until("trouble", func() bool { st := l.Status(); return st.State != Ready && st.Err != nil })
+			if st := l.Status(); !typed(st.Err) {
+				t.Errorf("status is %+v", st)
+			}
+			allFail(t, l)
+			if name == "org.freedesktop.DBus.Error.AccessDenied" {
+				return // which is not tried again until the supplicant is another
+			}
+			s.Mend()
+			l.ready()
+			s.Inject((wpatest.Fault{}).Fail(name, "no"))
+			allFail(t, l)
+			s.Mend()
+			if g, err := l.StartGroup(t.Context(), GroupOptions{}); err != nil {
+				t.Errorf("start group: %v", err)
+			} else if err := l.Leave(t.Context(), g.ID); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+		})
+	}
+}
+
+// allFail checks that every command ends, with an error that can be told apart.
+func allFail(t *testing.T, l *live) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), busLimit)
+	defer cancel()
+	for what, err := range map[string]error{
+		"find": l.Find(ctx, time.Second), "listen": l.Listen(ctx, time.Second), "start group": second(l.StartGroup(ctx, GroupOptions{})),
+		"connect": second(l.Connect(ctx, fakePeer, PBC(), ConnectOptions{})), "leave": l.Leave(ctx, "1"), "invite": l.Invite(ctx, "1", fakePeer),
+		"reject": l.Reject(ctx, Request{Peer: Peer{Address: fakePeer}}),
+	} {
+		if err == nil || !typed(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if ctx.Err() != nil {
+		t.Error("a command did not end by itself")
+	}
+}
+
+func second(_ Group, err error) error { return err }
+
+// TestNoAnswer has a supplicant that takes calls and never answers: every call ends after ten seconds, and so do commands.
+func TestNoAnswer(t *testing.T) {
+	for _, method := range []string{"", "Properties.", "Root.", "P2PDevice.P2PDeviceConfig"} {
+		t.Run("from the start "+method, func(t *testing.T) {
+			t.Parallel()
+			air := wpatest.NewAir(t, 1)
+			s := air.Nodes[0]
+			if method == "P2PDevice.P2PDeviceConfig" {
+				s.Inject((wpatest.Fault{Method: "Properties.Set"}).Ignore())
+			} else {
+				s.Inject((wpatest.Fault{Method: method}).Ignore())
+			}
+			l := runLive(t, s.Bus.Address, "a")
+			if method != "" { // which shows that it is ten seconds
+				l.impatient(t)
+			}
+			if method != "Root." { // which is needed only where an interface is looked for by its name
+				l.until("trouble", func() bool { st := l.Status(); return st.State == Absent && errors.Is(st.Err, ErrSupplicantGone) })
+				allFail(t, l)
+				s.Mend()
+			}
+			l.ready()
+		})
+	}
+	for _, method := range []string{"P2PDevice.Find", "P2PDevice.Connect", "P2PDevice.GroupAdd", "P2PDevice.StopFind", "Properties.GetAll"} {
+		for _, lost := range []bool{false, true} {
+			t.Run(method, func(t *testing.T) {
+				t.Parallel()
+				p := newPair(t)
+				p.a.impatient(t)
+				f := wpatest.Fault{Method: method}
+				fault := f.Ignore()
+				if lost { // it is carried out, and the answer is lost
+					fault = f.Lose()
+				}
+				p.sa.Inject(fault)
+				begin := time.Now()
+				_ = p.a.Find(t.Context(), time.Second) // its own error is looked at elsewhere
+				g, err := p.a.StartGroup(t.Context(), GroupOptions{})
+				if err != nil && !typed(err) || err == nil && g.SSID == "" {
+					t.Errorf("start group: %s, %v", g, err)
+				}
+				for _, g := range p.a.Status().Groups {
+					_ = p.a.Leave(t.Context(), g.ID) // gone is as good
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				if _, err := p.a.Connect(ctx, p.sb.Address, PBC(), ConnectOptions{}); err == nil || !typed(err) {
+					t.Errorf("connect: %v", err)
+				}
+				if took := time.Since(begin); took > 20*time.Second {
+					t.Errorf("took %v", took)
+				}
+				p.sa.Mend()
+				p.leave(t)
+				p.works(t)
+			})
+		}
+	}
+}
+
+// TestVanishingObjects takes objects away between the signal that tells of them and the reading of them.
+func TestVanishingObjects(t *testing.T) {
+	p := newPair(t)
+	t.Run("group", func(t *testing.T) {
+		p.sa.Inject((wpatest.Fault{Method: "Properties.GetAll", Property: "fi.w1.wpa_supplicant1.Group", Times: 1}).Before(func(s *wpatest.Supplicant) {
+			for i := range 100 {
+				s.ForgetNow(dbus.ObjectPath("/fi/w1/wpa_supplicant1/Interfaces/" + string(rune('1'+i%9))))
+			}
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), busLimit)
+		defer cancel()
+		if g, err := p.a.StartGroup(ctx, GroupOptions{}); err == nil || !typed(err) || ctx.Err() != nil {
+			t.Errorf("start group: %s, %v", g, err)
+		}
+		if n := len(p.a.Status().Groups); n != 0 {
+			t.Errorf("%d groups are shown", n)
+		}
+		p.sa.Mend()
+		if err := p.sa.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		p.a.until("loss", func() bool { return p.a.Status().State == Absent })
+		if err := p.sa.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.works(t)
+	})
+	t.Run("peer", func(t *testing.T) {
+		p.sa.Inject((wpatest.Fault{Method: "P2PDevice.Connect", Times: 1}).Before(func(s *wpatest.Supplicant) { s.ForgetNow(s.PeerPath(p.sb)) }))
+		p.works(t) // it is looked for again
+	})
+	t.Run("peer, again and again", func(t *testing.T) {
+		p.sa.Inject((wpatest.Fault{Method: "P2PDevice.Connect"}).Before(func(s *wpatest.Supplicant) { s.ForgetNow(s.PeerPath(p.sb)) }))
+		ctx, cancel := context.WithTimeout(t.Context(), busLimit)
+		defer cancel()
+		if _, err := p.a.Connect(ctx, p.sb.Address, PBC(), ConnectOptions{}); err == nil || !typed(err) || ctx.Err() != nil {
+			t.Errorf("connect: %v", err)
+		}
+		p.sa.Mend()
+		p.works(t)
+	})
+}
+
+// TestOwnerChanges has the owner of the supplicant's name change in the middle of each call that is made.
+func TestOwnerChanges(t *testing.T) {
+	for _, method := range []string{"Properties.Get", "Properties.Set", "Properties.GetAll", "P2PDevice.Find", "P2PDevice.Connect", "P2PDevice.GroupAdd", "P2PDevice.Disconnect"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			p.sa.Inject((wpatest.Fault{Method: method, Times: 1}).Before((*wpatest.Supplicant).ReleaseNow))
+			ctx, cancel := context.WithTimeout(t.Context(), busLimit)
+			defer cancel()
+			if err := p.a.Find(ctx, 10*time.Second); err != nil && !typed(err) {
+				t.Errorf("find: %v", err)
+			}
+			p.a.ready()
+			if g, err := p.a.StartGroup(ctx, GroupOptions{}); err != nil && !typed(err) {
+				t.Errorf("start group: %v", err)
+			} else if err == nil {
+				if err := p.a.Leave(ctx, g.ID); err != nil && !typed(err) {
+					t.Errorf("leave: %v", err)
+				}
+			}
+			p.a.ready()
+			if e := p.form(t, 5*time.Second); e.errA != nil && !typed(e.errA) || e.errB != nil && !typed(e.errB) {
+				t.Errorf("formation gave %v and %v", e.errA, e.errB)
+			}
+			p.a.ready()
+			p.leave(t)
+			p.sa.Mend()
+			p.works(t)
+		})
+	}
+}
+
+// TestBusGoesAway ends the bus in the middle of a call.
+func TestBusGoesAway(t *testing.T) {
+	p := newPair(t)
+	p.sa.Inject((wpatest.Fault{Method: "P2PDevice.Connect"}).Before(func(s *wpatest.Supplicant) { s.Bus.Kill() }))
+	ctx, cancel := context.WithTimeout(t.Context(), busLimit)
+	defer cancel()
+	if err := p.b.Listen(ctx, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.a.Connect(ctx, p.sb.Address, PBC(), ConnectOptions{}); err == nil || !typed(err) || ctx.Err() != nil {
+		t.Errorf("connect: %v", err)
+	}
+	select {
+	case err := <-p.a.ran:
+		if !errors.Is(err, ErrNoBus) {
+			t.Errorf("Run: %v", err)
+		}
+		p.a.ran <- nil
+	case <-ctx.Done():
+		t.Error("Run does not notice that the bus is gone")
+	}
+	if s := p.a.Status(); s.State == Ready || !errors.Is(s.Err, ErrNoBus) {
+		t.Errorf("status is %+v", s)
+	}
+}
+
+// TestStorm sends tens of thousands of signals: what is kept is bounded, and what is shown afterwards is so.
+func TestStorm(t *testing.T) {
+	const many = 10000
+	p := newPair(t)
+	if e := p.form(t, busLimit); e.errA != nil || e.errB != nil {
+		t.Fatalf("formation gave %v and %v", e.errA, e.errB)
+	}
+	owner := p.sa.OwnerPath()
+	address := func(i int) net.HardwareAddr { return net.HardwareAddr{6, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+	peer := func(i int) dbus.ObjectPath { return dbusapi.PeerPath(owner, address(i)) }
+	storms := map[string]func(i int){
+		"peers": func(i int) {
+			p.sa.Say(owner, "P2PDevice.DeviceFoundProperties", peer(i), map[string]dbus.Variant{
+				"DeviceName": dbus.MakeVariant("storm"), "VendorExtension": dbus.MakeVariant([][]byte{make([]byte, 1024), make([]byte, 1025)}),
+			})
+		},
+		"requests of many": func(i int) { p.sa.Say(owner, "P2PDevice.GONegotiationRequest", peer(i), uint16(4), byte(7)) },
+		"requests of one":  func(i int) { p.sa.Say(owner, "P2PDevice.GONegotiationRequest", peer(0), uint16(4), byte(7)) },
+		"provision":        func(i int) { p.sa.Say(owner, "P2PDevice.ProvisionDiscoveryPBCRequest", peer(i)) },
+		"groups": func(i int) {
+			p.sa.Say(owner, "P2PDevice.GroupStarted", map[string]dbus.Variant{"interface_object": dbus.MakeVariant(owner + "/x"), "role": dbus.MakeVariant("GO")})
+		},
+		"interfaces": func(i int) {
+			p.sa.Say("/fi/w1/wpa_supplicant1", "Root.InterfaceAdded", peer(i), map[string]dbus.Variant{"Ifname": dbus.MakeVariant("x")})
+		},
+		"interfaces gone":   func(i int) { p.sa.Say("/fi/w1/wpa_supplicant1", "Root.InterfaceRemoved", peer(i)) },
+		"ends of searching": func(i int) { p.sa.Say(owner, "P2PDevice.FindStopped") },
+		"stations":          func(i int) { p.sa.Say(p.sa.GroupPath(), "Interface.StaAuthorized", address(i).String()) },
+		"comings and goings": func(i int) {
+			p.sa.Say(owner, []string{"P2PDevice.DeviceFound", "P2PDevice.DeviceLost"}[i%2], peer(0))
+		},
+		"members": func(i int) { p.sa.Say(p.sa.GroupPath()+"/Groups/aa", "Group.PeerJoined", peer(i)) },
+	}
+	for name, say := range storms {
+		t.Run(name, func(t *testing.T) {
+			mark := p.a.mark()
+			before := heap()
+			for i := range many {
+				say(i)
+			}
+			// The last of it is told once a device is seen that comes after it.
+			last := net.HardwareAddr{6, 1, 1, 1, 1, 1}
+			p.sa.Say(owner, "P2PDevice.DeviceLost", dbusapi.PeerPath(owner, last))
+			p.sa.Say(owner, "P2PDevice.DeviceLost", peer(0))
+			p.sa.Say(owner, "P2PDevice.DeviceFoundProperties", peer(0), map[string]dbus.Variant{"DeviceName": dbus.MakeVariant("last of " + name)})
+			p.a.until("the end of the storm", func() bool {
+				return slices.ContainsFunc(p.a.Peers(), func(x Peer) bool { return x.Name == "last of "+name }) || len(p.a.Peers()) == 1
+			})
+			questions := 0
+			for _, e := range p.a.events(mark) {
+				if _, ok := e.(RequestReceived); ok {
+					questions++
+				}
+			}
+			if questions > maxRequests {
+				t.Errorf("%d questions", questions)
+			}
+			p.a.mu.Lock()
+			clear(p.a.told)
+			p.a.told = p.a.told[:0:0]
+			p.a.mu.Unlock()
+			if grew := int64(heap()) - int64(before); grew > 8<<20 {
+				t.Errorf("memory grew by %d KiB", grew>>10)
+			}
+			st := p.a.Status()
+			if st.State != Ready || len(st.Groups) != 1 || len(p.a.Peers()) > maxPeers {
+				t.Fatalf("status is %+v, with %d peers", st, len(p.a.Peers()))
+			}
+			if g := st.Groups[0]; len(g.Members) > maxStations || len(g.Stations) > maxStations {
+				t.Errorf("%d members, %d stations", len(g.Members), len(g.Stations))
+			}
+		})
+	}
+	p.leave(t)
+	// A group that was told of and never was is given up after some seconds.
+	p.a.ready()
+	deadline := time.Now().Add(busLimit)
+	for {
+		g, err := p.a.StartGroup(t.Context(), GroupOptions{})
+		if err == nil {
+			if err := p.a.Leave(t.Context(), g.ID); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+			break
+		}
+		if !errors.Is(err, ErrBusy) || time.Now().After(deadline) {
+			t.Fatalf("start group: %v", err)
+		}
+		p.a.pause(t, time.Second)
+	}
+	p.works(t)
+}
+
+// pause waits, for what no event tells of.
+func (l *live) pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
