@@ -19,7 +19,9 @@ import (
 )
 
 // fake stands in for the supplicant at message level: it records calls, answers them as told, and says what a test has it
-// say. It knows nothing of P2P: what real supplicants do is tested on real ones (*_radio_test.go).
+// say. It knows nothing of P2P, and is there for the machine's timers under synctest: what real supplicants do is tested on real
+// ones (*_radio_test.go) and on recorded ones (package wpatest). It is held to them by TestRecordedSignals, which checks that what
+// tests have it say comes in the order of the recordings, and that the machine on it comes to the same ends with them.
 type fake struct {
 	ready chan struct{}
 

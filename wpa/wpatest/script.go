@@ -160,3 +160,9 @@ func full(m string) (iface, name string) {
 	}
 	return iface, name
 }
+
+// Signal is a line as godbus hands it to a program.
+func (l Line) Signal() *dbus.Signal {
+	iface, name := full(l.Member)
+	return &dbus.Signal{Name: iface + "." + name, Path: l.Path, Body: l.Args}
+}
