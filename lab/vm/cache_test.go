@@ -1,7 +1,9 @@
 package vm
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -113,9 +115,9 @@ func TestNoSuchSuite(t *testing.T) {
 	}
 }
 
-// TestTree builds a tree, damages it, and has it whole again without asking for what is known.
+// TestTree builds a tree, shows it to a guest, damages it, and has it whole again.
 func TestTree(t *testing.T) {
-	needGuest(t)
+	cache := needGuest(t)
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	tree := Tree{Name: "small", Suites: []string{"no-such-suite", "forky", "sid"}, Packages: []string{"libpcsclite1"}}
 	own := t.TempDir()
@@ -130,6 +132,26 @@ func TestTree(t *testing.T) {
 	second, err := PrepareTree(t.Context(), own, tree, logger)
 	if err != nil || second.Built || second.Folder != first.Folder {
 		t.Fatalf("%+v, %v", second, err)
+	}
+	parts, err := Prepare(t.Context(), cache, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Boot(t.Context(), Config{Parts: parts, Trees: []*PreparedTree{second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	inGuest := filepath.Join(TreesFolder, tree.Name, strings.TrimPrefix(library[0], second.Folder))
+	status, err := m.Run(t.Context(), Command{Args: []string{"sh", "-c", `cat "$0" | wc -c; echo x >"$0"`, inGuest}, Output: &said})
+	if err != nil || status == 0 {
+		t.Errorf("a tree can be changed in the guest: %d, %v: %s", status, err, &said)
+	}
+	if info, err := os.Stat(library[0]); err != nil || !strings.HasPrefix(said.String(), fmt.Sprintln(info.Size())) {
+		t.Errorf("%s in the guest: %s, on the host %v", inGuest, &said, err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
 	}
 	if err := os.Remove(library[0]); err != nil {
 		t.Fatal(err)
