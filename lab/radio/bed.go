@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -209,12 +210,15 @@ func radios() ([]Radio, error) {
 	return found, nil
 }
 
-// lengthen gives the radios' interfaces names such as systemd gives to USB adapters: wlx and 12 digits, 15 characters, the
-// most that a name can have. They are not the address, but begin with what differs: wpa_supplicant cuts the name for the
-// control socket of the P2P device, and all nodes have theirs in the same folder.
+// lengthen gives the radios' interfaces the names that systemd gives to USB adapters: wlx and the address, 15 characters, the
+// most that a name can have.
 func lengthen(ctx context.Context, radios []Radio) error {
 	for i, r := range radios {
-		name := fmt.Sprintf("wlx%02x0200000000", i)
+		link, err := net.InterfaceByName(r.Ifname)
+		if err != nil {
+			return fmt.Errorf("radio: %w", err)
+		}
+		name := "wlx" + strings.ReplaceAll(link.HardwareAddr.String(), ":", "")
 		if err := run(ctx, "ip", "link", "set", r.Ifname, "name", name); err != nil {
 			return fmt.Errorf("radio: %w", err)
 		}

@@ -20,8 +20,15 @@ import (
 // systemBus is the address of the guest's own bus when systemd runs it.
 const systemBus = "unix:path=/run/dbus/system_bus_socket"
 
-// controlSockets is where Debian's service has them.
-const controlSockets = "DIR=/run/wpa_supplicant GROUP=netdev"
+// socketFolder is where Debian's service has its control sockets, and controlSockets how it is told.
+const (
+	socketFolder   = "/run/wpa_supplicant"
+	controlSockets = "DIR=" + socketFolder + " GROUP=netdev"
+)
+
+// ownSockets runs a program with a node's own folder of control sockets, in the mount namespace that ip-netns(8) has made for
+// it. All nodes have the guest's /run, and wpa_supplicants on different machines make sockets of the same name.
+const ownSockets = `mount --bind "$0" ` + socketFolder + ` && exec "$@"`
 
 // busConfig lets everybody on a node's bus do everything: what the shipped policy allows is tested on the system bus. The
 // listen element is needed even when an address is given on the command line.
@@ -99,6 +106,11 @@ func (n *Node) up(ctx context.Context) error {
 	}
 	if n.system {
 		return n.awaitSupplicant(ctx, "")
+	}
+	for _, folder := range []string{n.sockets(), socketFolder} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
 	}
 	if err := run(ctx, "ip", "netns", "add", n.NetNS); err != nil {
 		return err
@@ -294,13 +306,17 @@ func (n *Node) report(verb string, err error) error {
 	return err
 }
 
-// Command is [exec.CommandContext] in the node: in its namespace with the namespace's own /sys, and with
+// sockets is the folder of a namespace's control sockets as the guest sees it.
+func (n *Node) sockets() string { return filepath.Join(n.folder, "control") }
+
+// Command is [exec.CommandContext] in the node: in its namespace with the namespace's own /sys and /run/wpa_supplicant, and with
 // DBUS_SYSTEM_BUS_ADDRESS set to its bus. The process identifier is that of the program itself. A program still running in a
 // namespace when the bed closes is killed.
 func (n *Node) Command(ctx context.Context, name string, arg ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, arg...)
 	if n.NetNS != "" {
-		cmd = exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.NetNS, name}, arg...)...)
+		inside := []string{"netns", "exec", n.NetNS, "sh", "-c", ownSockets, n.sockets(), name}
+		cmd = exec.CommandContext(ctx, "ip", append(inside, arg...)...)
 	}
 	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+n.Bus)
 	return cmd
