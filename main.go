@@ -80,6 +80,9 @@ func settings(o cli.AgentOptions) (agent.Config, error) {
 	if o.Accept != "" {
 		s.Accept = agent.Accept(o.Accept)
 	}
+	if o.Visibility != "" {
+		s.Visibility = agent.Visibility(o.Visibility)
+	}
 	if len(o.Interfaces) > 0 {
 		s.Interfaces = o.Interfaces
 	}

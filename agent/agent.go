@@ -23,6 +23,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/store"
 	"nigh/agent/transfer"
@@ -39,6 +40,7 @@ type Agent struct {
 	started time.Time
 
 	id        *identity.Identity
+	air       *recognise.Recogniser
 	store     *store.Store
 	trust     *trust.Book
 	sessions  *session.Sessions
@@ -51,8 +53,9 @@ type Agent struct {
 	table     *table
 	watchers  hub
 	change    signal
-	nameless  chan identity.DeviceID // trusted, near, and without a name in the book
-	command   atomic.Value           // time.Time of the last command that steps count from
+	keys      chan identity.PublicKey // of trusted devices, not in the book
+	nameless  chan identity.DeviceID  // trusted, near, and without a name in the book
+	command   atomic.Value            // time.Time of the last command that steps count from
 	server    *control.Server
 	socket    net.Listener
 	notices   []string // set by New only
@@ -68,7 +71,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now(), nameless: make(chan identity.DeviceID, 16)}
+	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -90,6 +93,8 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err := os.MkdirAll(cfg.Inbox, 0o755); err != nil {
 		return nil, fmt.Errorf("%w: inbox: %w", ErrConfig, err)
 	}
+	a.air = recognise.New(a.id, cfg.Visibility == VisibleEveryone)
+	a.air.Befriend(a.friends())
 	a.table = newTable(a.record)
 	for _, r := range a.trust.List() {
 		a.table.know(r.ID)
@@ -97,7 +102,8 @@ func New(cfg Config) (_ *Agent, err error) {
 	mux := http.NewServeMux()
 	a.sessions, err = session.New(session.Config{
 		Logger: a.log, Identity: a.id, Listen: cfg.Listen,
-		Name:      func(session.Peer) string { return cfg.Name },
+		Name:      a.nameFor,
+		Key:       a.met,
 		Standing:  func(id identity.DeviceID) trust.Standing { return a.trust.Standing(id) },
 		Addresses: a.table.candidates,
 		Handler:   mux,
@@ -122,11 +128,7 @@ func New(cfg Config) (_ *Agent, err error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	discovery.RedirectLog(a.log)
-	a.finder, err = discovery.New(discovery.Config{
-		Logger: a.log, Instance: cfg.Name, ShortID: a.id.ID.Short(), Port: a.sessions.Port(),
-		TXT: []string{"v=1", "n=" + cfg.Name, "id=" + a.id.ID.Short()},
-	})
-	if err != nil {
+	if a.finder, err = discovery.New(a.announcement()); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.prover = newProver(a.log, a.sessions.Greet, a.proved)
@@ -271,7 +273,7 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			}
 			s := sighting{
 				key: instanceKey(e), kind: kindLAN,
-				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs, known: a.table.expects(e.TXT["id"]),
+				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs, known: a.announced(e.TXT),
 			}
 			if a.direct.isGroup(e.Ifname) {
 				s.kind = kindDirect
@@ -402,6 +404,9 @@ func (a *Agent) followTrust(ctx context.Context) error {
 		case id := <-a.nameless:
 			a.keepName(id)
 			continue
+		case key := <-a.keys:
+			a.learn(key)
+			continue
 		case <-wake:
 		}
 		mu.Lock()
@@ -422,7 +427,16 @@ func (a *Agent) followTrust(ctx context.Context) error {
 			}
 			a.publishPeer(id)
 		}
+		a.recogniseFriends()
 	}
+}
+
+// nameFor is what this device calls itself to another one.
+func (a *Agent) nameFor(p session.Peer) string {
+	if a.cfg.Visibility == VisibleEveryone || p.Standing == trust.Trusted {
+		return a.cfg.Name
+	}
+	return ""
 }
 
 // decide answers an offer as far as the policy can.

@@ -468,7 +468,7 @@ func (a *Agent) status() control.Status {
 		ID: a.id.ID.String(), Short: a.id.ID.Short(), Name: clean.Name(a.cfg.Name, maxNameBytes), Version: a.cfg.Version,
 		Agent: control.AgentInfo{
 			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
-			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.cfg.Accept), Free: free, Goroutines: runtime.NumGoroutine(),
+			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.cfg.Accept), Visibility: string(a.cfg.Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
 		Limits:  control.Limits{Transfers: transfer.MaxRunning, Peers: maxPeers, MinFree: receive.Reserve(total)},

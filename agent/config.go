@@ -32,17 +32,40 @@ const (
 	AcceptAll     Accept = "all"     // take from anybody who can reach this device
 )
 
+// Visibility says who can tell who this device is before a connection.
+type Visibility string
+
+// The policies of [Settings.Visibility]. Whoever connects to the session's port
+// learns the device's key with every one of them: TLS shows it.
+const (
+	VisibleEveryone Visibility = "everyone" // name, short ID and key are announced
+	VisibleTrusted  Visibility = "trusted"  // announced under names that change; trusted devices recognise it
+	VisibleHidden   Visibility = "hidden"   // not announced, and found by Wi-Fi Direct only while it searches or has a group
+)
+
+// Join says which devices may form a Wi-Fi Direct group with this one without a
+// person's yes.
+type Join string
+
+// The policies of [Settings.Join].
+const (
+	JoinTrusted Join = "trusted" // every trusted device, proved by the PIN that both derive
+	JoinAsk     Join = "ask"     // none
+)
+
 // Settings are what a person may choose: the keys of config.toml, overridden
 // by NIGH_* variables and then by flags. Zero fields mean the default.
 type Settings struct {
-	Name       string   `toml:"name"`       // shown to others, at most 40 bytes
-	Accept     Accept   `toml:"accept"`     // default "ask"
-	Inbox      string   `toml:"inbox"`      // default $XDG_DOWNLOAD_DIR/nigh
-	Listen     string   `toml:"listen"`     // default ":7421"
-	Direct     *bool    `toml:"direct"`     // Wi-Fi Direct on or off, default on
-	Interfaces []string `toml:"interfaces"` // use only these links, default all sensible ones
-	Intent     *int     `toml:"intent"`     // GO intent 0..15, default by power and radio
-	Engine     string   `toml:"engine"`     // whose wpa_supplicant forms groups: "system" or "private", default "auto"
+	Name       string     `toml:"name"`       // shown to others, at most 40 bytes
+	Accept     Accept     `toml:"accept"`     // default "ask"
+	Visibility Visibility `toml:"visibility"` // default "everyone"
+	Join       Join       `toml:"join"`       // default "trusted"
+	Inbox      string     `toml:"inbox"`      // default $XDG_DOWNLOAD_DIR/nigh
+	Listen     string     `toml:"listen"`     // default ":7421"
+	Direct     *bool      `toml:"direct"`     // Wi-Fi Direct on or off, default on
+	Interfaces []string   `toml:"interfaces"` // use only these links, default all sensible ones
+	Intent     *int       `toml:"intent"`     // GO intent 0..15, default by power and radio
+	Engine     string     `toml:"engine"`     // whose wpa_supplicant forms groups: "system" or "private", default "auto"
 }
 
 // Config is everything [New] needs.
@@ -120,6 +143,10 @@ func (s *Settings) environment(environ []string) error {
 			s.Name = v
 		case "NIGH_ACCEPT":
 			s.Accept = Accept(v)
+		case "NIGH_VISIBILITY":
+			s.Visibility = Visibility(v)
+		case "NIGH_JOIN":
+			s.Join = Join(v)
 		case "NIGH_INBOX":
 			s.Inbox = v
 		case "NIGH_LISTEN":
@@ -148,6 +175,10 @@ func (s Settings) check() error {
 		return fmt.Errorf("%w: accept must be ask, trusted or all, not %q", ErrConfig, s.Accept)
 	case !slices.Contains(engines(), s.Engine):
 		return fmt.Errorf("%w: engine must be one of %s, not %q", ErrConfig, strings.Join(engines()[1:], ", "), s.Engine)
+	case s.Visibility != "" && !slices.Contains([]Visibility{VisibleEveryone, VisibleTrusted, VisibleHidden}, s.Visibility):
+		return fmt.Errorf("%w: visibility must be everyone, trusted or hidden, not %q", ErrConfig, s.Visibility)
+	case s.Join != "" && !slices.Contains([]Join{JoinTrusted, JoinAsk}, s.Join):
+		return fmt.Errorf("%w: join must be trusted or ask, not %q", ErrConfig, s.Join)
 	case s.Intent != nil && (*s.Intent < 0 || *s.Intent > 15):
 		return fmt.Errorf("%w: intent must be 0 to 15, not %d", ErrConfig, *s.Intent)
 	}
@@ -188,6 +219,12 @@ func (c *Config) Complete() error {
 	}
 	if c.Engine == "" {
 		c.Engine = engineAuto
+	}
+	if c.Visibility == "" {
+		c.Visibility = VisibleEveryone
+	}
+	if c.Join == "" {
+		c.Join = JoinTrusted
 	}
 	if c.State == "" {
 		c.State = DefaultState()

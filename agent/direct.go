@@ -19,7 +19,6 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
-	"nigh/agent/trust"
 	"nigh/wpa"
 )
 
@@ -32,9 +31,6 @@ const (
 	restartLimit   = 10 * time.Second // for a supplicant that crashed
 	wantAgain      = 5 * time.Second  // doubled with each try
 	wantTries      = 6
-	askFind        = 5 * time.Second
-	questionLife   = 110 * time.Second // the asking supplicant waits 120 s
-	maxQuestions   = 8
 	maxRadioName   = 32 // bytes (Wi-Fi P2P specification 4.1.15)
 	radioRetryMin  = 2 * time.Second
 	radioRetryMax  = time.Minute
@@ -53,31 +49,26 @@ type direct struct {
 
 	forming chan struct{} // one group formation of ours at a time
 	killed  atomic.Bool   // NetworkManager removed a group
+	telling chan struct{} // capacity 1: what the radio says is not what it should
+	gate    *gate
 
-	mu        sync.Mutex
-	radio     *wpa.Radio                   // nil while there is none; guarded by mu
-	down      control.Radio                // what status says meanwhile; guarded by mu
-	groups    map[wpa.GroupID]*directGroup // guarded by mu
-	questions map[string]*question         // by inbox ID; guarded by mu
-	pool      netip.Prefix                 // addresses that an owned group hands out; guarded by mu
-	formings  map[*forming]bool            // groups that are being formed; guarded by mu
-	wants     map[identity.DeviceID]bool   // devices to connect to; guarded by mu
-	wantWake  chan struct{}
-}
-
-// question is a device that asks to form a group, waiting for a person.
-type question struct {
-	id      string
-	request wpa.Request
-	answer  chan *control.AcceptRequest // nil = no
-	until   time.Time
+	mu       sync.Mutex
+	radio    *wpa.Radio                   // nil while there is none; guarded by mu
+	down     control.Radio                // what status says meanwhile; guarded by mu
+	groups   map[wpa.GroupID]*directGroup // guarded by mu
+	asking   bool                         // a friend for a group; guarded by mu
+	question *question                    // the one that waits for a person; guarded by mu
+	pool     netip.Prefix                 // addresses that an owned group hands out; guarded by mu
+	formings map[*forming]bool            // groups that are being formed; guarded by mu
+	wants    map[identity.DeviceID]bool   // devices to connect to; guarded by mu
+	wantWake chan struct{}
 }
 
 func newDirect(a *Agent) *direct {
 	d := &direct{
 		a: a, log: a.log,
-		forming: make(chan struct{}, 1), wantWake: make(chan struct{}, 1),
-		groups: map[wpa.GroupID]*directGroup{}, questions: map[string]*question{}, wants: map[identity.DeviceID]bool{},
+		forming: make(chan struct{}, 1), telling: make(chan struct{}, 1), wantWake: make(chan struct{}, 1), gate: newGate(),
+		groups: map[wpa.GroupID]*directGroup{}, wants: map[identity.DeviceID]bool{},
 		formings: map[*forming]bool{},
 		down:     control.Radio{State: "starting"},
 	}
@@ -141,12 +132,14 @@ func (d *direct) radioLife(ctx context.Context) error {
 	group.Go(func() error { return radio.Run(ctx) })
 	group.Go(func() error { return d.follow(ctx, radio, group) })
 	group.Go(func() error { return d.connectWanted(ctx) })
+	group.Go(func() error { return d.keepTelling(ctx, radio) })
 	return group.Wait()
 }
 
 // follow handles the radio's events until its channel closes.
 func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.Group) error {
 	lives := map[wpa.GroupID]context.CancelFunc{}
+	state := wpa.State("")
 	for e := range radio.Events() {
 		switch e := e.(type) {
 		case wpa.PeerSeen:
@@ -197,11 +190,13 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 		case wpa.PersistentRemoved:
 			d.dropGroup(e.Persistent)
 		case wpa.StateChanged:
-			if e.Status.State == wpa.Ready {
+			// The status changes with every search and formation, too.
+			if e.Status.State == wpa.Ready && state != wpa.Ready {
 				d.wantUnfinished()
-			} else {
+			} else if e.Status.State != wpa.Ready {
 				d.silence()
 			}
+			state = e.Status.State
 		}
 		d.a.publishStatus()
 		d.a.change.changed()
@@ -214,18 +209,9 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 
 // heard records a device that the radio sees.
 func (d *direct) heard(p wpa.Peer) {
-	name, short := splitRadioName(p.Name)
-	s := radioSighting{mac: p.Address, name: name, short: short, signal: p.SignalDBm}
-	if s.short == d.a.id.ID.Short() || !d.a.table.heard(s) {
-		return
-	}
-	d.publishRadio(p.Address)
-	// Its question may have come before its name did.
-	d.mu.Lock()
-	q := d.questions[questionID(p.Address)]
-	d.mu.Unlock()
-	if q != nil && requestMethod(q.request) == "pbc" && d.saysTrusted(p.Address) {
-		d.reply(q.id, &control.AcceptRequest{})
+	s := d.sighting(p)
+	if s.id != d.a.id.ID && s.short != d.a.id.ID.Short() && d.a.table.heard(s) {
+		d.publishRadio(p.Address)
 	}
 }
 
@@ -255,145 +241,6 @@ func (d *direct) publishRadio(mac net.HardwareAddr) {
 		v, ok := d.a.table.oneRadio(mac)
 		return control.Event{Type: "peer", Peer: &v}, ok
 	})
-}
-
-// saysTrusted reports whether a radio device says it is a trusted
-// device.
-func (d *direct) saysTrusted(mac net.HardwareAddr) bool {
-	id, ok := d.a.table.behind(mac)
-	return ok && d.a.trust.Standing(id) == trust.Trusted
-}
-
-// requested decides about a device that wants a group with us. The short ID of a
-// trusted device, or the policy "all", says yes by itself: being in a group
-// gives no more than being on the same cable, the session still proves the key.
-// Everybody else becomes a question.
-func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.Group) {
-	d.heard(r.Peer)
-	if requestMethod(r) == "pbc" && (d.a.cfg.Accept == AcceptAll || d.saysTrusted(r.Peer.Address)) {
-		group.Go(func() error { d.admit(ctx, r, &control.AcceptRequest{}); return nil })
-		return
-	}
-	id := questionID(r.Peer.Address)
-	q := &question{id: id, request: r, answer: make(chan *control.AcceptRequest, 1), until: time.Now().Add(questionLife)}
-	d.mu.Lock()
-	known := d.questions[id] != nil
-	full := len(d.questions) >= maxQuestions
-	if !known && !full {
-		d.questions[id] = q
-	}
-	d.mu.Unlock()
-	if known || full {
-		return
-	}
-	d.log.Info("Device asks to form a group", "name", peerLabel(r.Peer))
-	d.a.publishInbox(id)
-	group.Go(func() error {
-		// The supplicant may have an old name for it, or none: ask the air once.
-		if err := d.find(ctx, askFind); err != nil {
-			d.log.Debug("Looking at who asks failed", "err", err)
-		}
-		timer := time.NewTimer(time.Until(q.until))
-		defer timer.Stop()
-		var answer *control.AcceptRequest
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		case answer = <-q.answer:
-		}
-		d.mu.Lock()
-		delete(d.questions, id)
-		d.mu.Unlock()
-		d.a.publishInbox(id)
-		if answer != nil {
-			d.admit(ctx, r, answer)
-		} else if ctx.Err() == nil {
-			d.reject(ctx, r)
-		}
-		return nil
-	})
-}
-
-// questionID is the inbox ID of what a radio device asks.
-func questionID(mac net.HardwareAddr) string {
-	return "group-" + strings.ReplaceAll(mac.String(), ":", "")
-}
-
-// admit answers yes to a request.
-func (d *direct) admit(ctx context.Context, r wpa.Request, answer *control.AcceptRequest) {
-	radio, err := d.current()
-	if err != nil {
-		return
-	}
-	method := wpa.PBC()
-	switch requestMethod(r) {
-	case "enter_pin":
-		method = wpa.EnterPIN(answer.PIN)
-	case "show_pin":
-		method = wpa.ShowPIN(r.PIN, func(pin string) { d.a.step("pin", "running", pin) })
-	}
-	forming, over := d.formation(ctx)
-	_, err = radio.Accept(forming, r, method, wpa.ConnectOptions{Intent: d.intent(), Persistent: true})
-	if err = over(err); err != nil && ctx.Err() == nil {
-		d.log.Info("Forming the group failed", "name", peerLabel(r.Peer), "err", err)
-		d.a.step("group", "failed", explain(err).Message)
-	}
-}
-
-func (d *direct) reject(ctx context.Context, r wpa.Request) {
-	if radio, err := d.current(); err == nil {
-		if err := radio.Reject(ctx, r); err != nil {
-			d.log.Debug("Rejecting failed", "err", err)
-		}
-	}
-}
-
-// requestMethod is how a request wants to be answered: "pbc", "enter_pin" (the
-// other side shows a PIN) or "show_pin" (we show one).
-func requestMethod(r wpa.Request) string {
-	const shown, typed = 5, 1 // device password IDs of Wi-Fi Simple Configuration
-	switch {
-	case r.Kind == wpa.ProvisionEnterPIN, r.Kind == wpa.Negotiation && r.PasswordID == shown:
-		return "enter_pin"
-	case r.Kind == wpa.ProvisionShowPIN, r.Kind == wpa.Negotiation && r.PasswordID == typed:
-		return "show_pin"
-	default:
-		return "pbc"
-	}
-}
-
-// inbox returns the waiting questions.
-func (d *direct) inbox() []control.InboxItem {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	items := []control.InboxItem{}
-	for _, q := range d.questions {
-		items = append(items, q.item())
-	}
-	return items
-}
-
-func (q *question) item() control.InboxItem {
-	return control.InboxItem{
-		ID: q.id, Kind: "group", PeerName: peerLabel(q.request.Peer), Trust: trust.New.String(),
-		Expires: time.Until(q.until).Seconds(), Method: requestMethod(q.request), PIN: q.request.PIN,
-		Address: q.request.Peer.Address.String(),
-	}
-}
-
-// reply answers a question; it reports false when there is none with that ID.
-func (d *direct) reply(id string, answer *control.AcceptRequest) bool {
-	d.mu.Lock()
-	q := d.questions[id]
-	d.mu.Unlock()
-	if q == nil {
-		return false
-	}
-	select {
-	case q.answer <- answer:
-	default: // somebody else was quicker
-	}
-	return true
 }
 
 // current returns the radio, or errNoRadio wrapped with what is wrong.

@@ -167,9 +167,13 @@ func (d *direct) connectWanted(ctx context.Context) error {
 			if len(d.a.table.candidates(id)) > 0 {
 				continue
 			}
-			s, err := d.sight(ctx, id)
-			if err == nil {
-				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: d.intent(), Persistent: d.a.trust.Standing(id) == trust.Trusted})
+			var err error
+			if d.a.trust.Standing(id) == trust.Trusted {
+				_, err = d.connectFriend(ctx, id, wpa.ConnectOptions{Intent: d.intent(), Persistent: true})
+			} else if s, serr := d.sight(ctx, id); serr == nil {
+				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: d.intent()})
+			} else {
+				err = serr
 			}
 			if err != nil && ctx.Err() == nil {
 				d.log.Info("Connecting over Wi-Fi Direct failed", "peer", id.Short(), "err", err)
@@ -254,7 +258,12 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 		if peer, err = mac(); err != nil {
 			return control.Group{}, err
 		}
-		g, err = d.connect(ctx, peer, method, wpa.ConnectOptions{Intent: intent, Frequency: frequency, Persistent: r.Persistent})
+		o := wpa.ConnectOptions{Intent: intent, Frequency: frequency, Persistent: r.Persistent}
+		if id, ok := d.a.table.behind(peer); ok && method.Kind == wpa.KindPBC && d.a.trust.Standing(id) == trust.Trusted {
+			g, err = d.connectFriend(ctx, id, o)
+		} else {
+			g, err = d.connectByHand(ctx, peer, method, o)
+		}
 	case "invite":
 		var peer net.HardwareAddr
 		if peer, err = mac(); err != nil {

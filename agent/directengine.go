@@ -20,9 +20,10 @@ func (d *direct) radioConfig() wpa.Config {
 	if err != nil {
 		d.log.Warn("No free subnet for a group", "err", err)
 	}
+	advert := d.advert()
 	c := wpa.Config{
-		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: radioName(d.a.cfg.Name, d.a.id.ID), Intent: d.intent(), Pool: pool,
-		Visible: true, Groups: d.savedGroups(), Killed: d.killed.Load(),
+		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: advert.Name, Vendor: advert.Vendor, Visible: advert.Visible,
+		Intent: d.intent(), Pool: pool, Groups: d.savedGroups(), Killed: d.killed.Load(),
 	}
 	if d.a.cfg.Engine != engineAuto {
 		c.Engine = wpa.Engine(d.a.cfg.Engine)

@@ -13,6 +13,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/trust"
 )
@@ -46,14 +47,24 @@ type sighting struct {
 	known   bool          // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
 }
 
-// radioSighting is a Wi-Fi Direct device as the radio hears it. Its name and
-// short ID are hints.
+// radioSighting is a Wi-Fi Direct device as the radio hears it. All of it is hints.
 type radioSighting struct {
 	mac    net.HardwareAddr
 	name   string // escaped
 	short  string // as its P2P device name says, "" without
 	signal int
 	seen   time.Time
+	owner  bool              // of a running group
+	id     identity.DeviceID // who it seems to be by its advert, zero without
+	friend bool              // its advert has a tag for us: it trusts us, and we trust it
+	nigh   bool              // it sends an advert
+	manual bool              // its user does the PIN by hand
+	nonce  recognise.Nonce   // of its advert
+}
+
+// is reports whether s seems to be of the device id.
+func (s radioSighting) is(id identity.DeviceID) bool {
+	return s.id == id || s.id.IsZero() && s.short != "" && s.short == id.Short()
 }
 
 // peer is a device with a proved or provisioned identity.
@@ -368,7 +379,7 @@ func (t *table) view(p *peer) (control.Peer, bool) {
 		})
 	}
 	for _, s := range t.radio {
-		if s.short != "" && s.short == v.Short {
+		if s.is(p.id) {
 			if i := slices.IndexFunc(v.Paths, func(p control.Path) bool { return p.Kind == kindDirect }); i >= 0 {
 				v.Paths[i].Signal = s.signal
 				continue

@@ -14,9 +14,15 @@ import (
 func (t *table) heard(s radioSighting) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.seen = t.now()
-	if _, ok := t.radio[s.mac.String()]; !ok && len(t.radio) >= maxRadio {
+	if s.seen.IsZero() {
+		s.seen = t.now()
+	}
+	old, ok := t.radio[s.mac.String()]
+	if !ok && len(t.radio) >= maxRadio {
 		return false
+	}
+	if ok && s.name == "" && s.id == old.id {
+		s.name, s.short = old.name, old.short // it only hides them while it asks a friend for a group
 	}
 	t.radio[s.mac.String()] = s
 	return true
@@ -49,20 +55,30 @@ func (t *table) shortOnAir(mac net.HardwareAddr) string {
 	return t.radio[mac.String()].short
 }
 
-// onRadio returns the Wi-Fi Direct sighting whose short ID fits this identity.
-func (t *table) onRadio(id identity.DeviceID) (radioSighting, bool) {
+// at returns the sighting of a Wi-Fi Direct device.
+func (t *table) at(mac net.HardwareAddr) (radioSighting, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.radio[mac.String()]
+	return s, ok
+}
+
+// onRadio returns the Wi-Fi Direct sighting that seems to be of this identity. Of
+// several the newest counts: an impostor can only repeat what it heard.
+func (t *table) onRadio(id identity.DeviceID) (found radioSighting, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.radio {
-		if s.short != "" && s.short == id.Short() {
-			return s, true
+		if s.is(id) && (!ok || s.friend && !found.friend || s.friend == found.friend && s.seen.After(found.seen)) {
+			found, ok = s, true
 		}
 	}
-	return radioSighting{}, false
+	return found, ok
 }
 
-// behind returns the only known identity that a radio sighting's short ID fits.
-// It is a hint; the session proves.
+// behind returns the known identity that a radio sighting seems to be of: by its
+// tag or key, else the only one that its short ID fits. It is a hint; the session
+// proves.
 func (t *table) behind(mac net.HardwareAddr) (identity.DeviceID, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -70,6 +86,10 @@ func (t *table) behind(mac net.HardwareAddr) (identity.DeviceID, bool) {
 }
 
 func (t *table) behindLocked(s radioSighting) (found identity.DeviceID, ok bool) {
+	if !s.id.IsZero() {
+		_, known := t.peers[s.id]
+		return s.id, known
+	}
 	if s.short == "" {
 		return found, false
 	}

@@ -29,6 +29,11 @@ configuration file.`,
 			default:
 				return usage(cmd, "--engine is auto, system or private, not %q", o.Engine)
 			}
+			switch o.Visibility {
+			case "", "everyone", "trusted", "hidden":
+			default:
+				return usage(cmd, "--visibility is everyone, trusted or hidden, not %q", o.Visibility)
+			}
 			if a.env.RunAgent == nil {
 				return errors.New("this program cannot run an agent")
 			}
@@ -42,11 +47,13 @@ configuration file.`,
 	f.StringVar(&o.Name, "name", "", "`NAME` that other devices see")
 	f.StringVar(&o.Listen, "listen", "", "`ADDR` to take sessions on (default \":7421\")")
 	f.StringVar(&o.Accept, "accept", "", "`WHOSE` offers are taken without asking: ask (nobody's), trusted or all")
+	f.StringVar(&o.Visibility, "visibility", "", "`WHO` can tell who this device is: everyone, trusted or hidden (nobody)")
 	f.StringVar(&o.Inbox, "inbox", "", "`DIR` for received files")
 	f.StringArrayVar(&o.Interfaces, "interface", nil, "use only the link `IF`; may be given several times")
 	f.BoolVar(&o.NoDirect, "no-direct", false, "without Wi-Fi Direct")
 	f.StringVar(&o.Engine, "engine", "", "`WHOSE` wpa_supplicant forms groups: auto (what is found), system or private")
 	complete(cmd, "engine", "auto", "system", "private")
 	complete(cmd, "accept", "ask", "trusted", "all")
+	complete(cmd, "visibility", "everyone", "trusted", "hidden")
 	return cmd
 }

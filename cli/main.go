@@ -47,6 +47,7 @@ type AgentOptions struct {
 	Name       string   // what other devices see
 	Listen     string   // address of the sessions, such as ":7421"
 	Accept     string   // "ask", "trusted" or "all"
+	Visibility string   // "everyone", "trusted" or "hidden"
 	Inbox      string   // folder of received files
 	Interfaces []string // the only links to use
 	NoDirect   bool     // without Wi-Fi Direct

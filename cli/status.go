@@ -40,6 +40,11 @@ func (a *app) status(ctx context.Context) error {
 	t.add("device", cell{st.Name, strong}, st.Short)
 	t.add("agent", word("running"), fmt.Sprintf("%s, pid %d, up %s, port %d, version %s",
 		st.Agent.Mode, st.Agent.PID, span(float64(st.Agent.Uptime)), st.Agent.Port, st.Version))
+	if v := st.Agent.Visibility; v != "" {
+		t.add("visible", v, map[string]string{
+			"everyone": "name, ID and key are announced", "trusted": "only trusted devices recognise this one", "hidden": "not announced",
+		}[v])
+	}
 	t.add("inbox", "accept "+st.Agent.Accept, st.Agent.Inbox+", "+size(st.Agent.Free)+" free")
 	radio := st.Radio.Ifname
 	if st.Radio.Engine != "" {

@@ -19,6 +19,7 @@ type admission struct {
 	group  dbusapi.Path
 	method Method
 	timer  *timer
+	opened bool               // the group is open for it
 	reply  func(Group, error) // nil when nobody waits
 }
 
@@ -47,6 +48,10 @@ func (m *machine) admitted(a *admission, g Group, err error) {
 	}
 	delete(m.admissions, a.peer.String())
 	a.timer.stop()
+	if g := m.groups[a.group]; err != nil && a.opened && a.method.PIN != "" && g != nil && m.state == Ready {
+		// The supplicant would take the PIN for two minutes.
+		m.order(func(ctx context.Context) error { return m.api.CloseWPS(ctx, g.path) }, nil)
+	}
 	if a.reply != nil {
 		a.reply(g, err)
 	}
@@ -55,6 +60,10 @@ func (m *machine) admitted(a *admission, g Group, err error) {
 // openWPS opens the group for the client: on the group's object, or it would be the parent that listens.
 func (m *machine) openWPS(a *admission) {
 	group, peer, pin := a.group, a.peer, a.method.PIN
+	if a.opened && pin != "" {
+		return // to open it again would forget that the PIN was tried
+	}
+	a.opened = true
 	m.order(func(ctx context.Context) error {
 		err := m.api.OpenWPS(ctx, group, peer, pin)
 		if err == nil && a.method.Kind == KindShowPIN && a.method.Shown != nil {
@@ -66,6 +75,15 @@ func (m *machine) openWPS(a *admission) {
 			m.admitted(a, Group{}, callErr(err))
 		}
 	})
+}
+
+// admissionFailed ends the admission of a client that did not know the PIN.
+func (m *machine) admissionFailed(s dbusapi.WPSFailed) {
+	for _, a := range m.admissions {
+		if a.group == s.Path && a.opened && a.method.PIN != "" && s.ConfigError == wpsWrongPIN {
+			m.admitted(a, Group{}, ErrWrongPIN)
+		}
+	}
 }
 
 // admit answers a peer that asked to join a group owned here.

@@ -17,15 +17,6 @@ const (
 	findPause  = time.Second      // before searching again after somebody stopped our search
 )
 
-// A visible device listens a third of the time on its listen channel when the radio has a Wi-Fi connection too, which keeps
-// most of it, and else nearly always: frames of GO negotiation are sent only a few times, and a device that does not hear
-// them makes the other one start again seconds later.
-const (
-	visiblePeriod   = 500 * time.Millisecond
-	visibleInterval = 1500 * time.Millisecond
-	visibleAlone    = 550 * time.Millisecond // interval without a connection
-)
-
 // discStage is the state of the discovery machine.
 type discStage int
 
@@ -194,32 +185,6 @@ func (m *machine) pause() {
 		m.disc.stage = discPaused
 		m.dirty = true
 	}
-}
-
-// beVisible turns extended listening on while nothing else needs the radio, and off while there is a group: a radio that
-// leaves the group's channel a third of the time moves little.
-func (m *machine) beVisible() {
-	want := m.cfg.Visible && m.state == Ready && len(m.groups) == 0 && !m.stopping
-	if want == m.visible {
-		return
-	}
-	m.visible = want
-	period, interval, owner := visiblePeriod, visibleInterval, m.owner
-	if !want {
-		period, interval = 0, 0
-	}
-	m.order(func(ctx context.Context) error {
-		if want {
-			if _, freq, err := m.api.CurrentBSS(ctx, owner); err == nil && freq == 0 {
-				interval = visibleAlone
-			}
-		}
-		return m.api.ExtendedListen(ctx, owner, period, interval)
-	}, func(err error) {
-		if err != nil {
-			m.log.Warn("Setting extended listening failed", "err", err)
-		}
-	})
 }
 
 // seconds rounds up, and is at least one: the supplicant takes zero for "without end".

@@ -258,6 +258,10 @@ func (f *fake) RequestServices(_ context.Context, _, peer dbusapi.Path, tlv []by
 func (f *fake) CancelServices(_ context.Context, _ dbusapi.Path, request uint64) error {
 	return f.call("CancelServices", request)
 }
+func (f *fake) CloseWPS(_ context.Context, g dbusapi.Path) error { return f.call("CloseWPS", g) }
+func (f *fake) SetGroupVendor(_ context.Context, o dbusapi.Path, v [][]byte) error {
+	return f.call("SetGroupVendor", o, v)
+}
 func (f *fake) OpenWPS(_ context.Context, g dbusapi.Path, _ net.HardwareAddr, pin string) error {
 	return f.call("OpenWPS", g, pin)
 }

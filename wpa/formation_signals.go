@@ -57,6 +57,7 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 			m.provisionFailed(f, s.Status)
 		}
 	case dbusapi.WPSFailed:
+		m.admissionFailed(s)
 		if f != nil && (s.Path == f.group || s.Path == m.owner) {
 			switch s.ConfigError {
 			case wpsWrongPIN:
@@ -147,7 +148,7 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 	}
 	negotiated := f.stage == stageNegotiated || f.stage == stageBuilding && f.negotiated
 	invited := f.profile != "" && !f.fresh && (f.stage == stageInviting || f.stage == stageBuilding)
-	if f.err == nil && s.Reason != "FREQ_CONFLICT" && (negotiated || invited) && f.rebuilt < maxRebuilt {
+	if f.err == nil && s.Reason != "FREQ_CONFLICT" && (negotiated || invited) && f.rebuilt < maxRebuilt && !f.opts.OneTime {
 		m.rebuild(f)
 		return
 	}
@@ -223,14 +224,16 @@ func (m *machine) formationLost(path dbusapi.Path) {
 }
 
 const (
-	requestLife = 110 * time.Second // the peer waits 120 s
-	maxRequests = 64
+	requestLife  = 110 * time.Second // the peer waits 120 s
+	maxRequests  = 64
+	requestPause = time.Second // between requests told while there are that many
 )
 
 // request is a peer that waits for our answer.
 type request struct {
-	kind RequestKind
-	at   time.Time
+	kind     RequestKind
+	password uint16
+	at       time.Time
 }
 
 // ask tells of a peer that wants a group, once for each attempt: the peer repeats its frames, and GO negotiation follows
@@ -241,7 +244,7 @@ func (m *machine) ask(peer dbusapi.Path, req Request) {
 		return
 	}
 	key := addr.String()
-	if old := m.requests[key]; old != nil && time.Since(old.at) < requestLife && (old.kind == req.Kind || req.Kind == Negotiation) {
+	if old := m.requests[key]; old != nil && time.Since(old.at) < requestLife && (old.kind == req.Kind && old.password == req.PasswordID || old.kind != Negotiation && req.Kind == Negotiation) {
 		return
 	}
 	if len(m.requests) >= maxRequests {
@@ -250,11 +253,21 @@ func (m *machine) ask(peer dbusapi.Path, req Request) {
 				delete(m.requests, k)
 			}
 		}
-		if len(m.requests) >= maxRequests {
-			return
+		if len(m.requests) >= maxRequests { // a flood of strangers must not keep others from asking for long
+			if time.Since(m.crowded) < requestPause {
+				return
+			}
+			m.crowded = time.Now()
+			oldest := ""
+			for k, r := range m.requests {
+				if oldest == "" || r.at.Before(m.requests[oldest].at) {
+					oldest = k
+				}
+			}
+			delete(m.requests, oldest)
 		}
 	}
-	m.requests[key] = &request{req.Kind, time.Now()}
+	m.requests[key] = &request{req.Kind, req.PasswordID, time.Now()}
 	if p := m.peers[peer]; p != nil {
 		req.Peer = *p
 		m.emit(RequestReceived{req})

@@ -112,6 +112,7 @@ func (m *machine) newGroup(path dbusapi.Path, owner bool, object dbusapi.Path) *
 
 // details are what is read of a group.
 type details struct {
+	object   dbusapi.Path
 	ifname   string
 	group    dbusapi.Group
 	stations []net.HardwareAddr
@@ -136,6 +137,7 @@ func (m *machine) reading(g *group) func(context.Context) (details, error) {
 				return d, err
 			}
 		}
+		d.object = object
 		if d.group, err = m.api.Group(ctx, object); err != nil {
 			return d, err
 		}
@@ -173,6 +175,7 @@ func (m *machine) readGroup(g *group) {
 }
 
 func (m *machine) groupRead(g *group, d details) {
+	g.object = d.object
 	g.Ifname, g.SSID, g.Passphrase = d.ifname, d.group.SSID, d.group.Passphrase
 	g.BSSID, g.Frequency = d.group.BSSID, d.group.Frequency
 	if d.iface != nil {
@@ -201,6 +204,7 @@ func (m *machine) groupRead(g *group, d details) {
 		m.pause() // a search would cost the new group its first seconds
 	}
 	m.beVisible()
+	m.showOn(g)
 	if g.Persistent {
 		m.readProfiles()
 	}

@@ -60,6 +60,8 @@ type supplicant interface {
 	RequestServices(ctx context.Context, owner, peer dbusapi.Path, tlv []byte) (uint64, error)
 	CancelServices(ctx context.Context, owner dbusapi.Path, request uint64) error
 	OpenWPS(ctx context.Context, group dbusapi.Path, peer net.HardwareAddr, pin string) error
+	CloseWPS(ctx context.Context, group dbusapi.Path) error
+	SetGroupVendor(ctx context.Context, group dbusapi.Path, vendor [][]byte) error
 }
 
 // inbox carries everything but signals into the machine's goroutine: commands, results of calls and timers. It has no
@@ -156,8 +158,12 @@ type machine struct {
 
 	peers       map[dbusapi.Path]*Peer
 	requests    map[string]*request // by device address
+	crowded     time.Time           // when the last one was told while there were too many
 	disc        discovery
-	visible     bool                  // extended listening is on
+	connected   bool          // the interface that owns P2P has a Wi-Fi connection
+	listening   time.Duration // interval of extended listening; 0 = off
+	shown       Advert        // what the supplicant was told
+	looks       []*lookout
 	form        *formation            // nil = idle
 	ending      []*formation          // failed, and told when they are cleaned up
 	haunted     *timer                // not nil while a join that was given up may still happen

@@ -151,7 +151,7 @@ func TestVisible(t *testing.T) {
 		calls := f.called("ExtendedListen")
 		return calls[len(calls)-1]
 	}
-	const on, off = "ExtendedListen 500ms 1.5s", "ExtendedListen 0s 0s"
+	const on, off = "ExtendedListen 500ms 550ms", "ExtendedListen 0s 0s"
 	inWorld(t, Config{Visible: true}, func(g *fake) { f = g }, func(w *world) {
 		if got := last(); got != on {
 			t.Errorf("at first: %s", got)

@@ -34,6 +34,7 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 	m.peers[path] = &p
 	m.peersDirty = true
 	m.askAgain(addr)
+	m.heard(addr)
 	if f := m.form; f != nil && f.stage == stageSeeking && slices.Equal(f.peer, addr) {
 		m.decide(f)
 	} else if f != nil && f.looking && slices.Equal(f.peer, addr) {

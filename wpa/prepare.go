@@ -27,18 +27,23 @@ type settings struct {
 	config   dbusapi.Config
 	methods  string
 	profiles map[dbusapi.Path]bool // persistent groups that were there
+	named    bool                  // we gave it a name
+	extended bool                  // we gave it vendor extensions
+	listened bool                  // we turned extended listening on or off
 	created  bool                  // the supplicant has the interface because we asked for it
 }
 
 // ready is what prepare found.
 type ready struct {
-	iface    dbusapi.Interface
-	address  net.HardwareAddr
-	before   settings
-	crashed  bool    // our settings were in place: an earlier run did not put them back
-	refused  []error // settings that this supplicant does not take
-	profiles map[dbusapi.Path]Persistent
-	found    snapshot
+	iface     dbusapi.Interface
+	address   net.HardwareAddr
+	before    settings
+	crashed   bool    // our settings were in place: an earlier run did not put them back
+	shown     Advert  // what others see now
+	connected bool    // the owner has a Wi-Fi connection
+	refused   []error // settings that this supplicant does not take
+	profiles  map[dbusapi.Path]Persistent
+	found     snapshot
 }
 
 // snapshot is what the supplicant's properties say.
@@ -80,7 +85,8 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	}
 	earlier, recorded := loadRecord(cfg.Record)
 	recorded = recorded && earlier.Owner == owner && earlier.Instance == instance
-	r.crashed = r.before.methods == configMethods && (recorded || cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName)
+	r.crashed = r.before.methods == configMethods && (recorded || sameVendor(cfg.Vendor, r.before.config.VendorExtension) ||
+		cfg.DeviceName != "" && r.before.config.DeviceName == cfg.DeviceName)
 	switch {
 	case r.crashed && recorded:
 		r.before = earlier.settings()
@@ -97,6 +103,8 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if err := r.before.recorded(instance).write(cfg.Record); err != nil {
 		r.refused = append(r.refused, fmt.Errorf("keep a record of the settings: %w", err))
 	}
+	r.shown = cfg.advert()
+	r.before.named, r.before.extended = cfg.DeviceName != "", len(cfg.Vendor) > 0
 	for _, k := range wanted(cfg) {
 		err := api.SetConfig(ctx, owner, k)
 		if errors.Is(err, dbusapi.ErrInvalidArgs) || errors.Is(err, dbusapi.ErrFailed) {
@@ -109,6 +117,9 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 		return r, err
 	}
 	r.address = deviceAddress(r.iface.Ifname)
+	if bssid, _, err := api.CurrentBSS(ctx, owner); err == nil {
+		r.connected = bssid != nil
+	}
 	var had map[dbusapi.Path]bool
 	if r.profiles, had, err = addProfiles(ctx, api, owner, known, r.address); err != nil {
 		return r, err
@@ -136,6 +147,14 @@ func profilePaths(ctx context.Context, api supplicant, owner dbusapi.Path) (map[
 		all[p] = true
 	}
 	return all, nil
+}
+
+// sameVendor reports whether two lists of vendor extensions have one of the same vendor: the name of a device that hides it
+// is another one in each run.
+func sameVendor(a, b [][]byte) bool {
+	return slices.ContainsFunc(a, func(x []byte) bool {
+		return slices.ContainsFunc(b, func(y []byte) bool { return len(x) >= 3 && len(y) >= 3 && slices.Equal(x[:3], y[:3]) })
+	})
 }
 
 // wanted are the settings that we make.
@@ -168,10 +187,10 @@ func restore(ctx context.Context, api supplicant, cfg Config, b *settings) error
 	}
 	set(dbusapi.GOIntent(int(b.config.GOIntent)))
 	set(dbusapi.PersistentReconnect(b.config.PersistentReconnect))
-	if cfg.DeviceName != "" {
+	if b.named {
 		set(dbusapi.DeviceName(b.config.DeviceName))
 	}
-	if len(cfg.Vendor) > 0 {
+	if b.extended {
 		set(dbusapi.VendorExtension(b.config.VendorExtension))
 	}
 	if cfg.Pool.IsValid() {
@@ -180,7 +199,7 @@ func restore(ctx context.Context, api supplicant, cfg Config, b *settings) error
 		set(dbusapi.AddressStart(b.config.Start))
 		set(dbusapi.AddressEnd(b.config.End))
 	}
-	if cfg.Visible {
+	if b.listened {
 		errs = append(errs, api.ExtendedListen(ctx, b.owner, 0, 0))
 	}
 	methods := b.methods

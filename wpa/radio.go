@@ -19,16 +19,17 @@ type Config struct {
 	Engine Engine       // empty = choose by what is found; see Choose
 	Killed bool         // NetworkManager removed a group in spite of our policy, so do not rely on that
 	// Folder is where EnginePrivate keeps its bus, private to this user and gone with a reboot; empty = no such engine.
-	Folder     string
-	Address    net.HardwareAddr // P2P device address for EnginePrivate, so that persistent groups last; nil = the radio's own
-	Ifname     string           // interface whose supplicant owns P2P; empty = find it
-	DeviceName string           // what other devices see, at most 32 bytes; empty = leave it as it is
-	DeviceType [8]byte          // WPS primary device type; zero = computer
-	Intent     int              // GO intent 0..15; negative = 7
-	Vendor     [][]byte         // WPS vendor extensions that other devices see: vendor ID and data, at most 10
-	Pool       netip.Prefix     // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
-	Groups     []Persistent     // persistent groups from earlier runs
-	Visible    bool             // be found by others while idle, without searching (extended listening)
+	Folder  string
+	Address net.HardwareAddr // P2P device address for EnginePrivate, so that persistent groups last; nil = the radio's own
+	Ifname  string           // interface whose supplicant owns P2P; empty = find it
+	// DeviceName, Vendor and Visible are what Advertise can change later.
+	DeviceName string       // what other devices see, at most 32 bytes; empty = leave it as it is
+	DeviceType [8]byte      // WPS primary device type; zero = computer
+	Intent     int          // GO intent 0..15; negative = 7
+	Vendor     [][]byte     // WPS vendor extensions that other devices see: vendor ID and data, at most 10
+	Pool       netip.Prefix // IPv4 subnet that a group owned here gives addresses from in the handshake; zero = none
+	Groups     []Persistent // persistent groups from earlier runs
+	Visible    bool         // be found by others while idle, without searching (extended listening)
 	// Record is the path of a file that keeps what the supplicant had before its settings were changed, for the next run to put
 	// back if this one dies; empty = none. It is there while Run runs.
 	Record string
@@ -44,7 +45,7 @@ const (
 	defaultGroupIdle = 120 * time.Second
 	maxNameBytes     = 32
 	maxVendor        = 10
-	maxVendorBytes   = 250
+	maxVendorBytes   = 120 // together: with a name of 32 bytes the WPS element has no room for more, and 2.10 does not check
 )
 
 // computer is the WPS primary device type 1-0050F204-1.
@@ -67,19 +68,10 @@ func (c *Config) check() error {
 	switch {
 	case c.Intent > 15:
 		return fmt.Errorf("%w: GO intent %d is not 0 to 15", ErrConfig, c.Intent)
-	case len(c.DeviceName) > maxNameBytes:
-		return fmt.Errorf("%w: the device name has more than %d bytes", ErrConfig, maxNameBytes)
-	case len(c.Vendor) > maxVendor:
-		return fmt.Errorf("%w: more than %d vendor extensions", ErrConfig, maxVendor)
 	case c.Pool.IsValid() && (!c.Pool.Addr().Is4() || c.Pool.Bits() > 28):
 		return fmt.Errorf("%w: the pool %s is not an IPv4 subnet of 16 or more addresses", ErrConfig, c.Pool)
 	}
-	for _, v := range c.Vendor {
-		if len(v) < 4 || len(v) > maxVendorBytes {
-			return fmt.Errorf("%w: a vendor extension has %d bytes", ErrConfig, len(v))
-		}
-	}
-	return nil
+	return c.advert().check()
 }
 
 // Radio is the P2P side of one wpa_supplicant. Its methods are safe for concurrent use. Those that change something need

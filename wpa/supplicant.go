@@ -111,6 +111,7 @@ func (m *machine) ready(r ready) {
 		m.log.Warn("Setting was refused", "err", err)
 	}
 	m.profiles = r.profiles
+	m.connected, m.shown = r.connected, r.shown
 	m.phy = phyOf(m.ifname)
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", string(m.choice.Engine))
@@ -118,7 +119,11 @@ func (m *machine) ready(r ready) {
 	m.take(r.found, r.crashed)
 	m.matchProfiles(func(error) {}) // they may have been set meanwhile; a failure shows when one is used
 	m.switched()
-	m.beVisible()
+	m.showAdvert(func(err error) { // it may have changed meanwhile
+		if err != nil {
+			m.log.Warn("Setting what others see failed", "err", err)
+		}
+	})
 	m.resume()
 }
 
@@ -196,7 +201,7 @@ func (m *machine) forget() {
 	m.haunted.stop()
 	m.haunted = nil
 	m.disc.halt()
-	m.visible, m.searched = false, false
+	m.connected, m.listening, m.shown, m.searched = false, 0, Advert{}, false
 }
 
 // closeAll fails everything that waits.
@@ -211,6 +216,9 @@ func (m *machine) closeAll(err error) {
 		m.admitted(a, Group{}, err)
 	}
 	m.inviteDone(err)
+	for _, l := range slices.Clone(m.looks) {
+		m.looked(l, err)
+	}
 	for _, g := range m.groups {
 		g.left(err)
 	}
@@ -277,7 +285,12 @@ func (m *machine) signal(s dbusapi.Signal) {
 	case dbusapi.FindStopped:
 		m.searched = false
 		m.findStopped()
-	case dbusapi.InterfaceChanged, dbusapi.StationAuthorized, dbusapi.GroupFinished, dbusapi.MemberJoined:
+	case dbusapi.InterfaceChanged:
+		if s.Path == m.owner && s.State != "" {
+			m.ownerChanged(s.State)
+		}
+		m.groupSignal(s)
+	case dbusapi.StationAuthorized, dbusapi.GroupFinished, dbusapi.MemberJoined:
 		m.groupSignal(s)
 	case dbusapi.ServiceResponse:
 		m.serviceResponse(s)

@@ -223,6 +223,9 @@ type ConnectOptions struct {
 	Frequency  int  // MHz; 0 = any
 	Prefer     int  // MHz, when Frequency is 0: a wish; when it cannot be had, any is taken
 	Persistent bool // make a profile for the next time, if the other side wants one too
+	// OneTime says that the PIN is good for one run of WPS: a group that could not be built is not tried again with it,
+	// because each run tells an impostor half of it (Wi-Fi Simple Configuration 2.0.8, 7.4).
+	OneTime bool
 }
 
 // RequestKind says what a peer asks for.

@@ -29,7 +29,9 @@ type AgentInfo struct {
 	Inbox  string `json:"inbox"`    // folder that received files go to
 	State  string `json:"state"`    // state folder
 	Accept string `json:"accept"`   // "ask", "trusted" or "all"
-	Free   int64  `json:"free"`     // bytes free for the inbox
+	// Visibility is "everyone", "trusted" or "hidden": who can tell who this device is.
+	Visibility string `json:"visibility,omitempty"`
+	Free       int64  `json:"free"` // bytes free for the inbox
 	// Goroutines is how many the process runs: a number that only grows is a fault.
 	Goroutines int `json:"goroutines"`
 }

@@ -29,7 +29,8 @@ const (
 	// MaxTags is how many tags fit without the key.
 	MaxTags = (MaxAdvert - headSize) / tagSize
 
-	flagKey = 0x01 // the key is in it
+	flagKey    = 0x01 // the key is in it
+	flagManual = 0x02
 )
 
 // vendorID marks our WPS vendor extensions. It is in no registry: private
@@ -44,9 +45,10 @@ type Tag [tagSize]byte
 
 // Advert is what a device tells everybody.
 type Advert struct {
-	Nonce Nonce
-	Key   identity.PublicKey // zero unless everybody may know who it is
-	Tags  []Tag              // newest friends first
+	Nonce  Nonce
+	Manual bool               // a group asked for now has a PIN that people type
+	Key    identity.PublicKey // zero unless everybody may know who it is
+	Tags   []Tag              // newest friends first
 }
 
 // Encode returns the WPS vendor extension, at most [MaxAdvert] bytes. Tags for
@@ -56,6 +58,9 @@ func (a Advert) Encode() []byte {
 	flags := byte(0)
 	if !a.Key.IsZero() {
 		flags |= flagKey
+	}
+	if a.Manual {
+		flags |= flagManual
 	}
 	b = append(b, version, flags)
 	b = append(b, a.Nonce[:]...)
@@ -82,9 +87,10 @@ func Decode(b []byte) (Advert, error) {
 		return a, fmt.Errorf("%w: another vendor's", ErrNotAdvert)
 	case b[vendorIDs] != version:
 		return a, fmt.Errorf("%w: version %d", ErrNotAdvert, b[vendorIDs])
-	case b[vendorIDs+1]&^flagKey != 0:
+	case b[vendorIDs+1]&^(flagKey|flagManual) != 0:
 		return a, fmt.Errorf("%w: flags %#x", ErrNotAdvert, b[vendorIDs+1])
 	}
+	a.Manual = b[vendorIDs+1]&flagManual != 0
 	rest := b[vendorIDs+2:]
 	rest = rest[copy(a.Nonce[:], rest):]
 	if b[vendorIDs+1]&flagKey != 0 {

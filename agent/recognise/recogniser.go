@@ -32,6 +32,7 @@ type Recogniser struct {
 	decoys [nameTags]Tag     // guarded by mu
 	pairs  []pair            // newest first; guarded by mu
 	first  identity.DeviceID // guarded by mu
+	manual bool              // guarded by mu
 }
 
 // New returns a Recogniser without friends, with a fresh nonce. When open its
@@ -94,12 +95,20 @@ func (r *Recogniser) Prefer(id identity.DeviceID) {
 	r.first = id
 }
 
+// Manual has adverts say that a group is asked for with a PIN that people type, not
+// with a derived one.
+func (r *Recogniser) Manual(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.manual = on
+}
+
 // Advert is what to tell the air now. It has as many tags as there are friends,
 // and at least four, so that few friends look like four.
 func (r *Recogniser) Advert() Advert {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := Advert{Nonce: r.nonce}
+	a := Advert{Nonce: r.nonce, Manual: r.manual}
 	if r.open {
 		a.Key = r.self.Key()
 	}

@@ -347,6 +347,17 @@ func (c *Client) ProvisionDiscovery(ctx context.Context, owner, peer Path, metho
 	return c.call(ctx, owner, ifaceP2P, "ProvisionDiscoveryRequest", []any{peer, method})
 }
 
+// CloseWPS ends what OpenWPS began; ErrFailed when there is nothing to end.
+func (c *Client) CloseWPS(ctx context.Context, group Path) error {
+	return c.call(ctx, group, ifaceWPS, "Cancel", nil)
+}
+
+// SetGroupVendor sets the WPS vendor extensions in the beacons and probe responses of a group that we own. Group is its
+// W.Group object.
+func (c *Client) SetGroupVendor(ctx context.Context, group Path, vendor [][]byte) error {
+	return c.set(ctx, group, ifaceGroup, "WPSVendorExtensions", vendor)
+}
+
 // OpenWPS lets a client into the group of a group owner's interface: the push-button client peer, or, with a PIN, whoever
 // proves it.
 func (c *Client) OpenWPS(ctx context.Context, group Path, peer net.HardwareAddr, pin string) error {

@@ -1,0 +1,357 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"nigh/agent/identity"
+	"nigh/agent/recognise"
+	"nigh/agent/trust"
+	"nigh/discovery"
+	"nigh/wpa"
+)
+
+const (
+	renewIdle = 10 * time.Minute // a new nonce, though nothing happened
+	lookTime  = 5 * time.Second  // for a device that is to be asked
+	askerTime = 15 * time.Second // for a device that asks: it searches and listens only now and then meanwhile
+	freshFor  = 3 * time.Second  // a nonce heard so lately is still the device's
+	// unsureLimit is how long a trusted device that may not recognise us has to answer
+	// a derived PIN.
+	unsureLimit = 30 * time.Second
+)
+
+// friends are the trusted devices, the newest first.
+func (a *Agent) friends() []recognise.Friend {
+	list := slices.DeleteFunc(a.trust.List(), func(r trust.Record) bool { return r.Standing != trust.Trusted })
+	slices.SortStableFunc(list, func(x, y trust.Record) int { return cmp.Compare(y.Added.Unix(), x.Added.Unix()) })
+	friends := make([]recognise.Friend, 0, len(list))
+	for _, r := range list {
+		friends = append(friends, recognise.Friend{ID: r.ID, Key: r.Key})
+	}
+	return friends
+}
+
+// recogniseFriends brings what we tell the air, and whom we recognise there, in line with
+// the trust book.
+func (a *Agent) recogniseFriends() {
+	a.air.Befriend(a.friends())
+	a.direct.tell()
+}
+
+// met takes the word of the session layer that a device has this key. It does not
+// wait.
+func (a *Agent) met(key identity.PublicKey) {
+	if r := a.record(key.ID()); r.Standing == trust.Trusted && r.Key.IsZero() {
+		select {
+		case a.keys <- key:
+		default: // it is told again at the next handshake
+		}
+	}
+}
+
+// learn keeps the key of a trusted device. The ID is a hash of the key, so it does
+// not matter where the key was heard.
+func (a *Agent) learn(key identity.PublicKey) {
+	id := key.ID()
+	if r := a.record(id); r.Standing != trust.Trusted || !r.Key.IsZero() {
+		return
+	}
+	if err := a.trust.SetKey(id, key); err != nil {
+		if !errors.Is(err, trust.ErrUnknown) { // trusted no more
+			a.log.Warn("Keeping the key of a device failed", "peer", id.Short(), "err", err)
+		}
+		return
+	}
+	a.recogniseFriends()
+}
+
+// announcement is what mDNS says of this device. Unlike the adverts on the radio it
+// stays the same while the agent runs; trust given later shows after a restart.
+func (a *Agent) announcement() discovery.Config {
+	c := discovery.Config{Logger: a.log, Port: a.sessions.Port(), NoPublish: a.cfg.Visibility == VisibleHidden}
+	if a.cfg.Visibility == VisibleEveryone {
+		c.Instance, c.ShortID = a.cfg.Name, a.id.ID.Short()
+		c.TXT = []string{"v=1", "n=" + a.cfg.Name, "id=" + a.id.ID.Short()}
+	} else {
+		c.TXT = []string{"v=1", "t=" + a.air.Advert().Text()}
+	}
+	return c
+}
+
+// announced reports whether an mDNS announcement says that it is a trusted
+// device's. It is a hint, for the order of greetings.
+func (a *Agent) announced(txt map[string]string) bool {
+	if advert, err := recognise.FromText(txt["t"]); err == nil {
+		if _, ok := a.air.Who(advert); ok {
+			return true
+		}
+	}
+	return a.table.expects(txt["id"])
+}
+
+// advert is what the radio is to say of this device. While it asks a friend for a
+// group its name is the one that only friends can read: unlike vendor extensions, the
+// name is in the very frame that asks, so that the friend need not look for us first.
+func (d *direct) advert() wpa.Advert {
+	now := d.a.air.Advert()
+	v := wpa.Advert{Name: now.Name(), Vendor: [][]byte{now.Encode()}, Visible: d.a.cfg.Visibility != VisibleHidden}
+	d.mu.Lock()
+	asking := d.asking
+	d.mu.Unlock()
+	if d.a.cfg.Visibility == VisibleEveryone && !asking {
+		v.Name = radioName(d.a.cfg.Name, d.a.id.ID)
+	}
+	return v
+}
+
+// tell has keepTelling bring the radio up to date. It does not wait.
+func (d *direct) tell() {
+	select {
+	case d.telling <- struct{}{}:
+	default:
+	}
+}
+
+// keepTelling keeps what the radio says up to date until ctx ends.
+func (d *direct) keepTelling(ctx context.Context, radio *wpa.Radio) error {
+	idle := time.NewTicker(renewIdle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-idle.C:
+			// A formation under way was begun with the nonce of now.
+			select {
+			case d.forming <- struct{}{}:
+				d.a.air.Renew()
+				<-d.forming
+			default:
+				continue
+			}
+		case <-d.telling:
+		}
+		if err := radio.Advertise(ctx, d.advert()); err != nil && ctx.Err() == nil {
+			d.log.Warn("Telling the radio what to say failed", "err", err)
+		}
+		for _, p := range radio.Peers() { // whoever was a stranger may be a friend now
+			d.heard(p)
+		}
+	}
+}
+
+// renew draws a new nonce after an attempt to form a group: a PIN is never derived
+// twice from the same two.
+func (d *direct) renew() {
+	d.a.air.Renew()
+	d.tell()
+}
+
+// sighting is what a radio device says of itself.
+func (d *direct) sighting(p wpa.Peer) radioSighting {
+	s := radioSighting{mac: p.Address, seen: p.Seen, signal: p.SignalDBm, owner: p.IsGO}
+	s.name, s.short = splitRadioName(p.Name)
+	advert, ok := advertOf(p)
+	if !ok {
+		return s
+	}
+	s.nonce, s.nigh, s.manual = advert.Nonce, true, advert.Manual
+	if !advert.Key.IsZero() {
+		d.a.learn(advert.Key)
+	}
+	if s.id, s.friend = d.a.air.Who(advert); !s.friend && !advert.Key.IsZero() {
+		s.id = advert.Key.ID()
+	}
+	if named, err := recognise.FromName(p.Name); err == nil && named.Nonce == advert.Nonce {
+		s.name, s.short = "", "" // it is no name
+	}
+	return s
+}
+
+// advertOf returns the advert that a radio device sends: in its vendor extensions,
+// or, in frames that have none, in its name.
+func advertOf(p wpa.Peer) (recognise.Advert, bool) {
+	for _, v := range p.Vendor {
+		if a, err := recognise.Decode(v); err == nil {
+			return a, true
+		}
+	}
+	a, err := recognise.FromName(p.Name)
+	return a, err == nil
+}
+
+// errNotRecognised is returned when no PIN can be derived with a trusted device: its
+// key is not known, or it says nothing that is new each time.
+var errNotRecognised = errors.New("agent: the device is not recognised")
+
+// look looks at a device now, for the nonce that a PIN is derived from. When the
+// radio has no time for it, what was heard lately has to do.
+func (d *direct) look(ctx context.Context, mac net.HardwareAddr, limit time.Duration) (radioSighting, error) {
+	radio, err := d.current()
+	if err != nil {
+		return radioSighting{}, err
+	}
+	p, err := radio.Look(ctx, mac, limit)
+	if errors.Is(err, wpa.ErrBusy) {
+		if s, ok := d.a.table.at(mac); ok {
+			return s, nil
+		}
+	}
+	if err != nil {
+		return radioSighting{}, err
+	}
+	d.heard(p)
+	return d.sighting(p), nil
+}
+
+// connectFriend forms or joins a group with a trusted device, silently on both
+// sides when the two recognise each other. A failure is tried again once with what
+// the device says then: it may have had another nonce by the time it was asked.
+func (d *direct) connectFriend(ctx context.Context, id identity.DeviceID, o wpa.ConnectOptions) (wpa.Group, error) {
+	for try := 0; ; try++ {
+		s, err := d.sight(ctx, id)
+		if err != nil {
+			return wpa.Group{}, err
+		}
+		g, err := d.connectAt(ctx, id, s, try == 0 && d.hasGroup(s.mac), o)
+		again := errors.Is(err, wpa.ErrWrongPIN) || errors.Is(err, wpa.ErrFormation) || errors.Is(err, wpa.ErrMethod) || errors.Is(err, wpa.ErrRejected)
+		if err == nil || try > 0 || !again || ctx.Err() != nil {
+			return g, err
+		}
+		d.log.Info("Forming the group is tried again", "peer", id.Short(), "err", err)
+	}
+}
+
+// connectByHand forms or joins a group with a method that a person chose. A device
+// that trusts us must not answer it with a derived PIN.
+func (d *direct) connectByHand(ctx context.Context, mac net.HardwareAddr, m wpa.Method, o wpa.ConnectOptions) (wpa.Group, error) {
+	if m.Kind != wpa.KindPBC {
+		radio, err := d.current()
+		if err != nil {
+			return wpa.Group{}, err
+		}
+		d.a.air.Manual(true)
+		defer func() { d.a.air.Manual(false); d.tell() }()
+		if err := radio.Advertise(ctx, d.advert()); err != nil {
+			return wpa.Group{}, err
+		}
+	}
+	return d.connect(ctx, mac, m, o)
+}
+
+// hasGroup reports whether a persistent group with a radio device is kept: starting
+// it again needs no PIN.
+func (d *direct) hasGroup(mac net.HardwareAddr) bool {
+	return slices.ContainsFunc(d.savedGroups(), func(p wpa.Persistent) bool { return slices.Equal(p.Peer, mac) })
+}
+
+// connectAt is one attempt of connectFriend with the radio device s. When hurry, the
+// PIN is hardly needed and may come of an older nonce.
+func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSighting, hurry bool, o wpa.ConnectOptions) (wpa.Group, error) {
+	radio, err := d.current()
+	if err != nil {
+		return wpa.Group{}, err
+	}
+	d.a.air.Prefer(id) // there may not be room for all tags
+	d.asks(true)
+	defer d.asks(false)
+	if err := radio.Advertise(ctx, d.advert()); err != nil {
+		return wpa.Group{}, err
+	}
+	if !hurry && !d.ownsGroup() && (time.Since(s.seen) > freshFor || !s.friend || s.id != id) {
+		now, err := d.look(ctx, s.mac, lookTime)
+		if err != nil {
+			return wpa.Group{}, err
+		}
+		s = now
+	}
+	method, err := d.method(id, s)
+	if err != nil {
+		return d.connectStranger(ctx, s.mac, o)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, silentLimit, wpa.ErrTimeout)
+	if !s.friend && !d.ownsGroup() {
+		// It does not know our key yet, which it learns when we ask, or does not trust us.
+		cancel()
+		limited, cancel = context.WithTimeoutCause(ctx, unsureLimit, wpa.ErrTimeout)
+	}
+	defer cancel()
+	silent := o
+	silent.OneTime = true
+	g, err := d.connect(limited, s.mac, method, silent)
+	d.renew()
+	if err == nil || ctx.Err() != nil || limited.Err() == nil {
+		return g, err
+	}
+	if s.friend {
+		return g, fmt.Errorf("agent: %w: it recognises this device and does not answer", wpa.ErrTimeout)
+	}
+	d.log.Info("The device does not answer to a derived PIN; its user is asked", "peer", id.Short())
+	return d.connectStranger(ctx, s.mac, o)
+}
+
+// connectStranger asks a device by the button, so that its user has to say yes.
+func (d *direct) connectStranger(ctx context.Context, mac net.HardwareAddr, o wpa.ConnectOptions) (wpa.Group, error) {
+	radio, err := d.current()
+	if err != nil {
+		return wpa.Group{}, err
+	}
+	d.asks(false) // its user reads our name
+	if err := radio.Advertise(ctx, d.advert()); err != nil {
+		return wpa.Group{}, err
+	}
+	return d.connect(ctx, mac, wpa.PBC(), o)
+}
+
+// asks notes that a friend is, or is no more, being asked for a group.
+func (d *direct) asks(friend bool) {
+	d.mu.Lock()
+	d.asking = friend
+	d.mu.Unlock()
+	if !friend {
+		d.tell()
+	}
+}
+
+// method derives the WPS method for a group with a trusted device: who of the two
+// shows and who enters the PIN is agreed without a word, so that it does not matter
+// who asks, or whether both do.
+func (d *direct) method(id identity.DeviceID, s radioSighting) (wpa.Method, error) {
+	if d.ownsGroup() {
+		pin, err := d.a.air.Admitting(id)
+		if err != nil {
+			return wpa.Method{}, errNotRecognised
+		}
+		return wpa.EnterPIN(pin), nil
+	}
+	if !s.nigh || s.id != id {
+		return wpa.Method{}, errNotRecognised
+	}
+	if s.owner {
+		pin, err := d.a.air.Joining(id, s.nonce)
+		return wpa.ShowPIN(pin, nil), err
+	}
+	pin, shows, err := d.a.air.Negotiation(id, s.nonce)
+	if shows {
+		return wpa.ShowPIN(pin, nil), err
+	}
+	return wpa.EnterPIN(pin), err
+}
+
+// ownsGroup reports whether we are the owner of a running group.
+func (d *direct) ownsGroup() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range d.groups {
+		if g.group.Role == wpa.Owner {
+			return true
+		}
+	}
+	return false
+}
