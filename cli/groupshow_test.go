@@ -20,6 +20,43 @@ func TestWifiURI(t *testing.T) {
 	}
 }
 
+// FuzzWiFiURI reads back what was written: no SSID and no passphrase can end its field, or begin another.
+func FuzzWiFiURI(f *testing.F) {
+	f.Add("DIRECT-ab", "abcdefgh")
+	f.Add(`a;b,c:d"e\f`, `;;T:nopass;`)
+	f.Add("\\", "\xff\n")
+	f.Fuzz(func(t *testing.T, ssid, passphrase string) {
+		rest, ok := strings.CutPrefix(wifiURI(ssid, passphrase), "WIFI:T:WPA;S:")
+		field := func() string {
+			var out strings.Builder
+			for i := 0; i < len(rest); i++ {
+				switch rest[i] {
+				case '\\':
+					i++
+					if i == len(rest) {
+						t.Fatal("it ends with a backslash")
+					}
+				case ';':
+					rest = rest[i+1:]
+					return out.String()
+				}
+				out.WriteByte(rest[i])
+			}
+			t.Fatal("a field has no end")
+			return ""
+		}
+		if got := field(); !ok || got != ssid {
+			t.Errorf("the SSID %q became %q", ssid, got)
+		}
+		if rest, ok = strings.CutPrefix(rest, "P:"); !ok {
+			t.Fatal("no passphrase")
+		}
+		if got := field(); got != passphrase || rest != ";" {
+			t.Errorf("the passphrase %q became %q and %q", passphrase, got, rest)
+		}
+	})
+}
+
 // What is drawn is the code: every module at its place, with a whole quiet zone.
 func TestHalfBlocksShowTheCode(t *testing.T) {
 	code, err := qr.Encode(wifiURI("DIRECT-ab", "abcdefgh"), qr.L)
