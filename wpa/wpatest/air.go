@@ -77,6 +77,19 @@ type membership struct {
 // NewAir starts n scripted supplicants (at most three), each with a real bus of its own, until the test ends.
 func NewAir(tb testing.TB, n int) *Air {
 	tb.Helper()
+	return newAir(tb, n, false)
+}
+
+// NewLaterAir is NewAir with supplicants that have what came in 2.11 and 2.12, as far as nigh meets it: the key auto_join, the
+// property DeviceAddress, a reason in every GroupFormationFailure, whole group objects after a re-invocation; and more keys and
+// arguments in all signals than any version has.
+func NewLaterAir(tb testing.TB, n int) *Air {
+	tb.Helper()
+	return newAir(tb, n, true)
+}
+
+func newAir(tb testing.TB, n int, later bool) *Air {
+	tb.Helper()
 	a := &Air{scripts: map[string]Script{}}
 	for _, name := range steps {
 		s, err := Recording(name)
@@ -88,7 +101,7 @@ func NewAir(tb testing.TB, n int) *Air {
 	tb.Cleanup(a.runs.Wait)
 	for i := range n {
 		name := string(rune('a' + i))
-		a.Nodes = append(a.Nodes, &Supplicant{Name: name, Address: Address(name), air: a})
+		a.Nodes = append(a.Nodes, &Supplicant{Name: name, Address: Address(name), later: later, air: a})
 	}
 	for _, s := range a.Nodes {
 		s.start(tb)

@@ -122,7 +122,7 @@ func (a *Air) perform(l Line, as cast, g *group) {
 	}
 	if l.Member == "Root.InterfaceAdded" && s.group == nil && g != nil {
 		a.enter(s, g)
-		s.group.partial = g.again && g.owner != s && !s.Later
+		s.group.partial = g.again && g.owner != s && !s.later
 	}
 	r := a.rewriting(as, g)
 	r.text = s.own(r.text)

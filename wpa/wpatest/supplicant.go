@@ -29,9 +29,9 @@ type Supplicant struct {
 	Name    string // "a", as in the recordings
 	Bus     *Bus
 	Address net.HardwareAddr // P2P device address
-	Later   bool             // has what came in 2.11 and 2.12: auto_join, DeviceAddress, reasons, more arguments
 
-	air *Air
+	air   *Air
+	later bool // it is of the kind of NewLaterAir
 
 	// All below is guarded by air.mu.
 	conn     *dbus.Conn // nil while it does not run
@@ -117,7 +117,7 @@ func (s *Supplicant) reset() {
 	s.device.methods, _ = own["Interface"]["ConfigMethods"].Value().(string)
 	own["P2PDevice"]["Role"] = dbus.MakeVariant("device")
 	own["P2PDevice"]["Group"] = dbus.MakeVariant(dbus.ObjectPath("/"))
-	if s.Later {
+	if s.later {
 		own["P2PDevice"]["DeviceAddress"] = dbus.MakeVariant([]byte(s.Address))
 	}
 }
@@ -268,6 +268,9 @@ func (s *Supplicant) emit(path dbus.ObjectPath, member string, args ...any) {
 
 // say sends a signal now, through what the test wants to become of signals.
 func (s *Supplicant) say(l Line) {
+	if s.later {
+		l = newer(l)
+	}
 	lines := []Line{l}
 	if s.change != nil {
 		lines = s.change(l)
@@ -278,6 +281,23 @@ func (s *Supplicant) say(l Line) {
 			dbus.FieldPath: dbus.MakeVariant(l.Path), dbus.FieldInterface: dbus.MakeVariant(iface), dbus.FieldMember: dbus.MakeVariant(name),
 		}, Body: l.Args})
 	}
+}
+
+// newer is a signal as a later version says it.
+func newer(l Line) Line {
+	l.Args = slices.Clone(l.Args)
+	for i, a := range l.Args {
+		if d, ok := a.(map[string]dbus.Variant); ok && !strings.HasPrefix(l.Member, "Root.") {
+			d = maps.Clone(d)
+			d["later"] = dbus.MakeVariant([]string{"unknown"})
+			l.Args[i] = d
+		}
+	}
+	if l.Member == "P2PDevice.GroupFormationFailure" && len(l.Args) == 1 && l.Args[0] == "" {
+		l.Args[0] = "Group formation timed out"
+	}
+	l.Args = append(l.Args, uint32(12))
+	return l
 }
 
 // answer carries out a call.
@@ -333,7 +353,7 @@ func (s *Supplicant) answer(r request) ([]any, *failure) {
 		for k, v := range d {
 			want, known := m.keys[k]
 			if strings.HasPrefix(want, "later ") {
-				want, known = want[len("later "):], s.Later
+				want, known = want[len("later "):], s.later
 			}
 			if !known || want != v.Signature().String() && want != "*" {
 				return nil, invalid(fmt.Sprintf("Did not receive correct message arguments: %s of type %s", k, v.Signature()))
