@@ -27,7 +27,7 @@ var formed = []recording{
 	{"pin", "a", "b", Owner}, {"pin", "b", "a", Client}, {"persistent", "a", "b", Owner}, {"persistent", "b", "a", Client},
 }
 
-// signals are the signals of the recording from the agreement on roles to the end of the group.
+// signals are the signals of the recording from the agreement on roles that came to a group to the end of that group.
 func (r recording) signals(t *testing.T) []wpatest.Line {
 	t.Helper()
 	script, err := wpatest.Recording(r.step)
@@ -36,7 +36,12 @@ func (r recording) signals(t *testing.T) []wpatest.Line {
 	}
 	var out []wpatest.Line
 	for _, l := range script {
-		if l.Kind == wpatest.Signal && l.Node == r.node && (len(out) > 0 || l.Member == "P2PDevice.GONegotiationSuccess") {
+		if l.Kind != wpatest.Signal || l.Node != r.node {
+			continue
+		}
+		if l.Member == "P2PDevice.GONegotiationSuccess" {
+			out = []wpatest.Line{l}
+		} else if len(out) > 0 {
 			out = append(out, l)
 		}
 	}

@@ -309,7 +309,7 @@ func (a *Air) ask(s *Supplicant) {
 func (a *Air) negotiate(s, o *Supplicant, p, q *pending) {
 	s.pending, o.pending = nil, nil
 	fail := func(status int32) {
-		for _, l := range a.lines("insisted") {
+		for _, l := range a.lines("insisted")[:1] {
 			for _, v := range []cast{{"a": s, "b": o}, {"a": o, "b": s}} {
 				d := a.rewriting(v, nil).value("", l.Args[0]).(map[string]dbus.Variant)
 				d["status"] = dbus.MakeVariant(status)

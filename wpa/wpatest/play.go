@@ -13,7 +13,7 @@ import (
 // cast says which supplicant plays which recorded node.
 type cast map[string]*Supplicant
 
-// scene is a stretch of a recording: the signals of one node in a step, from the first of a name up to the first of another
+// scene is a stretch of a recording: the signals of one node in a step, from the last of a name up to the first of another
 // after it (to the end of the step when that is empty), without what is told of searches.
 type scene struct{ step, node, from, until string }
 
@@ -64,6 +64,8 @@ func (a *Air) lines(name string) Script {
 		case len(out) == 0 && l.Member != c.from:
 		case len(out) > 0 && l.Member == c.until:
 			return out
+		case l.Member == c.from:
+			out = Script{l} // the last attempt is the one that came to something
 		default:
 			out = append(out, l)
 		}

@@ -115,6 +115,7 @@ func (s *Supplicant) reset() {
 	config, _ := own["P2PDevice"]["P2PDeviceConfig"].Value().(map[string]dbus.Variant)
 	s.device = device{config: maps.Clone(config)}
 	s.device.methods, _ = own["Interface"]["ConfigMethods"].Value().(string)
+	own["Interface"]["CurrentBSS"] = dbus.MakeVariant(dbus.ObjectPath("/"))
 	own["P2PDevice"]["Role"] = dbus.MakeVariant("device")
 	own["P2PDevice"]["Group"] = dbus.MakeVariant(dbus.ObjectPath("/"))
 	if s.later {
