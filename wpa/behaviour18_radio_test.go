@@ -5,7 +5,9 @@ package wpa
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -76,7 +78,11 @@ func mustChannel(t *testing.T, what string, err error, station int) {
 // TestBehaviour18Channels: on a radio that can be on one channel only, groups follow the Wi-Fi connection, which never stops, and
 // what cannot be had is an error that says why.
 func TestBehaviour18Channels(t *testing.T) {
-	nodes := radio.NodesOf(t, radio.Config{Nodes: 3, Plain: 1})
+	if bus := os.Getenv(insideEnv); bus != "" {
+		underMove(t, insideStation(t, bus, Config{}))
+		return
+	}
+	nodes := radio.NodesOf(t, radio.Config{Nodes: 3, Plain: 1, Channels: 1})
 	a := newStation(t, nodes[0], Config{Pool: testPool})
 	b := newStation(t, nodes[1], Config{})
 
@@ -146,6 +152,54 @@ func TestBehaviour18Channels(t *testing.T) {
 	})
 	w.up("at the end")
 	w.end(0)
+	t.Run("access point moves", func(t *testing.T) {
+		a.end()
+		inside := goInside(t, nodes[0], "TestBehaviour18Channels")
+		inside.await(groupIsUp)
+		if err := w.ap.Move(t.Context(), movedTo); err != nil {
+			t.Error(err)
+		}
+		inside.end()
+	})
+}
+
+const (
+	groupIsUp = "The group is up"
+	movedTo   = 2462 // MHz, where the access point goes
+)
+
+// underMove has a group while the access point that the radio is connected to goes to another channel. What becomes of the group is
+// the kernel's choice; here is to see that it is told as it is.
+func underMove(t *testing.T, s *station) {
+	g, err := s.StartGroup(t.Context(), GroupOptions{})
+	if err != nil || g.Frequency != wifiChannel {
+		t.Fatalf("group is %s: %v", g, err)
+	}
+	mark := s.mark()
+	fmt.Println(groupIsUp)
+	e := s.await(mark, "group moved or gone", func(e Event) bool {
+		c, ok := e.(GroupChanged)
+		_, gone := e.(GroupGone)
+		return gone || ok && c.Group.Frequency != wifiChannel
+	})
+	t.Logf("%T %+v", e, e)
+	list, err := wdevs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, w := range list {
+		t.Logf("interface %+v", w)
+		if w.Ifname == g.Ifname {
+			at = w.Frequency
+		}
+	}
+	switch groups := s.Status().Groups; {
+	case len(groups) == 0 && at != 0:
+		t.Errorf("the group is said to be gone, but is on %d MHz", at)
+	case len(groups) == 1 && groups[0].Frequency != at:
+		t.Errorf("the group is said to be on %d MHz, but is on %d MHz", groups[0].Frequency, at)
+	}
 }
 
 // regulations has radios obey the country that they are in. There is no Wi-Fi connection.
@@ -177,7 +231,7 @@ func regulations(t *testing.T, a *station) {
 
 // TestBehaviour19WiFiStays: however a group or a formation ends, the Wi-Fi connection beside it stays.
 func TestBehaviour19WiFiStays(t *testing.T) {
-	nodes := radio.NodesOf(t, radio.Config{Nodes: 3, Plain: 1})
+	nodes := radio.NodesOf(t, radio.Config{Nodes: 3, Plain: 1, Channels: 1})
 	w := newWiFi(t, nodes)
 	a := newStation(t, nodes[0], Config{})
 	b := newStation(t, nodes[1], Config{})

@@ -40,6 +40,7 @@ type fake struct {
 	bssid   net.HardwareAddr
 
 	stations []net.HardwareAddr
+	silent   bool // Find is never answered
 	stored   map[dbusapi.Path]dbusapi.Persistent
 	held     chan struct{} // Capabilities waits until it is closed
 }
@@ -216,7 +217,13 @@ func (f *fake) AddPersistent(_ context.Context, o dbusapi.Path, p dbusapi.Persis
 func (f *fake) RemovePersistent(_ context.Context, _, p dbusapi.Path) error {
 	return f.call("RemovePersistent", p)
 }
-func (f *fake) Find(_ context.Context, _ dbusapi.Path, kind string, s int) error {
+func (f *fake) Find(ctx context.Context, _ dbusapi.Path, kind string, s int) error {
+	f.mu.Lock()
+	silent := f.silent
+	f.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+	}
 	return f.call("Find", kind, s)
 }
 func (f *fake) StopFind(context.Context, dbusapi.Path) error { return f.call("StopFind") }

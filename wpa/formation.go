@@ -304,7 +304,7 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
-	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner:
+	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner && !m.quitLately(f.peer):
 		m.join(f)
 	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
 		// Nobody knows the PIN yet: have the peer's user asked for it.

@@ -96,6 +96,7 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 			switch {
 			case m.form != f || f.stage != stageWaiting:
 			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0:
+				delete(m.quit, f.peer.String())
 				m.peerFound(path, v)
 				m.decide(f)
 			case status != 1: // with 1 its user has to accept: it will ask us

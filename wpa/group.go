@@ -327,6 +327,9 @@ func (m *machine) groupGone(g *group, why Reason) {
 		why = ReasonEnded
 	}
 	g.reason = why
+	if why == ReasonPeerLeft && g.Peer != nil {
+		m.hasQuit(g.Peer)
+	}
 	if f := m.form; f != nil && f.group == g.path {
 		switch {
 		case why == ReasonKilledByNetworkManager:

@@ -4,7 +4,6 @@ package wpa
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,8 +14,7 @@ import (
 
 const insideEnv = "NIGH_WPA_TEST_INSIDE" // bus address, for the part that runs inside a node
 
-// TestInsideOnRadio runs a Radio in the namespace of its radio, as an agent does: there it can see the interface and the
-// switch.
+// TestInsideOnRadio runs a Radio in the namespace of its radio, as an agent does: there it can see the interface.
 func TestInsideOnRadio(t *testing.T) {
 	if bus := os.Getenv(insideEnv); bus != "" {
 		inside(t, bus)
@@ -61,28 +59,6 @@ func inside(t *testing.T, bus string) {
 	}
 	if g.Index == 0 || len(g.InterfaceAddress) != 6 || g.InterfaceAddress.String() != g.BSSID.String() {
 		t.Errorf("group is %+v", g)
-	}
-
-	soft := softSwitch(t, phyOf(r.Status().Ifname))
-	turn(t, soft, "1")
-	begin := time.Now()
-	await("off", func(s Status) bool { return s.State == Off && len(s.Groups) == 0 })
-	t.Logf("off after %.2f s", time.Since(begin).Seconds())
-	if _, err := r.StartGroup(t.Context(), GroupOptions{}); !errors.Is(err, ErrRadioOff) {
-		t.Errorf("start group: %v", err)
-	}
-	if err := r.Find(t.Context(), time.Second); !errors.Is(err, ErrRadioOff) {
-		t.Errorf("find: %v", err)
-	}
-	for _, f := range Diagnose(t.Context(), Config{Bus: bus}) {
-		if f.ID == "rfkill" && (f.State != Fail || f.Fix == "") {
-			t.Errorf("finding %+v", f)
-		}
-	}
-	turn(t, soft, "0")
-	await("on", func(s Status) bool { return s.State == Ready })
-	if _, err := r.StartGroup(t.Context(), GroupOptions{}); err != nil {
-		t.Errorf("after the switch is on again: %v", err)
 	}
 
 	// Somebody takes the group's interface away under the supplicant, as NetworkManager does.

@@ -157,8 +157,9 @@ type machine struct {
 	ifaces    map[dbusapi.Path]string // interface names as far as InterfaceAdded told them
 
 	peers       map[dbusapi.Path]*Peer
-	requests    map[string]*request // by device address
-	crowded     time.Time           // when the last one was told while there were too many
+	quit        map[string]time.Time // owners that ended a group with us, by device address
+	requests    map[string]*request  // by device address
+	crowded     time.Time            // when the last one was told while there were too many
 	disc        discovery
 	connected   bool          // the interface that owns P2P has a Wi-Fi connection
 	listening   time.Duration // interval of extended listening; 0 = off

@@ -3,6 +3,7 @@ package wpa
 import (
 	"net"
 	"slices"
+	"time"
 
 	"nigh/wpa/dbusapi"
 )
@@ -158,4 +159,24 @@ func (g *group) join(addr net.HardwareAddr) bool {
 
 func isZero(addr net.HardwareAddr) bool {
 	return !slices.ContainsFunc(addr, func(b byte) bool { return b != 0 })
+}
+
+// staleOwner is how long the supplicant may go on taking a device for a group owner after its group ended: it believes what it
+// finds in older scan results.
+const staleOwner = 30 * time.Second
+
+// hasQuit notes that an owner ended its group.
+func (m *machine) hasQuit(owner net.HardwareAddr) {
+	for key, at := range m.quit {
+		if time.Since(at) >= staleOwner {
+			delete(m.quit, key)
+		}
+	}
+	m.quit[owner.String()] = time.Now()
+}
+
+// quitLately reports whether a peer that is seen as a group owner most likely is none any more.
+func (m *machine) quitLately(peer net.HardwareAddr) bool {
+	at, ok := m.quit[peer.String()]
+	return ok && time.Since(at) < staleOwner
 }

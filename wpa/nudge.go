@@ -107,7 +107,7 @@ func (m *machine) nudge(f *formation) {
 		m.callInviteBack(f)
 		return
 	}
-	if p := m.peers[f.path]; p != nil && p.IsGO && !f.joinTried {
+	if p := m.peers[f.path]; p != nil && p.IsGO && !f.joinTried && !m.quitLately(f.peer) {
 		m.join(f) // it started a group without us having heard of it
 		return
 	}

@@ -64,6 +64,7 @@ func (m *machine) flushPeers() {
 		}
 	})
 	m.order(func(ctx context.Context) error { return m.api.Flush(ctx, owner) }, nil)
+	m.restoreQueries()
 }
 
 // peerLost forgets a peer that expired.

@@ -215,6 +215,11 @@ func (m *machine) restoreServices() {
 			}
 		})
 	}
+	m.restoreQueries()
+}
+
+// restoreQueries asks again after the supplicant forgot what it was to ask.
+func (m *machine) restoreQueries() {
 	for id, q := range m.services.queries {
 		q.request = 0
 		if q.Peer == nil {

@@ -191,6 +191,7 @@ func (m *machine) forget() {
 	m.ifname = m.cfg.Ifname
 	m.ifaces = map[dbusapi.Path]string{}
 	m.peers = map[dbusapi.Path]*Peer{}
+	m.quit = map[string]time.Time{}
 	m.requests = map[string]*request{}
 	m.groups = map[dbusapi.Path]*group{}
 	m.admissions = map[string]*admission{}

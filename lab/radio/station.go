@@ -164,3 +164,24 @@ func (n *Node) HardwareAddr() (net.HardwareAddr, error) {
 	}
 	return link.HardwareAddr, nil
 }
+
+// SwapAddress gives the node's own interface the other one of its radio's two addresses, while no wpa_supplicant runs. A P2P device that
+// wpa_supplicant makes on that radio then has the first: so its P2P device address is another one than before, as on radios that
+// make up a new one at every start.
+func (n *Node) SwapAddress(ctx context.Context) error {
+	own, err := n.HardwareAddr()
+	if err != nil {
+		return err
+	}
+	own[0] ^= 0x40
+	for _, args := range [][]string{{"down"}, {"address", own.String()}} {
+		args = append([]string{"link", "set", "dev", n.Ifname}, args...)
+		if n.NetNS != "" {
+			args = append([]string{"-n", n.NetNS}, args...)
+		}
+		if err := run(ctx, "ip", args...); err != nil {
+			return fmt.Errorf("radio: address of %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
