@@ -387,6 +387,9 @@ func (m *machine) callConnect(f *formation) {
 			})
 		case m.withoutWish(f, callErr(err)):
 			m.callConnect(f)
+		case errors.Is(err, dbusapi.ErrFailed) && !f.seekTried: // it knows the peer by a frame of it only, and not where it listens
+			f.seekTried = true
+			m.seek(f)
 		default:
 			m.finish(f, Group{}, callErr(err))
 		}

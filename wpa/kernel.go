@@ -36,8 +36,9 @@ func watchKernel() *kernelWatch {
 	return &kernelWatch{conn}
 }
 
-// run calls moved with every interface that changed its channel, and its frequency in MHz, until close is called.
-func (w *kernelWatch) run(moved func(index, frequency int)) {
+// run calls moving with every interface whose access point says that it goes to another channel, and moved with every one that
+// is on another channel, with the frequency in MHz, until close is called.
+func (w *kernelWatch) run(moving, moved func(index, frequency int)) {
 	for {
 		list, _, err := w.conn.Receive()
 		if errors.Is(err, unix.ENOBUFS) { // it told more than we took; what was lost is not asked for again
@@ -47,10 +48,13 @@ func (w *kernelWatch) run(moved func(index, frequency int)) {
 			return
 		}
 		for _, m := range list {
-			if m.Header.Command == unix.NL80211_CMD_CH_SWITCH_NOTIFY {
-				if index, frequency := switchedTo(m.Data); index != 0 && frequency != 0 {
-					moved(index, frequency)
-				}
+			index, frequency := switchedTo(m.Data)
+			switch {
+			case index == 0 || frequency == 0:
+			case m.Header.Command == unix.NL80211_CMD_CH_SWITCH_STARTED_NOTIFY:
+				moving(index, frequency)
+			case m.Header.Command == unix.NL80211_CMD_CH_SWITCH_NOTIFY:
+				moved(index, frequency)
 			}
 		}
 	}
@@ -76,6 +80,20 @@ func switchedTo(attributes []byte) (index, frequency int) {
 }
 
 func (w *kernelWatch) close() { _ = w.conn.Close() }
+
+// moving makes way for the Wi-Fi connection, whose access point goes to another channel. A radio that can be on one only would
+// stay with the group and lose the connection, and the supplicant would not let it come back while the group is there.
+func (m *machine) moving(index, frequency int) {
+	if index != m.seat.index || m.seat.channels > 1 {
+		return
+	}
+	for _, g := range m.groups {
+		if g.ours && g.Frequency != frequency {
+			m.log.Info("Group is in the way of the Wi-Fi connection", "group", g.Group, "to", frequency)
+			m.end(g, ReasonChannel)
+		}
+	}
+}
 
 // moved follows a group to another channel: the supplicant does not tell, and goes on giving the old one.
 func (m *machine) moved(index, frequency int) {

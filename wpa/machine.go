@@ -152,6 +152,7 @@ type machine struct {
 	owner     dbusapi.Path
 	ifname    string
 	phy       string // radio of ifname, when this process can see it
+	seat      seat   // of ifname, as far as this process can see it
 	address   net.HardwareAddr
 	before    *settings               // what to put back; nil when nothing was changed
 	ifaces    map[dbusapi.Path]string // interface names as far as InterfaceAdded told them

@@ -29,6 +29,8 @@ type wiphy struct {
 	ID    uint32
 	Name  string
 	Types []uint32 // interface types it supports
+
+	Channels int // that it can be on at once; 0 = it does not say
 }
 
 // can reports whether the radio supports both roles of a P2P group.
@@ -123,6 +125,20 @@ func wiphys() ([]wiphy, error) {
 					}
 					return nil
 				})
+			case unix.NL80211_ATTR_INTERFACE_COMBINATIONS:
+				ad.Nested(func(combinations *netlink.AttributeDecoder) error {
+					for combinations.Next() {
+						combinations.Nested(func(c *netlink.AttributeDecoder) error {
+							for c.Next() {
+								if c.Type() == unix.NL80211_IFACE_COMB_NUM_CHANNELS {
+									w.Channels = max(w.Channels, int(c.Uint32()))
+								}
+							}
+							return nil
+						})
+					}
+					return nil
+				})
 			}
 		}
 		i := slices.IndexFunc(list, func(o wiphy) bool { return o.ID == w.ID })
@@ -134,8 +150,33 @@ func wiphys() ([]wiphy, error) {
 			list[i].Name = w.Name
 		}
 		list[i].Types = append(list[i].Types, w.Types...)
+		list[i].Channels = max(list[i].Channels, w.Channels)
 	})
 	return list, err
+}
+
+// seat is the place of an interface among the radios.
+type seat struct {
+	index    int // of the interface; 0 when this network namespace does not have it
+	channels int // that its radio can be on at once; 0 when it does not say
+}
+
+// seatOf finds an interface.
+func seatOf(ifname string) seat {
+	list, err := wdevs()
+	i := slices.IndexFunc(list, func(w wdev) bool { return w.Ifname == ifname })
+	if err != nil || i < 0 {
+		return seat{}
+	}
+	s := seat{index: list[i].Index}
+	if radios, err := wiphys(); err == nil {
+		for _, w := range radios {
+			if w.ID == list[i].Wiphy {
+				s.channels = w.Channels
+			}
+		}
+	}
+	return s
 }
 
 // deviceAddress returns the P2P device address of the radio that an interface belongs to, which D-Bus has only from 2.12

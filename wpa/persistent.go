@@ -234,6 +234,9 @@ func (m *machine) callInviteBack(f *formation) {
 		case m.form != f || f.stage != stageInviting:
 		case err == nil:
 			m.nudgeLater(f)
+		case !f.seekTried: // it knows the peer by a frame of it only, and not where it listens
+			f.seekTried = true
+			m.seek(f)
 		default:
 			f.fresh = true
 			m.decide(f)

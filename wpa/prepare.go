@@ -37,6 +37,7 @@ type settings struct {
 type ready struct {
 	iface     dbusapi.Interface
 	address   net.HardwareAddr
+	seat      seat
 	before    settings
 	crashed   bool    // our settings were in place: an earlier run did not put them back
 	shown     Advert  // what others see now
@@ -116,7 +117,7 @@ func prepare(ctx context.Context, api supplicant, cfg Config, known []Persistent
 	if err := api.SetConfigMethods(ctx, owner, configMethods); err != nil {
 		return r, err
 	}
-	r.address = deviceAddress(r.iface.Ifname)
+	r.address, r.seat = deviceAddress(r.iface.Ifname), seatOf(r.iface.Ifname)
 	if bssid, _, err := api.CurrentBSS(ctx, owner); err == nil {
 		r.connected = bssid != nil
 	}

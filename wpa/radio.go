@@ -186,7 +186,8 @@ func (r *Radio) watch(workers *sync.WaitGroup) func() {
 	}
 	if w := watchKernel(); w != nil {
 		workers.Go(func() {
-			w.run(func(index, frequency int) { r.in.command(func(m *machine) { m.moved(index, frequency) }) })
+			w.run(func(index, frequency int) { r.in.command(func(m *machine) { m.moving(index, frequency) }) },
+				func(index, frequency int) { r.in.command(func(m *machine) { m.moved(index, frequency) }) })
 		})
 		ends = append(ends, w.close)
 	}

@@ -112,7 +112,7 @@ func (m *machine) ready(r ready) {
 	}
 	m.profiles = r.profiles
 	m.connected, m.shown = r.connected, r.shown
-	m.phy = phyOf(m.ifname)
+	m.phy, m.seat = phyOf(m.ifname), r.seat
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", string(m.choice.Engine))
 	m.restoreServices()

@@ -271,16 +271,17 @@ type Reason string
 
 // The reasons of GroupGone.
 const (
-	ReasonLeft                   Reason = "left"                              // Leave was called, or Run ended
-	ReasonPeerLeft               Reason = "ended by the other side"           // the group owner said goodbye
-	ReasonPeerVanished           Reason = "the other side vanished"           // no beacon for 12 s
-	ReasonIdle                   Reason = "no client for some time"           // Config.GroupIdle
-	ReasonEnded                  Reason = "ended by the radio"                // the driver, the supplicant or another program
-	ReasonFormationFailed        Reason = "formation failed"                  // the client never came
-	ReasonKilled                 Reason = "removed by another program"        // somebody removed its interface
-	ReasonKilledByNetworkManager Reason = "removed by NetworkManager"         // see ErrKilledByNetworkManager
-	ReasonSupplicantGone         Reason = "wpa_supplicant stopped or crashed" // all groups go with it
-	ReasonRadioOff               Reason = "the radio was switched off"        // rfkill
+	ReasonLeft                   Reason = "left"                                 // Leave was called, or Run ended
+	ReasonPeerLeft               Reason = "ended by the other side"              // the group owner said goodbye
+	ReasonPeerVanished           Reason = "the other side vanished"              // no beacon for 12 s
+	ReasonIdle                   Reason = "no client for some time"              // Config.GroupIdle
+	ReasonEnded                  Reason = "ended by the radio"                   // the driver, the supplicant or another program
+	ReasonFormationFailed        Reason = "formation failed"                     // the client never came
+	ReasonKilled                 Reason = "removed by another program"           // somebody removed its interface
+	ReasonKilledByNetworkManager Reason = "removed by NetworkManager"            // see ErrKilledByNetworkManager
+	ReasonSupplicantGone         Reason = "wpa_supplicant stopped or crashed"    // all groups go with it
+	ReasonRadioOff               Reason = "the radio was switched off"           // rfkill
+	ReasonChannel                Reason = "the Wi-Fi connection changed channel" // and the radio can be on one only
 )
 
 // Event is something that happened: one of the types below.

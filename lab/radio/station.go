@@ -6,7 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -19,6 +19,7 @@ type Network struct {
 	SSID       string
 	Passphrase string
 	Frequency  int          // MHz, where to look for it; 0 = everywhere, which takes some seconds more
+	Elsewhere  []int        // MHz, where to look beside Frequency
 	Address    netip.Prefix // for the interface; zero = none
 }
 
@@ -34,7 +35,7 @@ func (n *Node) Join(ctx context.Context, c Network) error {
 			"scan_ssid": dbus.MakeVariant(int32(1)),
 		}
 		if c.Frequency != 0 {
-			network["scan_freq"] = dbus.MakeVariant(strconv.Itoa(c.Frequency))
+			network["scan_freq"] = dbus.MakeVariant(strings.Trim(fmt.Sprint(append([]int{c.Frequency}, c.Elsewhere...)), "[]"))
 		}
 		var path dbus.ObjectPath
 		if err := object.CallWithContext(ctx, supplicantName+".Interface.AddNetwork", 0, network).Store(&path); err != nil {
@@ -66,6 +67,17 @@ func (n *Node) Part(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("radio: %s leaves its network: %w", n.Name, err)
+	}
+	return nil
+}
+
+// AwaitWiFi returns when the node's own Wi-Fi connection is in a state, in wpa_supplicant's words.
+func (n *Node) AwaitWiFi(ctx context.Context, state string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, fmt.Errorf("not %s within %v", state, readyWait))
+	defer cancel()
+	err := n.onInterface(ctx, func(conn *dbus.Conn, object dbus.BusObject) error { return awaitWiFi(ctx, conn, object, state) })
+	if err != nil {
+		return fmt.Errorf("radio: Wi-Fi connection of %s: %w", n.Name, err)
 	}
 	return nil
 }
