@@ -47,6 +47,7 @@
 //	formation   Waiting     GONegotiationFailure 11               Idle: ErrRejected
 //	formation   Waiting     GONegotiationFailure 10               Idle: ErrMethod
 //	formation   Waiting     GONegotiationFailure 7                Idle: ErrChannel
+//	formation   Waiting     GONegotiationFailure 7, only a wish   Waiting
 //	formation   Waiting     GONegotiationFailure 1, peer is GO    Joining
 //	formation   Waiting     invitation to the peer's group        Joining
 //	formation   Waiting     seen again as group owner             Joining
@@ -70,6 +71,7 @@
 //	formation   Building    client, no owner for 5 s              Waiting
 //	formation   Joining     GroupStarted as client                Idle: group
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
+//	formation   Joining     peer has no such group any more       Waiting
 //	formation   Idle        Connect, owner joined us before       Seeking
 //	formation   Joining     nothing for 12 s                      Seeking
 //	formation   Joining     65 s                                  Idle: ErrTimeout
@@ -89,7 +91,19 @@
 //	group       Degraded    GroupFinished                         Gone: the other side vanished
 //	group       Populated   Leave                                 Gone: left
 //	group       Populated   InterfaceRemoved                      Gone: removed by another program
+//	group       Populated   Wi-Fi connection changes channel      Gone: the Wi-Fi connection changed channel
 //	group       Populated   supplicant gone                       Gone: wpa_supplicant stopped or crashed
+//
+// # Channels
+//
+// A radio that can be on one channel only forms groups on that of its Wi-Fi connection, when it has one. Another frequency is
+// [ErrChannel], as a [ChannelError] that says where the connection is; a frequency in Prefer is only a wish. When the access
+// point goes to another channel, such a radio's group makes way.
+//
+// # Services
+//
+// [Radio.SetServices] advertises DNS-SD services before there is a group, and [Radio.DiscoverServices] asks others for theirs,
+// by GAS frames in the course of a search. What comes is a device's own words.
 //
 // # NetworkManager
 //

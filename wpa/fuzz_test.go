@@ -38,6 +38,7 @@ func words() []dbusapi.Signal {
 	for _, status := range []int{-1, 0, 1, 8, 11, dbusapi.StatusUnknown} {
 		list = append(list, dbusapi.InvitationResult{Status: status})
 	}
+	list = append(list, dbusapi.ServiceResponse{Peer: known, TLVs: []byte{3, 0, 1, 1, 2}}, dbusapi.ServiceResponse{Peer: unknown, TLVs: []byte{9, 9}})
 	return append(list, dbusapi.FindStopped{}, dbusapi.Overflow{}, dbusapi.OwnerChanged{Owner: ":1.9"}, dbusapi.OwnerChanged{},
 		dbusapi.InvitationReceived{Source: fakePeer, PersistentID: -1}, dbusapi.InvitationReceived{Source: stranger, OwnerAddress: fakePeer, BSSID: fakePeer})
 }

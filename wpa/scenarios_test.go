@@ -210,7 +210,10 @@ var scenarios = map[string]scenario{
 	}},
 	"formation Waiting: GONegotiationFailure 11": {before: (*world).waiting, event: func(w *world) { w.fails(11) }},
 	"formation Waiting: GONegotiationFailure 10": {before: (*world).waiting, event: func(w *world) { w.fails(10) }},
-	"formation Waiting: GONegotiationFailure 7":  {before: (*world).waiting, event: func(w *world) { w.fails(7) }},
+	"formation Waiting: GONegotiationFailure 7, only a wish": {before: func(w *world) { w.near(0); w.connect(PBC(), ConnectOptions{Prefer: 5180}) }, event: func(w *world) {
+		w.fails(7)
+	}},
+	"formation Waiting: GONegotiationFailure 7": {before: (*world).waiting, event: func(w *world) { w.fails(7) }},
 	"formation Waiting: GONegotiationFailure 1, peer is GO": {before: (*world).waiting, event: func(w *world) {
 		w.fake.mu.Lock()
 		w.fake.peers[peerPath(fakePeer)] = dbusapi.Peer{Name: "other", GroupCapab: dbusapi.GroupOwner}
@@ -317,6 +320,9 @@ var scenarios = map[string]scenario{
 		w.removed()
 	}},
 	"formation Joining: GroupStarted as client": {before: (*world).joining, event: func(w *world) { w.groupUp(false, "") }},
+	"formation Joining: peer has no such group any more": {before: (*world).joining, event: func(w *world) {
+		w.say(dbusapi.ProvisionFailure{Peer: peerPath(fakePeer), Status: 2})
+	}},
 	"formation Joining: FREQ_CONFLICT": {before: (*world).joining, event: func(w *world) {
 		w.say(dbusapi.GroupFormationFailure{Path: fakeOwner, Reason: "FREQ_CONFLICT"})
 	}},
@@ -398,5 +404,21 @@ var scenarios = map[string]scenario{
 		must(w, <-left)
 	}},
 	"group Populated: InterfaceRemoved": {before: func(w *world) { w.owner(true); w.pass(killWindow) }, event: (*world).removed},
-	"group Populated: supplicant gone":  {before: (*world).client, event: func(w *world) { w.say(dbusapi.OwnerChanged{}) }},
+	"group Populated: Wi-Fi connection changes channel": {before: func(w *world) { w.owner(true) }, event: func(w *world) {
+		w.ask(func(m *machine) {
+			m.seat = seat{index: 3, channels: 2}
+			m.moving(3, 2462) // a radio that can be on both
+			m.seat.channels = 1
+			m.moving(4, 2462) // another adapter's
+			m.moving(3, 2437) // where the group is
+			for _, g := range m.groups {
+				if g.state != groupPopulated {
+					w.t.Errorf("group is %s", g.state)
+				}
+			}
+			m.moving(3, 2462)
+		})
+		w.finished(true)
+	}},
+	"group Populated: supplicant gone": {before: (*world).client, event: func(w *world) { w.say(dbusapi.OwnerChanged{}) }},
 }
