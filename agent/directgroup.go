@@ -197,7 +197,7 @@ func (g *directGroup) view(secrets bool) control.Group {
 		Clients: max(len(g.group.Members), len(g.group.Stations)), Persistent: g.group.Persistent, Uptime: int64(time.Since(g.up).Seconds()),
 	}
 	if g.group.Role == wpa.Client {
-		v.Clients = 1
+		v.Clients, v.Reconnecting = 1, g.group.Degraded
 	}
 	for _, m := range g.group.Members {
 		v.Members = append(v.Members, m.String())

@@ -213,6 +213,9 @@ func groupText(g control.Group) string {
 	if g.Persistent {
 		parts = append(parts, "persistent")
 	}
+	if g.Reconnecting {
+		parts = append(parts, "reconnecting")
+	}
 	return strings.Join(parts, "  ")
 }
 

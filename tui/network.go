@@ -151,7 +151,10 @@ func roleText(role string) string {
 }
 
 func clientsText(g control.Group) string {
-	if g.Role != "GO" {
+	switch {
+	case g.Reconnecting:
+		return "reconnecting"
+	case g.Role != "GO":
 		return "-"
 	}
 	return fmt.Sprint(g.Clients)

@@ -66,6 +66,8 @@ type Group struct {
 	// those that know nothing of Wi-Fi Direct.
 	Stations []Station `json:"stations,omitempty"`
 	Uptime   int64     `json:"uptime_s"`
+	// Reconnecting says that the group owner is not heard, and has some seconds to come back.
+	Reconnecting bool `json:"reconnecting,omitempty"`
 	// Passphrase lets a plain Wi-Fi device join; only a group owner knows it.
 	// It is sent only by GET /v1/groups, never in events or logs.
 	Passphrase string `json:"passphrase,omitempty"`
