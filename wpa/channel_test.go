@@ -241,3 +241,15 @@ func TestStaleOwner(t *testing.T) {
 		w.wait()
 	})
 }
+
+// TestGoesOnListening checks that a device that agreed to an invitation by itself, in vain, is found again.
+func TestGoesOnListening(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		must(w, w.Listen(w.t.Context(), time.Minute))
+		w.say(dbusapi.InterfaceAdded{Path: fakeGroup, Ifname: "p2p-wlan9-0"}, dbusapi.GroupFormationFailure{Path: fakeGroup}, dbusapi.InterfaceRemoved{Path: fakeGroup})
+		w.pass(findPause)
+		if got := w.fake.called("Listen"); len(got) != 2 || w.where("discovery") != "Listening" {
+			t.Errorf("calls are %q, discovery is %s", got, w.where("discovery"))
+		}
+	})
+}

@@ -171,6 +171,14 @@ func (m *machine) searchAgain(stage discStage) {
 	})
 }
 
+// goOn begins a search or a Listen again that the supplicant gave up, without telling, for something else.
+func (m *machine) goOn() {
+	switch m.disc.stage {
+	case discSocial, discProgressive, discListening:
+		m.searchAgain(m.disc.stage)
+	}
+}
+
 // findStopped goes on searching when somebody else stopped our search. Our own ends leave the stage first.
 func (m *machine) findStopped() {
 	if m.form == nil && (m.disc.stage == discSocial || m.disc.stage == discProgressive) {

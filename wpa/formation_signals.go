@@ -135,7 +135,11 @@ func (m *machine) formationFailed(s dbusapi.GroupFormationFailure) {
 		g.reason = ReasonFormationFailed
 	}
 	f := m.form
-	if f == nil || s.Path != f.group && s.Path != m.owner {
+	if f == nil {
+		m.goOn() // one that the supplicant agreed to by itself
+		return
+	}
+	if s.Path != f.group && s.Path != m.owner {
 		return
 	}
 	if f.stage == stageCancelling {
