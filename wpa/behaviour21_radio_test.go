@@ -65,7 +65,7 @@ func TestBehaviour21SupplicantKilled(t *testing.T) {
 	nodes := radio.Nodes(t, 2)
 	a := newStation(t, nodes[0], Config{Pool: testPool})
 	b := newStation(t, nodes[1], Config{Pool: testPool})
-	any := ConnectOptions{Intent: -1}
+	usual := ConnectOptions{Intent: -1}
 	// dead kills a's supplicant and checks what is told.
 	dead := func(step string) {
 		t.Helper()
@@ -107,7 +107,7 @@ func TestBehaviour21SupplicantKilled(t *testing.T) {
 	t.Run("negotiating", func(t *testing.T) {
 		peer := meet(a, b)
 		mark := b.mark()
-		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), any) })
+		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), usual) })
 		b.awaitRequest(mark)
 		dead("negotiating")
 		mustFail(t, "connect", a.wait(asked).err, ErrSupplicantGone)
@@ -118,7 +118,7 @@ func TestBehaviour21SupplicantKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		peer := a.findName(b.name).Address
-		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), any) })
+		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), usual) })
 		a.awaitStage(stageJoining)
 		dead("joining")
 		mustFail(t, "connect", a.wait(asked).err, ErrSupplicantGone)
@@ -177,7 +177,7 @@ func TestBehaviour21SupplicantKilled(t *testing.T) {
 		if err := b.node.SetAudible(false); err != nil { // so that it takes time
 			t.Fatal(err)
 		}
-		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), any) })
+		asked := later(func() (Group, error) { return a.Connect(t.Context(), peer, PBC(), usual) })
 		a.awaitStage(stageInviting)
 		dead("inviting")
 		mustFail(t, "connect", a.wait(asked).err, ErrSupplicantGone)

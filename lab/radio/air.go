@@ -44,7 +44,7 @@ func SetCountry(ctx context.Context, country string) error {
 	if err != nil {
 		return fmt.Errorf("radio: country: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it was only listened to
 	family, err := conn.GetFamily(unix.NL80211_GENL_NAME)
 	if err != nil {
 		return fmt.Errorf("radio: country: %w", err)

@@ -19,14 +19,14 @@ func (n *Node) ask(ctx context.Context, socket, command string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }() // it goes with the bed at the latest
 	own := &net.UnixAddr{Name: filepath.Join(folder, "own"), Net: "unixgram"}
 	conn, err := net.DialUnix("unixgram", own, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer func() { _ = conn.Close() }() // the answer is there, or not
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	if _, err := conn.Write([]byte(command)); err != nil {
 		return "", err
 	}

@@ -154,7 +154,7 @@ func (p *Ping) Stop() (PingCount, error) {
 		case <-wait.C:
 		}
 	}
-	p.conn.Close()
+	_ = p.conn.Close() // which ends receive
 	p.done.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
