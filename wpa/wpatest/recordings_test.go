@@ -93,10 +93,10 @@ func (s *Supplicant) ask(program *dbus.Conn, l Line) Line {
 	s.air.mu.Lock()
 	text := func(_, v string) string { return v }
 	r := rewrite{text: s.own(text), blob: func(_ string, b []byte) []byte { return b }}
+	path, args := dbus.ObjectPath(r.text("", string(l.Path))), r.values(l.Args)
 	s.air.mu.Unlock()
-	path := dbus.ObjectPath(r.text("", string(l.Path)))
 	iface, name := full(l.Member)
-	call := program.Object(busName, path).Call(iface+"."+name, 0, r.values(l.Args)...)
+	call := program.Object(busName, path).Call(iface+"."+name, 0, args...)
 	if e, ok := errors.AsType[dbus.Error](call.Err); ok {
 		return Line{Kind: Error, Args: append([]any{e.Name}, e.Body...)}
 	}

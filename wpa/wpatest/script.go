@@ -62,13 +62,16 @@ func ReadScript(r io.Reader) (Script, error) {
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
 		text := lines.Text()
+		if strings.Contains(text, "\r") {
+			return nil, fmt.Errorf("wpatest: line %d has a carriage return", n)
+		}
 		if name, ok := strings.CutPrefix(text, "# "); ok {
 			part = name
 			continue
 		}
 		fields := strings.Split(text, "\t")
-		if len(fields) < 4 {
-			return nil, fmt.Errorf("wpatest: line %d has %d fields", n, len(fields))
+		if len(fields) < 4 || fields[0] == "" || !strings.Contains(fields[3], ".") {
+			return nil, fmt.Errorf("wpatest: line %d is not a message: %q", n, text)
 		}
 		l := Line{Part: part, Node: fields[0], Kind: Kind(fields[1]), Path: long(fields[2]), Member: fields[3]}
 		switch l.Kind {
