@@ -348,3 +348,58 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// TestDisorder has signals come twice, in another order, late or not at all: a formation ends with a group or an error that can be
+// told apart, and what is left does not hinder the next one.
+func TestDisorder(t *testing.T) {
+	var held []wpatest.Line
+	n := 0
+	for name, change := range map[string]func(wpatest.Line) []wpatest.Line{
+		"twice": func(l wpatest.Line) []wpatest.Line { return []wpatest.Line{l, l} },
+		"swapped": func(l wpatest.Line) []wpatest.Line {
+			if held = append(held, l); len(held) < 2 {
+				return nil
+			}
+			out := []wpatest.Line{held[1], held[0]}
+			held = nil
+			return out
+		},
+		"backwards in fours": func(l wpatest.Line) []wpatest.Line {
+			if held = append(held, l); len(held) < 4 {
+				return nil
+			}
+			out := slices.Clone(held)
+			slices.Reverse(out)
+			held = nil
+			return out
+		},
+		"every third lost": func(l wpatest.Line) []wpatest.Line {
+			if n++; n%3 == 0 {
+				return nil
+			}
+			return []wpatest.Line{l}
+		},
+		"none": func(wpatest.Line) []wpatest.Line { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t)
+			held, n = nil, 0
+			p.sa.Signals(change) // it is called with the air's lock held, and by nobody else's supplicant
+			if e := p.form(t, 5*time.Second); e.errA != nil && !typed(e.errA) || e.errB != nil && !typed(e.errB) {
+				t.Errorf("formation gave %v and %v", e.errA, e.errB)
+			}
+			p.sa.Mend()
+			// What was lost of this supplicant's signals is made up for when it starts anew.
+			if err := p.sa.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			p.a.until("loss", func() bool { return p.a.Status().State == Absent })
+			if err := p.sa.Start(); err != nil {
+				t.Fatal(err)
+			}
+			p.a.ready()
+			p.leave(t)
+			p.works(t)
+		})
+	}
+}
