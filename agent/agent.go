@@ -317,6 +317,7 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 		return
 	}
 	a.log.Info("Device is near", "peer", id.Short(), "path", s.kind, "ifname", s.ifname)
+	a.direct.joined(id, s.ifname)
 	a.sessions.Kick(id)
 	// A stranger with whom something is open is reached by now, too; a trusted
 	// device wakes again when its session stands.
@@ -337,6 +338,9 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 	if a.table.session(s) {
 		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)
 		a.transfers.Wake(s.ID)
+	}
+	if errors.Is(s.Err, session.ErrUnreachable) {
+		a.direct.unreached()
 	}
 	if a.trust.Standing(s.ID) == trust.Trusted && a.record(s.ID).Name == "" {
 		select {
@@ -422,6 +426,7 @@ func (a *Agent) followTrust(ctx context.Context) error {
 				a.dismiss(id)
 				a.sessions.Release(id)
 				a.sessions.Close(id)
+				a.direct.forget(ctx, id)
 				a.table.release(id)
 				a.table.forget(id)
 			}

@@ -401,10 +401,11 @@ func (a *Agent) reach(ctx context.Context, word string) (identity.DeviceID, erro
 
 var errAway = errors.New("agent: the device is not near")
 
-// reachable reports whether a device has an address or a session.
+// reachable reports whether a device has a session, or an address at which it has
+// not failed to answer.
 func (a *Agent) reachable(id identity.DeviceID) bool {
 	v, ok := a.table.one(id)
-	return ok && (v.State == "ready" || len(a.table.candidates(id)) > 0)
+	return ok && (v.State == "ready" || len(a.table.candidates(id)) > 0 && !a.table.silent(id))
 }
 
 // typedAddress reads HOST[:PORT]; host names are left to people's own means, as

@@ -52,16 +52,21 @@ type direct struct {
 	telling chan struct{} // capacity 1: what the radio says is not what it should
 	gate    *gate
 
-	mu       sync.Mutex
-	radio    *wpa.Radio                   // nil while there is none; guarded by mu
-	down     control.Radio                // what status says meanwhile; guarded by mu
-	groups   map[wpa.GroupID]*directGroup // guarded by mu
-	asking   bool                         // a friend for a group; guarded by mu
-	question *question                    // the one that waits for a person; guarded by mu
-	pool     netip.Prefix                 // addresses that an owned group hands out; guarded by mu
-	formings map[*forming]bool            // groups that are being formed; guarded by mu
-	wants    map[identity.DeviceID]bool   // devices to connect to; guarded by mu
-	wantWake chan struct{}
+	mu          sync.Mutex
+	radio       *wpa.Radio                   // nil while there is none; guarded by mu
+	down        control.Radio                // what status says meanwhile; guarded by mu
+	groups      map[wpa.GroupID]*directGroup // guarded by mu
+	asking      bool                         // a friend for a group; guarded by mu
+	question    *question                    // the one that waits for a person; guarded by mu
+	pool        netip.Prefix                 // addresses that an owned group hands out; guarded by mu
+	formings    map[*forming]bool            // groups that are being formed; guarded by mu
+	regroup     chan struct{}                // capacity 1: the persistent groups changed
+	proofs      []membership                 // to be written down; guarded by mu
+	macs        map[identity.DeviceID]string // last P2P addresses of trusted devices; guarded by mu
+	unreachedAt time.Time                    // when it was last noticed that a device does not answer; guarded by mu
+	movedAt     time.Time                    // when this device last left a group for another one; guarded by mu
+	wants       map[identity.DeviceID]bool   // devices to connect to; guarded by mu
+	wantWake    chan struct{}
 }
 
 func newDirect(a *Agent) *direct {
@@ -69,8 +74,8 @@ func newDirect(a *Agent) *direct {
 		a: a, log: a.log,
 		forming: make(chan struct{}, 1), telling: make(chan struct{}, 1), wantWake: make(chan struct{}, 1), gate: newGate(),
 		groups: map[wpa.GroupID]*directGroup{}, wants: map[identity.DeviceID]bool{},
-		formings: map[*forming]bool{},
-		down:     control.Radio{State: "starting"},
+		formings: map[*forming]bool{}, regroup: make(chan struct{}, 1), macs: map[identity.DeviceID]string{},
+		down: control.Radio{State: "starting"},
 	}
 	if !a.directOn() {
 		d.down = control.Radio{State: "disabled", Hint: "Wi-Fi Direct is switched off by --no-direct or the configuration."}
@@ -133,6 +138,7 @@ func (d *direct) radioLife(ctx context.Context) error {
 	group.Go(func() error { return d.follow(ctx, radio, group) })
 	group.Go(func() error { return d.connectWanted(ctx) })
 	group.Go(func() error { return d.keepTelling(ctx, radio) })
+	group.Go(func() error { return d.keepProfiles(ctx) })
 	return group.Wait()
 }
 
@@ -198,6 +204,10 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			}
 			state = e.Status.State
 		}
+		switch e.(type) {
+		case wpa.GroupUp, wpa.GroupChanged, wpa.GroupGone:
+			d.tell() // the advert says how many are in our group
+		}
 		d.a.publishStatus()
 		d.a.change.changed()
 	}
@@ -212,6 +222,7 @@ func (d *direct) heard(p wpa.Peer) {
 	s := d.sighting(p)
 	if s.id != d.a.id.ID && s.short != d.a.id.ID.Short() && d.a.table.heard(s) {
 		d.publishRadio(p.Address)
+		d.moved(p.Address)
 	}
 }
 

@@ -14,9 +14,6 @@ import (
 	"nigh/wpa"
 )
 
-// bucketGroups holds the persistent groups, by SSID.
-const bucketGroups = "groups"
-
 // step publishes one step of forming a group or connecting. Its time counts
 // from the last command that began one.
 func (a *Agent) step(name, state, text string) {
@@ -140,6 +137,21 @@ func (d *direct) wantUnfinished() {
 	d.wakeWants()
 }
 
+// unreached notices that a device does not answer where it was. It has gone from a
+// group, or the link to it is down; when a transfer waits for it, the radio looks
+// for it, though not at each of the many tries of the session layer.
+func (d *direct) unreached() {
+	d.mu.Lock()
+	early := time.Since(d.unreachedAt) < wantFind
+	if !early {
+		d.unreachedAt = time.Now()
+	}
+	d.mu.Unlock()
+	if !early && d.a.directOn() {
+		d.wantUnfinished()
+	}
+}
+
 // connectWanted connects to the wanted devices, one after the other. What did
 // not work is tried again for as long as a transfer waits for it, ever more
 // seldom, and at most wantTries times until something changes.
@@ -164,18 +176,10 @@ func (d *direct) connectWanted(ctx context.Context) error {
 			if !ok || ctx.Err() != nil {
 				break
 			}
-			if len(d.a.table.candidates(id)) > 0 {
+			if d.a.reachable(id) {
 				continue
 			}
-			var err error
-			if d.a.trust.Standing(id) == trust.Trusted {
-				_, err = d.connectFriend(ctx, id, wpa.ConnectOptions{Intent: d.intent(), Persistent: true})
-			} else if s, serr := d.sight(ctx, id); serr == nil {
-				_, err = d.connect(ctx, s.mac, wpa.PBC(), wpa.ConnectOptions{Intent: d.intent()})
-			} else {
-				err = serr
-			}
-			if err != nil && ctx.Err() == nil {
+			if err := d.approach(ctx, id); err != nil && ctx.Err() == nil {
 				d.log.Info("Connecting over Wi-Fi Direct failed", "peer", id.Short(), "err", err)
 				failed = true
 			}
@@ -302,48 +306,3 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 	})
 	return view, err
 }
-
-// savedGroup is a persistent group as the database keeps it.
-type savedGroup struct {
-	SSID, BSSID, PSK, Peer string
-	Owner                  bool
-}
-
-// savedGroups reads the persistent groups; one that cannot be read is left out.
-func (d *direct) savedGroups() []wpa.Persistent {
-	var all []wpa.Persistent
-	err := d.a.store.Bucket(bucketGroups).ForEach(func(key, _ []byte) error {
-		var s savedGroup
-		if err := d.a.store.Bucket(bucketGroups).Get(key, &s); err != nil {
-			return nil
-		}
-		bssid, err := net.ParseMAC(s.BSSID)
-		if err != nil {
-			return nil
-		}
-		peer, _ := net.ParseMAC(s.Peer) // empty when it is not known
-		all = append(all, wpa.Persistent{SSID: s.SSID, BSSID: bssid, PSK: s.PSK, Owner: s.Owner, Peer: peer})
-		return nil
-	})
-	if err != nil {
-		d.log.Warn("Reading the persistent groups failed", "err", err)
-	}
-	return all
-}
-
-func (d *direct) saveGroup(p wpa.Persistent) {
-	err := d.a.store.Bucket(bucketGroups).Put(groupKey(p), savedGroup{
-		SSID: p.SSID, BSSID: p.BSSID.String(), PSK: p.PSK, Peer: p.Peer.String(), Owner: p.Owner,
-	})
-	if err != nil {
-		d.log.Warn("Saving the persistent group failed", "err", err)
-	}
-}
-
-func (d *direct) dropGroup(p wpa.Persistent) {
-	if err := d.a.store.Bucket(bucketGroups).Delete(groupKey(p)); err != nil {
-		d.log.Warn("Forgetting the persistent group failed", "err", err)
-	}
-}
-
-func groupKey(p wpa.Persistent) []byte { return []byte(p.BSSID.String() + "/" + p.SSID) }

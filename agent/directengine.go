@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 
+	"nigh/agent/identity"
 	"nigh/link"
 	"nigh/wpa"
 )
@@ -23,7 +24,7 @@ func (d *direct) radioConfig() wpa.Config {
 	advert := d.advert()
 	c := wpa.Config{
 		Logger: d.log, Bus: d.a.cfg.Bus, DeviceName: advert.Name, Vendor: advert.Vendor, Visible: advert.Visible,
-		Intent: d.intent(), Pool: pool, Groups: d.savedGroups(), Killed: d.killed.Load(),
+		Intent: d.intent(), Pool: pool, Groups: d.profiles(identity.DeviceID{}), Killed: d.killed.Load(),
 	}
 	if d.a.cfg.Engine != engineAuto {
 		c.Engine = wpa.Engine(d.a.cfg.Engine)

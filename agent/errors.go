@@ -84,6 +84,7 @@ var explanations = []struct {
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
 	{errAbandoned, control.CodeFailed, "forming the group was given up: somebody left", ""},
 	{errStuck, control.CodeTimeout, "the radio does not let go of the group", "restart wpa_supplicant, which ends it: systemctl restart wpa_supplicant"},
+	{errElsewhere, control.CodeAway, "the device did not join the group of this one", "have it leave the group it is in: nigh group leave"},
 	{errBadOwner, control.CodeFailed, "", "make the group on the other device, or set intent in the configuration to try it all the same"},
 	{errNoIdentity, control.CodeTimeout, "the group is up, but the device does not answer", "start nigh on it"},
 	{errAway, control.CodeAway, "the device is not near", "start nigh there and bring it closer"},

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"nigh/agent/identity"
+	"nigh/agent/session"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 	"nigh/link"
@@ -119,7 +121,27 @@ func (a *Agent) reachedOn(id identity.DeviceID, ifname string, addr netip.Addr) 
 	for _, key := range a.table.confirm(id, ifname, addr) {
 		a.prover.gone(key) // no greeting is needed any more
 	}
+	a.direct.joined(id, ifname)
 }
+
+// membersOn returns the devices that were proved on the interface of a group: all
+// of them where we own it, else its owner, whom the rendezvous address leads to.
+func (t *table) membersOn(ifname string, owner bool) (ids []identity.DeviceID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, p := range t.peers {
+		in := owner && p.link.Connected && p.link.Path.Ifname == ifname
+		for key, s := range p.sightings {
+			in = in || s.ifname == ifname && (owner || key == rendezvousKey(ifname))
+		}
+		if in {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func rendezvousKey(ifname string) string { return "rendezvous/" + ifname }
 
 // reach has a device dialled that is expected. When we have nothing for it, it may
 // have something for us, and its data takes a connection of its own.
@@ -144,7 +166,7 @@ func (d *direct) known(mac net.HardwareAddr) (identity.DeviceID, bool) {
 func (g *directGroup) meetOwner(ctx context.Context, group wpa.Group, later func(func())) (key string) {
 	d := g.d
 	s := sighting{
-		key: "rendezvous/" + group.Ifname, kind: kindDirect, ifindex: group.Index, ifname: group.Ifname,
+		key: rendezvousKey(group.Ifname), kind: kindDirect, ifindex: group.Index, ifname: group.Ifname,
 		addrs: []netip.AddrPort{netip.AddrPortFrom(rendezvous.WithZone(group.Ifname), rendezvousPort)},
 		known: true,
 	}
@@ -202,9 +224,7 @@ func (g *directGroup) meetMembers(ctx context.Context, group wpa.Group, later fu
 		mac, err := net.ParseMAC(station)
 		if err == nil && !slices.ContainsFunc(group.Stations, func(m net.HardwareAddr) bool { return slices.Equal(m, mac) }) {
 			delete(g.met, station)
-			key := memberKey(group.Ifname, mac)
-			d.a.table.unexpect(key)
-			d.a.lose(key)
+			d.a.leftGroup(memberKey(group.Ifname, mac), group.Ifname)
 		}
 	}
 }
@@ -212,6 +232,43 @@ func (g *directGroup) meetMembers(ctx context.Context, group wpa.Group, later fu
 // memberKey is the key of the sighting of a member of a group of ours.
 func memberKey(ifname string, station net.HardwareAddr) string {
 	return "member/" + ifname + "/" + station.String()
+}
+
+// silent reports whether the session layer did not get an answer from a device at
+// any of its addresses.
+func (t *table) silent(id identity.DeviceID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	return p != nil && !p.link.Connected && errors.Is(p.err, session.ErrUnreachable)
+}
+
+// provedAt returns the device that a sighting was proved to be.
+func (t *table) provedAt(key string) (identity.DeviceID, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, p := range t.peers {
+		if _, ok := p.sightings[key]; ok {
+			return id, true
+		}
+	}
+	return identity.DeviceID{}, false
+}
+
+// leftGroup forgets a member that is gone from a group of ours, and all that was
+// reached over it: its connections would only time out.
+func (a *Agent) leftGroup(key, ifname string) {
+	a.table.unexpect(key)
+	id, ok := a.table.provedAt(key)
+	if !ok {
+		return
+	}
+	for _, k := range a.table.sightingsOn(ifname) {
+		if who, ok := a.table.provedAt(k); ok && who == id {
+			a.lose(k)
+		}
+	}
+	a.sessions.Close(id) // it is dialled again where else it is
 }
 
 // nameAt is the name of the device that a sighting was proved to be, "" without.

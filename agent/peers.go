@@ -49,17 +49,18 @@ type sighting struct {
 
 // radioSighting is a Wi-Fi Direct device as the radio hears it. All of it is hints.
 type radioSighting struct {
-	mac    net.HardwareAddr
-	name   string // escaped
-	short  string // as its P2P device name says, "" without
-	signal int
-	seen   time.Time
-	owner  bool              // of a running group
-	id     identity.DeviceID // who it seems to be by its advert, zero without
-	friend bool              // its advert has a tag for us: it trusts us, and we trust it
-	nigh   bool              // it sends an advert
-	manual bool              // its user does the PIN by hand
-	nonce  recognise.Nonce   // of its advert
+	mac     net.HardwareAddr
+	name    string // escaped
+	short   string // as its P2P device name says, "" without
+	signal  int
+	seen    time.Time
+	owner   bool              // of a running group
+	members int               // of the group that it owns, 0 when it does not say
+	id      identity.DeviceID // who it seems to be by its advert, zero without
+	friend  bool              // its advert has a tag for us: it trusts us, and we trust it
+	nigh    bool              // it sends an advert
+	manual  bool              // its user does the PIN by hand
+	nonce   recognise.Nonce   // of its advert
 }
 
 // is reports whether s seems to be of the device id.

@@ -100,6 +100,7 @@ func (a *Agent) announced(txt map[string]string) bool {
 // name is in the very frame that asks, so that the friend need not look for us first.
 func (d *direct) advert() wpa.Advert {
 	now := d.a.air.Advert()
+	now.Members = d.groupSize()
 	v := wpa.Advert{Name: now.Name(), Vendor: [][]byte{now.Encode()}, Visible: d.a.cfg.Visibility != VisibleHidden}
 	d.mu.Lock()
 	asking := d.asking
@@ -161,7 +162,7 @@ func (d *direct) sighting(p wpa.Peer) radioSighting {
 	if !ok {
 		return s
 	}
-	s.nonce, s.nigh, s.manual = advert.Nonce, true, advert.Manual
+	s.nonce, s.nigh, s.manual, s.members = advert.Nonce, true, advert.Manual, advert.Members
 	if !advert.Key.IsZero() {
 		d.a.learn(advert.Key)
 	}
@@ -248,7 +249,8 @@ func (d *direct) connectByHand(ctx context.Context, mac net.HardwareAddr, m wpa.
 // hasGroup reports whether a persistent group with a radio device is kept: starting
 // it again needs no PIN.
 func (d *direct) hasGroup(mac net.HardwareAddr) bool {
-	return slices.ContainsFunc(d.savedGroups(), func(p wpa.Persistent) bool { return slices.Equal(p.Peer, mac) })
+	id, _ := d.a.table.behind(mac)
+	return slices.ContainsFunc(d.profiles(id), func(p wpa.Persistent) bool { return slices.Equal(p.Peer, mac) })
 }
 
 // connectAt is one attempt of connectFriend with the radio device s. When hurry, the

@@ -84,6 +84,9 @@ func (d *direct) requested(ctx context.Context, r wpa.Request, group *errgroup.G
 // decide answers a request as far as the policy can, and reports whether it is a
 // question.
 func (d *direct) decide(ctx context.Context, r wpa.Request) (ask bool) {
+	if d.invited(ctx, r) {
+		return false
+	}
 	id, s, ok := d.asker(ctx, r)
 	switch {
 	case ok && d.a.cfg.Join == JoinTrusted && d.a.trust.Standing(id) == trust.Trusted:

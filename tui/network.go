@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -204,9 +205,22 @@ func (a *app) groupPairs(g control.Group) []pair {
 		{"Role", role, nil},
 		{"Frequency", frequency, nil},
 		{"Address", strings.Join(addresses, ", ") + " on " + g.Ifname, nil},
-		{"Members", strings.Join(g.Members, ", "), nil},
+		{"Members", strings.Join(memberTexts(g), ", "), nil},
 		{"Up for", clockText(float64(g.Uptime) + a.now.Sub(a.st.statusAt).Seconds()), nil},
 	}
+}
+
+// memberTexts are the devices in a group of ours: a nigh device by its name, another
+// one, such as a phone, by the address that it was given.
+func memberTexts(g control.Group) []string {
+	if len(g.Stations) == 0 {
+		return g.Members
+	}
+	var texts []string
+	for _, s := range g.Stations {
+		texts = append(texts, cmp.Or(s.Name, s.IPv4, s.Address))
+	}
+	return texts
 }
 
 func linkPairs(l control.Link) []pair {

@@ -241,7 +241,7 @@ func (m *machine) accept(req Request, method Method, o ConnectOptions, reply fun
 	f := &formation{kind: formAccept, peer: req.Peer.Address, method: method, opts: o, reply: reply, fresh: true}
 	if req.Kind == Invitation {
 		if f.fresh = req.runs; req.runs {
-			f.kind, f.peer, f.frequency = formJoin, req.owner, req.frequency
+			f.kind, f.peer, f.frequency = formJoin, req.Owner, req.frequency
 		} else {
 			f.kind = formConnect
 		}

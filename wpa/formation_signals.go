@@ -362,7 +362,7 @@ func (m *machine) invitationReceived(s dbusapi.InvitationReceived) {
 		}
 		return
 	}
-	m.ask(dbusapi.PeerPath(m.owner, s.Source), Request{Kind: Invitation, owner: owner, runs: runs, frequency: s.Frequency})
+	m.ask(dbusapi.PeerPath(m.owner, s.Source), Request{Kind: Invitation, Owner: owner, runs: runs, frequency: s.Frequency})
 }
 
 // invitedInstead joins the running group to which the peer invites us, when it is asked for a new one.

@@ -252,12 +252,12 @@ type Request struct {
 	Peer       Peer
 	Kind       RequestKind
 	PasswordID uint16
-	PIN        string  // ProvisionShowPIN: what to show; a secret
-	Group      GroupID // our running group that the peer wants to join; empty for a new one
+	PIN        string           // ProvisionShowPIN: what to show; a secret
+	Group      GroupID          // our running group that the peer wants to join; empty for a new one
+	Owner      net.HardwareAddr // Invitation: device address of the group owner
 
-	owner     net.HardwareAddr // Invitation: device address of the group owner
-	runs      bool             // Invitation: that group is running
-	frequency int              // Invitation: MHz of that group, 0 = not told
+	runs      bool // Invitation: that group is running
+	frequency int  // Invitation: MHz of that group, 0 = not told
 }
 
 // LogValue keeps the PIN out of logs.

@@ -31,6 +31,9 @@ const (
 
 	flagKey    = 0x01 // the key is in it
 	flagManual = 0x02
+	// The upper half of the flags is the number of members.
+	membersShift = 4
+	maxMembers   = 15
 )
 
 // vendorID marks our WPS vendor extensions. It is in no registry: private
@@ -49,6 +52,9 @@ type Advert struct {
 	Manual bool               // a group asked for now has a PIN that people type
 	Key    identity.PublicKey // zero unless everybody may know who it is
 	Tags   []Tag              // newest friends first
+	// Members is how many devices are in the group that the sender owns, with it, at
+	// most 15, which means that many or more; 0 = it owns none.
+	Members int
 }
 
 // Encode returns the WPS vendor extension, at most [MaxAdvert] bytes. Tags for
@@ -62,6 +68,7 @@ func (a Advert) Encode() []byte {
 	if a.Manual {
 		flags |= flagManual
 	}
+	flags |= byte(max(0, min(a.Members, maxMembers))) << membersShift
 	b = append(b, version, flags)
 	b = append(b, a.Nonce[:]...)
 	if !a.Key.IsZero() {
@@ -87,10 +94,11 @@ func Decode(b []byte) (Advert, error) {
 		return a, fmt.Errorf("%w: another vendor's", ErrNotAdvert)
 	case b[vendorIDs] != version:
 		return a, fmt.Errorf("%w: version %d", ErrNotAdvert, b[vendorIDs])
-	case b[vendorIDs+1]&^(flagKey|flagManual) != 0:
+	case b[vendorIDs+1]&^(flagKey|flagManual|maxMembers<<membersShift) != 0:
 		return a, fmt.Errorf("%w: flags %#x", ErrNotAdvert, b[vendorIDs+1])
 	}
 	a.Manual = b[vendorIDs+1]&flagManual != 0
+	a.Members = int(b[vendorIDs+1] >> membersShift)
 	rest := b[vendorIDs+2:]
 	rest = rest[copy(a.Nonce[:], rest):]
 	if b[vendorIDs+1]&flagKey != 0 {

@@ -212,7 +212,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	change := func(i int, b byte) []byte { c := slices.Clone(good); c[i] = b; return c }
 	for name, b := range map[string][]byte{
-		"empty": nil, "vendor only": good[:3], "other vendor": change(0, 0), "version": change(3, 2), "flags": change(4, 0x81),
+		"empty": nil, "vendor only": good[:3], "other vendor": change(0, 0), "version": change(3, 2), "flags": change(4, 0x05),
 		"half a nonce": good[:10], "half a key": good[:20], "half a tag": good[:len(good)-1], "long": append(slices.Clone(good), make([]byte, MaxAdvert)...),
 		"no key": append(slices.Clone(good[:headSize]), make([]byte, keySize)...),
 	} {

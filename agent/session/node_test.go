@@ -28,7 +28,7 @@ import (
 
 // order is one line to a node.
 type order struct {
-	Op    string // "trust", "at", "hold", "release", "kick", "close", "get"
+	Op    string // "trust", "at", "hold", "release", "kick", "check", "close", "get"
 	ID    identity.DeviceID
 	At    []Candidate
 	Bulk  bool
@@ -130,6 +130,8 @@ func nodeMain() {
 			s.Release(o.ID)
 		case "kick":
 			s.Kick(o.ID)
+		case "check":
+			s.Check()
 		case "close":
 			s.Close(o.ID)
 		case "get":
