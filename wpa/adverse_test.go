@@ -291,7 +291,8 @@ func TestStorm(t *testing.T) {
 					questions++
 				}
 			}
-			if questions > maxRequests {
+			// Whenever signals were dropped, the peers that are not there are forgotten, and their requests with them.
+			if questions > maxRequests*(1+many/4096) {
 				t.Errorf("%d questions", questions)
 			}
 			p.a.mu.Lock()
