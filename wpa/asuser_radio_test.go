@@ -33,6 +33,9 @@ const userEnv = "NIGH_WPA_TEST_USER"
 // userName is the user of agents; the bus refuses users whom the system does not know.
 const userName = "nigh-alice"
 
+// agentAddress is the P2P device address of an agent that has its own supplicant.
+var agentAddress = net.HardwareAddr{0x02, 0x4e, 0x47, 0x00, 0x00, 0x01}
+
 // agentConfig is what a Radio in a process of its own is told.
 type agentConfig struct {
 	Bus, Ifname, Name, Folder string
@@ -225,8 +228,8 @@ func runAgent(t *testing.T, config string) {
 	defer cancel()
 	r, err := Open(ctx, Config{
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Bus:    cfg.Bus, Ifname: cfg.Ifname, DeviceName: cfg.Name, Engine: cfg.Engine, Folder: cfg.Folder, Killed: cfg.Killed,
-		Address: net.HardwareAddr{0x02, 0x4e, 0x47, 0x00, 0x00, 0x01},
+		Bus:    cfg.Bus, Ifname: cfg.Ifname, DeviceName: cfg.Name, Intent: -1, Engine: cfg.Engine, Folder: cfg.Folder, Killed: cfg.Killed,
+		Address: agentAddress,
 	})
 	if err != nil {
 		say(said{What: "done", Command: "open", Error: err.Error(), Hint: Hint(err)})
@@ -308,7 +311,7 @@ func carryOut(ctx context.Context, r *Radio, command, argument string) error {
 	case "listen":
 		return r.Listen(ctx, 10*time.Minute)
 	case "connect", "pin":
-		peer, err := net.ParseMAC(argument)
+		peer, err := find(ctx, r, argument)
 		if err != nil {
 			return err
 		}
@@ -325,4 +328,27 @@ func carryOut(ctx context.Context, r *Radio, command, argument string) error {
 // linkExists reports whether a node has an interface.
 func linkExists(node *radio.Node, ifname string) bool {
 	return node.Do(func() error { _, err := os.Stat(filepath.Join("/sys/class/net", ifname)); return err }) == nil
+}
+
+// find searches for a device by its name.
+func find(ctx context.Context, r *Radio, name string) (net.HardwareAddr, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := r.Find(ctx, limit); err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, p := range r.Peers() {
+			if p.Name == name {
+				return p.Address, nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s is not near", name)
+		}
+	}
 }

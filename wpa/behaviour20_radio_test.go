@@ -4,9 +4,16 @@ package wpa
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +37,7 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		runAgent(t, config)
 		return
 	}
-	nodes := radio.NodesOf(t, radio.Config{Nodes: 2, System: true})
+	nodes := radio.NodesOf(t, radio.Config{Nodes: 3, Plain: 1, Radios: 2, System: true})
 	system, peer := nodes[0], nodes[1]
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -38,6 +45,14 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	install(t, system, "../systemd/nigh.dbus.conf", allowPolicy)
+	home, err := nodes[2].Serve(ctx, radio.AccessPointConfig{SSID: "home", Passphrase: homePassphrase, Address: netip.MustParsePrefix("10.9.0.1/24")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Stop()
+	// The second radio is not NetworkManager's.
+	write(t, "/etc/NetworkManager/conf.d/spare.conf", "[keyfile]\nunmanaged-devices=interface-name:"+system.Radios[1].Ifname+"\n")
+	write(t, "/etc/NetworkManager/system-connections/home.nmconnection", fmt.Sprintf(homeConnection, system.Ifname, homePassphrase))
 	if err := system.StartNetworkManager(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -46,13 +61,14 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%s", strings.TrimSpace(version))
-	other := newStation(t, peer, Config{})
-	_ = other
+	if _, err := system.NMCLI(ctx, "connection", "up", "home"); err != nil {
+		t.Fatal(err)
+	}
+	other := newStation(t, peer, Config{Intent: -1, GroupIdle: time.Second})
 
 	t.Run("no policy", func(t *testing.T) {
 		a := newAgent(t, system, agentConfig{Name: "alice"}, false)
-		s := a.ready()
-		if s.Engine != EngineSystem || s.Hint == "" {
+		if s := a.ready(); s.Engine != EngineSystem || s.Ifname != system.Ifname || !strings.Contains(s.Hint, "--fix networkmanager") {
 			t.Errorf("status is %+v", s)
 		}
 		killed(t, system, a)
@@ -60,12 +76,20 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 
 	t.Run("policy", func(t *testing.T) {
 		install(t, system, "../systemd/zz-nigh.dbus.conf", keepPolicy)
+		ping, err := system.Ping(netip.MustParseAddr("10.9.0.1"), 200*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
 		a := newAgent(t, system, agentConfig{Name: "alice"}, false)
-		s := a.ready()
-		if s.Engine != EngineSystem || s.Hint != "" || !strings.Contains(s.Why, keepPolicy) {
+		if s := a.ready(); s.Engine != EngineSystem || s.Hint != "" || !strings.Contains(s.Why, keepPolicy) {
 			t.Errorf("status is %+v", s)
 		}
-		lives(t, system, a, 10*time.Second)
+		lives(t, system, a, other, time.Minute)
+		count, err := ping.Stop()
+		t.Logf("over the user's own Wi-Fi: %s", count)
+		if err != nil || count.Lost != 0 || count.Sent < 300 {
+			t.Errorf("over the user's own Wi-Fi: %s, %v", count, err)
+		}
 	})
 
 	t.Run("policy removed", func(t *testing.T) {
@@ -77,6 +101,109 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		reloadBus(t, system)
 		killed(t, system, a)
 	})
+
+	t.Run("private", func(t *testing.T) {
+		folder := filepath.Join("/run", userName)
+		if out, err := exec.Command("install", "-d", "-m", "700", "-o", userName, folder).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		ping, err := system.Ping(netip.MustParseAddr("10.9.0.1"), 200*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := newAgent(t, system, agentConfig{Name: "alice", Folder: folder}, false)
+		s := a.ready()
+		if s.Engine != EnginePrivate || s.Ifname != system.Radios[1].Ifname || s.Address.String() != agentAddress.String() {
+			t.Errorf("status is %+v", s)
+		}
+		lives(t, system, a, other, 10*time.Second)
+
+		// A supplicant of our own that dies is started again.
+		programs := childrenOf(t, folder)
+		if len(programs["wpa_supplicant"]) != 1 || len(programs["dbus-daemon"]) != 1 {
+			t.Fatalf("programs are %v", programs)
+		}
+		mark := a.mark()
+		if err := syscall.Kill(programs["wpa_supplicant"][0], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		a.await(mark, "loss", func(s said) bool { return s.What == "status" && s.Status.State == Absent })
+		a.await(mark, "recovery", func(s said) bool { return s.What == "status" && s.Status.State == Ready })
+
+		// An agent that dies leaves nothing: no program and no interface.
+		mark = a.order("start")
+		a.await(mark, "group", func(s said) bool { return s.What == "up" })
+		if err := a.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-a.done
+		noGroupLinks(t, system)
+		if left := childrenOf(t, folder); len(left) != 0 {
+			t.Errorf("programs are left: %v", left)
+		}
+		count, err := ping.Stop()
+		t.Logf("over the user's own Wi-Fi: %s", count)
+		if err != nil || count.Lost != 0 {
+			t.Errorf("over the user's own Wi-Fi: %s, %v", count, err)
+		}
+	})
+
+	t.Run("unmanaged", func(t *testing.T) {
+		if _, err := system.NMCLI(ctx, "device", "set", system.Ifname, "managed", "no"); err != nil {
+			t.Fatal(err)
+		}
+		a := newAgent(t, system, agentConfig{Name: "alice", Ifname: system.Ifname}, true)
+		if s := a.ready(); s.Engine != EngineSystem || s.Hint != "" || s.Ifname != system.Ifname {
+			t.Errorf("status is %+v", s)
+		}
+		lives(t, system, a, other, 10*time.Second)
+	})
+}
+
+const homePassphrase = "not a secret"
+
+// homeConnection is the user's own Wi-Fi connection: interface and passphrase.
+const homeConnection = `[connection]
+id=home
+type=wifi
+interface-name=%s
+autoconnect=false
+[wifi]
+ssid=home
+[wifi-security]
+key-mgmt=wpa-psk
+psk=%s
+[ipv4]
+method=manual
+address1=10.9.0.2/24
+[ipv6]
+method=disabled
+`
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// childrenOf finds the programs whose bus is in a folder, by name.
+func childrenOf(t *testing.T, folder string) map[string][]int {
+	t.Helper()
+	found := map[string][]int{}
+	list, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range list {
+		environ, _ := os.ReadFile(path)
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "comm"))
+		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+		if err == nil && strings.Contains(string(environ), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+folder) {
+			found[strings.TrimSpace(string(name))] = append(found[strings.TrimSpace(string(name))], pid)
+		}
+	}
+	return found
 }
 
 // install puts a file in force as a policy of the system bus until the end of the test.
@@ -129,12 +256,21 @@ func killed(t *testing.T, node *radio.Node, a *agent) {
 	noGroupLinks(t, node)
 }
 
-// lives starts a group and sees it live.
-func lives(t *testing.T, node *radio.Node, a *agent, d time.Duration) {
+// lives forms a group with another device, and sees it live and carry data.
+func lives(t *testing.T, node *radio.Node, a *agent, other *station, d time.Duration) {
 	t.Helper()
-	mark := a.order("start")
+	other.t = t
+	if err := other.Listen(t.Context(), 10*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	mark, theirs := a.order("connect", other.name), other.mark()
+	accepted := other.answer(theirs, PBC(), ConnectOptions{Intent: -1})
+	if r := other.wait(accepted); r.err != nil {
+		t.Fatalf("accept: %v", r.err)
+	}
 	up := a.await(mark, "group", func(s said) bool { return s.What == "up" })
-	a.await(mark, "answer", func(s said) bool { return s.What == "done" && s.Command == "start" && s.Error == "" })
+	a.await(mark, "answer", func(s said) bool { return s.What == "done" && s.Command == "connect" && s.Error == "" })
+	t.Logf("the group is up on %s, %d MHz", up.Group.Ifname, up.Group.Frequency)
 	end := time.NewTimer(d)
 	defer end.Stop()
 	<-end.C
@@ -145,12 +281,36 @@ func lives(t *testing.T, node *radio.Node, a *agent, d time.Duration) {
 		}
 	}
 	a.mu.Unlock()
-	if !linkExists(node, up.Group.Ifname) {
-		t.Errorf("the interface %s is gone", up.Group.Ifname)
+	there := other.Status().Groups
+	if len(there) != 1 {
+		t.Fatalf("the other side is in %d groups", len(there))
+	}
+	var to string
+	if err := other.node.Do(func() (err error) { to, err = linkLocal(there[0].Ifname); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("ping", "-c", "3", to+"%"+up.Group.Ifname).CombinedOutput(); err != nil {
+		t.Errorf("ping through the group: %v: %s", err, out)
 	}
 	mark = a.order("leave")
 	a.await(mark, "leaving", func(s said) bool { return s.What == "done" && s.Command == "leave" && s.Error == "" })
+	other.awaitGone(theirs)
 	noGroupLinks(t, node)
+}
+
+// linkLocal returns the address that the kernel gave an interface.
+func linkLocal(ifname string) (string, error) {
+	i, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return "", err
+	}
+	addresses, err := i.Addrs()
+	for _, a := range addresses {
+		if p, ok := a.(*net.IPNet); ok && p.IP.IsLinkLocalUnicast() && p.IP.To4() == nil {
+			return p.IP.String(), nil
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("%s has no link-local address", ifname))
 }
 
 // noGroupLinks checks that a node has no interface of a group.

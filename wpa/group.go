@@ -159,15 +159,13 @@ func (m *machine) readGroup(g *group) {
 		if m.groups[g.path] != g {
 			return
 		}
-		if err != nil && errors.Is(err, dbusapi.ErrUnknownObject) && g.state != groupEnding {
-			// It was taken away before it was read: InterfaceRemoved follows, and tells by whom.
+		if err != nil && g.state != groupEnding {
+			// Most likely it was taken away before it was read: InterfaceRemoved follows, and tells by whom.
+			m.log.Warn("Reading the group failed", "err", err)
 			g.timer.stop()
 			g.timer = m.after(removeLimit, func() { m.end(g, ReasonEnded) })
-			return
 		}
 		if err != nil {
-			m.log.Warn("Reading the group failed", "err", err)
-			m.end(g, ReasonEnded)
 			return
 		}
 		m.groupRead(g, d)
