@@ -158,6 +158,42 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		}
 		lives(t, system, a, other, 10*time.Second)
 	})
+	if _, err := system.NMCLI(ctx, "device", "set", system.Ifname, "managed", "yes"); err != nil {
+		t.Fatal(err)
+	}
+	if err := system.AwaitManaged(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("networkmanager", func(t *testing.T) {
+		a := newAgent(t, system, agentConfig{Name: "alice"}, true)
+		if s := a.ready(); s.Engine != EngineNetworkManager || s.Ifname != system.Ifname || !s.Limits.ButtonOnly || s.Hint == "" {
+			t.Errorf("status is %+v", s)
+		}
+		// What it cannot do is said before the radio is used.
+		for _, command := range []string{"start", "pin"} {
+			mark := a.order(command, other.name)
+			s := a.await(mark, command, func(s said) bool { return s.What == "done" && s.Command == command })
+			if !strings.Contains(s.Error, ErrLimited.Error()) || s.Hint == "" {
+				t.Errorf("%s: %+v", command, s)
+			}
+		}
+		lives(t, system, a, other, 10*time.Second)
+		responds(t, system, a, other)
+		// What NetworkManager was told is stored nowhere.
+		if list, err := system.NMCLI(ctx, "--get-values", "NAME", "connection", "show"); err != nil || strings.Contains(list, "nigh") {
+			t.Errorf("connections are %q, %v", list, err)
+		}
+		// Without NetworkManager the engine is of no use, and says so.
+		mark := a.mark()
+		if err := system.StopNetworkManager(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s := a.await(mark, "end", func(s said) bool { return s.What == "done" && s.Command == "run" })
+		if !strings.Contains(s.Error, ErrEngine.Error()) {
+			t.Errorf("Run: %q", s.Error)
+		}
+	})
 }
 
 const homePassphrase = "not a secret"
@@ -197,9 +233,10 @@ func childrenOf(t *testing.T, folder string) map[string][]int {
 	}
 	for _, path := range list {
 		environ, _ := os.ReadFile(path)
+		arguments, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
 		name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "comm"))
 		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
-		if err == nil && strings.Contains(string(environ), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+folder) {
+		if err == nil && (strings.Contains(string(environ), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+folder) || strings.Contains(string(arguments), "--config-file="+folder)) {
 			found[strings.TrimSpace(string(name))] = append(found[strings.TrimSpace(string(name))], pid)
 		}
 	}
@@ -292,6 +329,22 @@ func lives(t *testing.T, node *radio.Node, a *agent, other *station, d time.Dura
 	if out, err := exec.Command("ping", "-c", "3", to+"%"+up.Group.Ifname).CombinedOutput(); err != nil {
 		t.Errorf("ping through the group: %v: %s", err, out)
 	}
+	mark = a.order("leave")
+	a.await(mark, "leaving", func(s said) bool { return s.What == "done" && s.Command == "leave" && s.Error == "" })
+	other.awaitGone(theirs)
+	noGroupLinks(t, node)
+}
+
+// responds has the other device ask for a group, which the agent accepts by itself.
+func responds(t *testing.T, node *radio.Node, a *agent, other *station) {
+	t.Helper()
+	mark, theirs := a.order("listen"), other.mark()
+	peer := other.findName("alice").Address
+	r := other.wait(later(func() (Group, error) { return other.Connect(t.Context(), peer, PBC(), ConnectOptions{Intent: -1}) }))
+	if r.err != nil {
+		t.Fatalf("connect: %v", r.err)
+	}
+	a.await(mark, "acceptance", func(s said) bool { return s.What == "done" && s.Command == "accept" && s.Error == "" })
 	mark = a.order("leave")
 	a.await(mark, "leaving", func(s said) bool { return s.What == "done" && s.Command == "leave" && s.Error == "" })
 	other.awaitGone(theirs)

@@ -18,10 +18,12 @@ const (
 	// EnginePrivate is a wpa_supplicant of our own, on a bus of our own, for an adapter that no other program uses. It can
 	// all that EngineSystem can.
 	EnginePrivate Engine = "private"
+	// EngineNetworkManager has NetworkManager form the groups, on the system's wpa_supplicant. It has Limits.
+	EngineNetworkManager Engine = "networkmanager"
 )
 
 // Engines are all engines, in the order of preference.
-var Engines = []Engine{EngineSystem, EnginePrivate}
+var Engines = []Engine{EngineSystem, EnginePrivate, EngineNetworkManager}
 
 // Choice is an engine and why it is the one.
 type Choice struct {
@@ -44,6 +46,7 @@ type surroundings struct {
 	policy    string   // file that keeps GroupStarted from NetworkManager; empty = none
 	killed    bool     // NetworkManager removed a group all the same
 	root      bool     // this process is root's: what the policy keeps from root it keeps from us
+	permitted bool     // NetworkManager lets us make connections
 	privately error    // why EnginePrivate cannot be used here, apart from adapters
 }
 
@@ -53,6 +56,7 @@ type surroundings struct {
 //   - Where NetworkManager does not manage the radio: EngineSystem.
 //   - Where it does and our D-Bus policy keeps it from removing groups: EngineSystem.
 //   - Where it does, and another adapter is free: EnginePrivate on that.
+//   - Where it does, and lets us make connections: EngineNetworkManager.
 //   - Else EngineSystem, of which NetworkManager will remove the groups; Fix says what to do.
 //
 // Config.Engine overrides that. ErrEngine then means that the engine asked for cannot be used here, and why.
@@ -77,6 +81,11 @@ func choose(s surroundings, cfg Config) (Choice, error) {
 			return Choice{}, fmt.Errorf("%w: no Wi-Fi adapter is free for a wpa_supplicant of nigh's own", ErrEngine)
 		}
 		return private("The configuration says so."), nil
+	case EngineNetworkManager:
+		if len(s.managed) == 0 {
+			return Choice{}, fmt.Errorf("%w: NetworkManager manages no Wi-Fi here", ErrEngine)
+		}
+		return manager(s, "The configuration says so."), nil
 	default:
 		return Choice{}, fmt.Errorf("%w: unknown engine %q", ErrConfig, string(cfg.Engine))
 	}
@@ -106,9 +115,15 @@ func choose(s surroundings, cfg Config) (Choice, error) {
 	case s.policy != "" && s.root:
 		return system("NetworkManager manages the radio, and the policy that keeps it from removing groups keeps them from root, too.",
 			"Run nigh as a user, not as root: `sudo systemctl enable --now nigh@USER`."), nil
+	case s.permitted:
+		return manager(s, "NetworkManager manages "+s.managed[0]+" and removes groups that it did not make, so it is asked to make them."), nil
 	default:
 		return system("NetworkManager manages the radio and removes every group that it did not make.", Hint(ErrKilledByNetworkManager)), nil
 	}
+}
+
+func manager(s surroundings, why string) Choice {
+	return Choice{Engine: EngineNetworkManager, Ifname: s.managed[0], Why: why, Fix: Hint(ErrLimited)}
 }
 
 // adapter is the interface that EnginePrivate would take: the one that was asked for, if any.
@@ -125,13 +140,18 @@ func adapter(s surroundings, cfg Config) string {
 type engine interface {
 	// dial starts what the engine needs and connects. It is called once.
 	dial(ctx context.Context, cfg Config) (supplicant, error)
+	// lost returns a channel that is closed when the engine is of no more use; nil when that shows at the connection.
+	lost() <-chan struct{}
 	// close ends what dial started and waits for it. The connection is closed before.
 	close()
 }
 
 func newEngine(c Choice) engine {
-	if c.Engine == EnginePrivate {
+	switch c.Engine {
+	case EnginePrivate:
 		return &privateEngine{}
+	case EngineNetworkManager:
+		return &managerEngine{}
 	}
 	return systemEngine{}
 }
@@ -143,7 +163,17 @@ func (systemEngine) dial(ctx context.Context, cfg Config) (supplicant, error) {
 	return dialBus(ctx, cfg.Bus)
 }
 
+func (systemEngine) lost() <-chan struct{} { return nil }
+
 func (systemEngine) close() {}
+
+// limits are those of an engine.
+func (e Engine) limits() Limits {
+	if e == EngineNetworkManager {
+		return managerLimits
+	}
+	return Limits{}
+}
 
 // dialBus connects to a bus and puts what goes wrong into this package's terms.
 func dialBus(ctx context.Context, address string) (*dbusapi.Client, error) {

@@ -40,7 +40,8 @@ const privateBus = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Co
   <listen>%s</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
-    <allow send_destination="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
     <allow own="*"/>
   </policy>
 </busconfig>
@@ -204,6 +205,8 @@ func (e *privateEngine) watch(ctx context.Context, wpa *child, config string) {
 	}
 }
 
+func (e *privateEngine) lost() <-chan struct{} { return nil }
+
 func (e *privateEngine) close() {
 	if e.stop != nil {
 		e.stop()
@@ -228,7 +231,10 @@ func (e *privateEngine) child(name string, extra *os.File, args ...string) (*chi
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	c := &child{cmd: exec.Command(path, args...), exited: make(chan struct{})}
-	c.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DBUS_SYSTEM_BUS_ADDRESS=" + e.address}
+	c.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	if name != "dbus-daemon" { // whose own look at users must not end up with itself
+		c.cmd.Env = append(c.cmd.Env, "DBUS_SYSTEM_BUS_ADDRESS="+e.address)
+	}
 	if extra != nil {
 		c.cmd.ExtraFiles = []*os.File{extra}
 	}

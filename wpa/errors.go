@@ -36,6 +36,7 @@ var (
 	ErrNoGroup                = errors.New("no such group")
 	ErrBadMethod              = errors.New("not a usable method")
 	ErrConfig                 = errors.New("not a usable configuration")
+	ErrLimited                = errors.New("NetworkManager's Wi-Fi Direct cannot do this")
 	ErrEngine                 = errors.New("the engine cannot be used")
 	ErrClosed                 = errors.New("the radio is closed")
 )
@@ -45,6 +46,7 @@ var hints = []struct {
 	text string
 }{
 	{ErrKilledByNetworkManager, "Have NetworkManager leave groups alone: `sudo nigh doctor --fix networkmanager`."},
+	{ErrLimited, "Have NetworkManager leave groups to nigh: `sudo nigh doctor --fix networkmanager`, then start nigh again."},
 	{ErrEngine, "Leave the choice to nigh: take the setting `engine` away; `nigh doctor` says what is found."},
 	{ErrNoBus, "Start the D-Bus system bus: `sudo systemctl start dbus`."},
 	{ErrIWD, "Wi-Fi Direct needs wpa_supplicant: stop iwd and start wpa_supplicant, or use LAN."},

@@ -181,6 +181,7 @@ type machine struct {
 	known       []Persistent // survives a restart of the supplicant
 	services    services     // survives it, too
 
+	lost     <-chan struct{} // closed when the engine is of no more use; nil = never
 	stopping bool
 	finished bool
 	result   error
@@ -201,6 +202,10 @@ func newMachine(r *Radio) *machine {
 		state: Starting, known: slices.Clone(r.cfg.Groups), services: services{queries: map[QueryID]*query{}},
 		waiters: map[int]func(error){},
 	}
+	if m.choice.Engine.limits().NoPersistent {
+		m.known = nil
+	}
+	m.lost = r.engine.lost()
 	m.forget()
 	return m
 }
@@ -209,10 +214,15 @@ func newMachine(r *Radio) *machine {
 func (m *machine) loop(ctx context.Context) error {
 	m.start()
 	stop := ctx.Done()
+	lost := m.lost
 	for !m.finished {
 		select {
 		case <-stop:
 			stop = nil
+			m.shutdown()
+		case <-lost:
+			lost = nil
+			m.result = ErrEngine
 			m.shutdown()
 		case <-m.api.Ready():
 			for _, s := range m.api.Next() {
@@ -260,7 +270,7 @@ func (m *machine) flush() {
 
 func (m *machine) status() Status {
 	s := Status{
-		State: m.state, Ifname: m.ifname, Engine: m.choice.Engine, Why: m.choice.Why, Address: m.address,
+		State: m.state, Ifname: m.ifname, Engine: m.choice.Engine, Why: m.choice.Why, Limits: m.choice.Engine.limits(), Address: m.address,
 		Finding: m.disc.stage == discSocial || m.disc.stage == discProgressive, Err: m.err, Hint: Hint(m.err),
 	}
 	if s.Hint == "" {

@@ -2,6 +2,7 @@ package wpa
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -251,6 +252,9 @@ func (r *Radio) StartGroup(ctx context.Context, o GroupOptions) (Group, error) {
 	if len(o.SSIDPostfix) > maxPostfix {
 		return Group{}, fmt.Errorf("wpa: start group: %w: the SSID postfix has more than %d bytes", ErrConfig, maxPostfix)
 	}
+	if r.choice.Engine.limits().NoOwnGroup {
+		return Group{}, fmt.Errorf("wpa: start group: %w", limited("a group without another device"))
+	}
 	return r.formation(ctx, "start group", func(m *machine, reply func(Group, error)) func(error) {
 		return m.startGroup(o, reply)
 	})
@@ -266,7 +270,7 @@ func (r *Radio) StartGroup(ctx context.Context, o GroupOptions) (Group, error) {
 // is cancelled first, which takes up to 3 s.
 func (r *Radio) Connect(ctx context.Context, peer net.HardwareAddr, method Method, o ConnectOptions) (Group, error) {
 	name := "connect to " + peer.String()
-	if err := checkConnect(peer, method, o); err != nil {
+	if err := errors.Join(checkConnect(peer, method, o), r.limits(peer, method)); err != nil {
 		return Group{}, fmt.Errorf("wpa: %s: %w", name, err)
 	}
 	return r.formation(ctx, name, func(m *machine, reply func(Group, error)) func(error) {
@@ -277,12 +281,21 @@ func (r *Radio) Connect(ctx context.Context, peer net.HardwareAddr, method Metho
 // Accept answers a Request with yes and returns like Connect.
 func (r *Radio) Accept(ctx context.Context, req Request, method Method, o ConnectOptions) (Group, error) {
 	name := "accept " + req.Peer.Address.String()
-	if err := checkConnect(req.Peer.Address, method, o); err != nil {
+	if err := errors.Join(checkConnect(req.Peer.Address, method, o), r.limits(nil, method)); err != nil {
 		return Group{}, fmt.Errorf("wpa: %s: %w", name, err)
 	}
 	return r.formation(ctx, name, func(m *machine, reply func(Group, error)) func(error) {
 		return m.accept(req, method, o, reply)
 	})
+}
+
+// limits says whether the engine can form a group with a peer in this way; a peer that asked for it is nil.
+func (r *Radio) limits(peer net.HardwareAddr, method Method) error {
+	l := r.choice.Engine.limits()
+	if l.NoJoin && slices.ContainsFunc(r.Peers(), func(p Peer) bool { return p.IsGO && slices.Equal(p.Address, peer) }) {
+		return limited("joining a running group")
+	}
+	return l.connect(method)
 }
 
 func checkConnect(peer net.HardwareAddr, method Method, o ConnectOptions) error {
@@ -303,6 +316,9 @@ func (r *Radio) Reject(ctx context.Context, req Request) error {
 // Invite invites a peer to a running group and returns when it answered: nil when it accepted or asks its user. A group
 // owned here then lets it in without another question.
 func (r *Radio) Invite(ctx context.Context, group GroupID, peer net.HardwareAddr) error {
+	if r.choice.Engine.limits().NoJoin {
+		return fmt.Errorf("wpa: invite %s: %w", peer, limited("an invitation"))
+	}
 	return r.command(ctx, "invite "+peer.String(), func(m *machine, reply func(error)) { m.invite(group, peer, reply) })
 }
 

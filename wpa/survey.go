@@ -78,6 +78,7 @@ func (s *surroundings) networkManager(ctx context.Context, n *nmapi.Client, cfg 
 			taken[r.Ifname] = true
 		}
 	}
+	s.permitted, _ = n.MayConnect(ctx) // when it does not say, it does not
 }
 
 // freeAdapters lists the interfaces of radios that can do P2P, that are only stations, are not connected, and that no

@@ -27,6 +27,7 @@ type Status struct {
 	Ifname  string           // interface that owns P2P
 	Engine  Engine           // whose supplicant it is
 	Why     string           // why that engine, one sentence
+	Limits  Limits           // what that engine cannot do
 	Address net.HardwareAddr // own P2P device address; nil when it cannot be read
 	Finding bool
 	Groups  []Group

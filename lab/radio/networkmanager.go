@@ -18,18 +18,23 @@ func (n *Node) StartNetworkManager(ctx context.Context) error {
 	if !n.system {
 		return fmt.Errorf("radio: NetworkManager on %s: only the system's node has one", n.Name)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, fmt.Errorf("NetworkManager does not manage %s within %v", n.Ifname, readyWait))
-	defer cancel()
 	n.manager = true
 	if err := run(ctx, "systemctl", "start", "NetworkManager.service"); err != nil {
 		return fmt.Errorf("radio: %w", err)
 	}
+	return n.AwaitManaged(ctx)
+}
+
+// AwaitManaged returns when NetworkManager manages the node's radio and is not connecting it.
+func (n *Node) AwaitManaged(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, fmt.Errorf("NetworkManager does not manage %s within %v", n.Ifname, readyWait))
+	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		out, err := exec.CommandContext(ctx, "nmcli", "--get-values", "GENERAL.STATE", "device", "show", n.Ifname).CombinedOutput()
-		// 30 is disconnected: managed, and wpa_supplicant has it.
-		if state := strings.TrimSpace(string(out)); err == nil && strings.HasPrefix(state, "30 ") {
+		// 30 is disconnected: managed, and wpa_supplicant has it. 100 is connected.
+		if state := strings.TrimSpace(string(out)); err == nil && (strings.HasPrefix(state, "30 ") || strings.HasPrefix(state, "100 ")) {
 			return nil
 		}
 		select {

@@ -76,7 +76,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Running reports whether NetworkManager is on the bus.
 func (c *Client) Running(ctx context.Context) (bool, error) {
 	var has bool
-	err := c.callTo(ctx, busName, "/org/freedesktop/DBus", busName+".NameHasOwner", &has, Name)
+	err := c.callTo(ctx, busName, "/org/freedesktop/DBus", busName+".NameHasOwner", []any{&has}, Name)
 	return has, err
 }
 
@@ -103,13 +103,13 @@ type Device struct {
 // Radios lists the Wi-Fi and Wi-Fi Direct devices.
 func (c *Client) Radios(ctx context.Context) ([]Device, error) {
 	var paths []dbus.ObjectPath
-	if err := c.call(ctx, root, Name+".GetAllDevices", &paths); err != nil {
+	if err := c.call(ctx, root, Name+".GetAllDevices", []any{&paths}); err != nil {
 		return nil, err
 	}
 	var found []Device
 	for _, p := range paths {
 		var properties map[string]dbus.Variant
-		err := c.call(ctx, p, "org.freedesktop.DBus.Properties.GetAll", &properties, deviceIface)
+		err := c.call(ctx, p, "org.freedesktop.DBus.Properties.GetAll", []any{&properties}, deviceIface)
 		if errors.Is(err, ErrFailed) {
 			continue // it is gone
 		}
@@ -132,21 +132,21 @@ func (c *Client) Radios(ctx context.Context) ([]Device, error) {
 // MayConnect reports whether NetworkManager lets this program make connections without asking a person for a password.
 func (c *Client) MayConnect(ctx context.Context) (bool, error) {
 	var permissions map[string]string
-	err := c.call(ctx, root, Name+".GetPermissions", &permissions)
+	err := c.call(ctx, root, Name+".GetPermissions", []any{&permissions})
 	return permissions[Name+".network-control"] == "yes", err
 }
 
-func (c *Client) call(ctx context.Context, path dbus.ObjectPath, method string, result any, args ...any) error {
+func (c *Client) call(ctx context.Context, path dbus.ObjectPath, method string, result []any, args ...any) error {
 	return c.callTo(ctx, Name, path, method, result, args...)
 }
 
-func (c *Client) callTo(ctx context.Context, to string, path dbus.ObjectPath, method string, result any, args ...any) error {
+func (c *Client) callTo(ctx context.Context, to string, path dbus.ObjectPath, method string, result []any, args ...any) error {
 	limited, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	call := c.conn.Object(to, path).CallWithContext(limited, method, dbus.FlagNoAutoStart, args...)
 	err := call.Err
 	if err == nil && result != nil {
-		err = call.Store(result)
+		err = call.Store(result...)
 	}
 	if err == nil {
 		return nil
