@@ -41,7 +41,7 @@ func TestServiceOnARealSystem(t *testing.T) {
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("run make build first: %v", err)
 	}
-	run(t, "useradd", "--create-home", "--shell", "/bin/sh", user)
+	makeUser(t)
 	t.Logf("%s", recipe(t, "install", "", "/usr/local", binary))
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -151,7 +151,8 @@ func (e *privateEngine) startSupplicant(config string) (*child, error) {
 // config is what wpa_supplicant reads. Everything else is set over D-Bus.
 func (e *privateEngine) config() []byte {
 	text := "# Written by nigh at each start.\nupdate_config=0\n"
-	// On a radio without a P2P device this would change the address of the adapter itself, which is as lasting already.
+	// For drivers that would make a new address at every start, such as brcmfmac; those of mac80211 have a lasting one and
+	// ignore this. On a radio without a P2P device it would change the address of the adapter itself, which is lasting too.
 	if len(e.cfg.Address) == 6 && hasP2PDevice(e.cfg.Ifname) {
 		text += "p2p_device_random_mac_addr=2\np2p_device_persistent_mac_addr=" + e.cfg.Address.String() + "\n"
 	}
