@@ -65,7 +65,7 @@ type Settings struct {
 	Direct     *bool      `toml:"direct"`     // Wi-Fi Direct on or off, default on
 	Interfaces []string   `toml:"interfaces"` // use only these links, default all sensible ones
 	Intent     *int       `toml:"intent"`     // GO intent 0..15, default by power and radio
-	Engine     string     `toml:"engine"`     // whose wpa_supplicant forms groups: "system" or "private", default "auto"
+	Engine     string     `toml:"engine"`     // who forms groups: "system", "private" or "networkmanager", default "auto"
 }
 
 // Config is everything [New] needs.

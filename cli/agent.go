@@ -25,9 +25,9 @@ configuration file.`,
 				return usage(cmd, "--accept is ask, trusted or all, not %q", o.Accept)
 			}
 			switch o.Engine {
-			case "", "auto", "system", "private":
+			case "", "auto", "system", "private", "networkmanager":
 			default:
-				return usage(cmd, "--engine is auto, system or private, not %q", o.Engine)
+				return usage(cmd, "--engine is auto, system, private or networkmanager, not %q", o.Engine)
 			}
 			switch o.Visibility {
 			case "", "everyone", "trusted", "hidden":
@@ -51,8 +51,8 @@ configuration file.`,
 	f.StringVar(&o.Inbox, "inbox", "", "`DIR` for received files")
 	f.StringArrayVar(&o.Interfaces, "interface", nil, "use only the link `IF`; may be given several times")
 	f.BoolVar(&o.NoDirect, "no-direct", false, "without Wi-Fi Direct")
-	f.StringVar(&o.Engine, "engine", "", "`WHOSE` wpa_supplicant forms groups: auto (what is found), system or private")
-	complete(cmd, "engine", "auto", "system", "private")
+	f.StringVar(&o.Engine, "engine", "", "`WHO` forms groups: auto (by what is found), system, private or networkmanager")
+	complete(cmd, "engine", "auto", "system", "private", "networkmanager")
 	complete(cmd, "accept", "ask", "trusted", "all")
 	complete(cmd, "visibility", "everyone", "trusted", "hidden")
 	return cmd

@@ -51,7 +51,7 @@ type AgentOptions struct {
 	Inbox      string   // folder of received files
 	Interfaces []string // the only links to use
 	NoDirect   bool     // without Wi-Fi Direct
-	Engine     string   // "auto", "system" or "private": whose wpa_supplicant forms groups
+	Engine     string   // "auto", "system", "private" or "networkmanager": who forms groups
 	Verbose    bool     // log at debug level
 }
 

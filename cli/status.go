@@ -60,6 +60,9 @@ func (a *app) status(ctx context.Context) error {
 		radio = strings.TrimPrefix(radio+": "+st.Radio.Hint, ": ")
 	}
 	t.add("radio", word(st.Radio.State), radio)
+	if st.Radio.Why != "" {
+		t.add("engine", "", st.Radio.Why)
+	}
 	for _, g := range st.Groups {
 		t.add("group", g.Ifname, groupText(g))
 	}

@@ -121,6 +121,8 @@ func (s *networkScreen) radio(a *app, w int, tight bool) []string {
 			text += ", the system's wpa_supplicant"
 		case "private":
 			text += ", an own wpa_supplicant"
+		case "networkmanager":
+			text += ", through NetworkManager"
 		}
 		if r.Finding {
 			text += ", looking for devices"

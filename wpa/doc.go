@@ -105,8 +105,14 @@
 // [Radio.SetServices] advertises DNS-SD services before there is a group, and [Radio.DiscoverServices] asks others for theirs,
 // by GAS frames in the course of a search. What comes is a device's own words.
 //
-// # NetworkManager
+// # Engines and NetworkManager
 //
 // NetworkManager removes every group that it did not start itself, 60 ms after GroupStarted, unless the D-Bus policy that
-// nigh installs keeps that signal from it. The error is [ErrKilledByNetworkManager].
+// nigh doctor installs keeps that signal from root's programs. The error is [ErrKilledByNetworkManager]; the network device
+// that stays behind is removed. So a Radio has an [Engine], which [Choose] picks by what is found: the system's
+// wpa_supplicant, one of our own for an adapter that nobody else uses, or NetworkManager as the one who forms groups, with
+// [Limits].
+//
+// Other programs that do Wi-Fi Direct, such as gnome-network-displays, share the system's wpa_supplicant. A search is only
+// ended when it was ours or a group is formed, and a request of theirs is answered by nobody but the caller of this package.
 package wpa

@@ -305,6 +305,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 // shutdown ends what we began, waits for the groups to be gone, puts the settings back and finishes.
 func (m *machine) shutdown() {
 	m.stopping = true
+	searching := m.disc.stage != discIdle
 	m.disc.halt()
 	if m.state != Ready && m.state != Off {
 		m.finished = true
@@ -324,7 +325,9 @@ func (m *machine) shutdown() {
 		if formed {
 			ignore(m.api.Cancel(ctx, owner))
 		}
-		ignore(m.api.StopFind(ctx, owner))
+		if searching || formed { // another program may be searching, too
+			ignore(m.api.StopFind(ctx, owner))
+		}
 		for _, end := range ends {
 			ignore(end(ctx))
 		}

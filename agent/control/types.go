@@ -40,7 +40,7 @@ type AgentInfo struct {
 type Radio struct {
 	State   string `json:"state"`         // "absent", "starting", "no_p2p", "ready", "off", "disabled"
 	Ifname  string `json:"ifname"`        // the parent interface, such as wlan0
-	Engine  string `json:"engine"`        // "system" or "private": whose wpa_supplicant it is; "" without a radio
+	Engine  string `json:"engine"`        // "system", "private" or "networkmanager": who forms groups; "" without a radio
 	Why     string `json:"why,omitempty"` // why that engine, one sentence
 	Address string `json:"address,omitempty"`
 	Finding bool   `json:"finding"`
