@@ -166,6 +166,9 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		if s := a.ready(); s.Engine != EngineNetworkManager || s.Ifname != system.Ifname || !s.Limits.ButtonOnly || s.Hint == "" {
 			t.Errorf("status is %+v", s)
 		}
+		if err := other.Listen(ctx, 10*time.Minute); err != nil {
+			t.Fatal(err)
+		}
 		// What it cannot do is said before the radio is used.
 		for _, command := range []string{"start", "pin"} {
 			mark := a.order(command, other.name)
@@ -173,10 +176,6 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 			if !strings.Contains(s.Error, ErrLimited.Error()) || s.Hint == "" {
 				t.Errorf("%s: %+v", command, s)
 			}
-		}
-		lives(t, system, a, other, 5*time.Second)
-		if _, err := system.NMCLI(ctx, "connection", "up", "home"); err != nil {
-			t.Fatal(err)
 		}
 		lives(t, system, a, other, 5*time.Second)
 		responds(t, system, a, other)

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nigh/wpa/dbusapi"
 )
 
 // TestPrivateEngine runs a bus and a wpa_supplicant of our own, as far as that goes without a radio: the interface is not
@@ -46,10 +49,18 @@ func TestPrivateEngine(t *testing.T) {
 			t.Fatal("wpa_supplicant is not started again")
 		}
 	}
+	// A bus that dies ends the Radio: its connection says so.
 	bus := e.bus.cmd.Process.Pid
-	if err := api.Close(); err != nil {
-		t.Error(err)
+	e.bus.end(0)
+	for lost := false; !lost; {
+		select {
+		case <-api.Ready():
+			lost = slices.ContainsFunc(api.Next(), func(s dbusapi.Signal) bool { _, ok := s.(dbusapi.Disconnected); return ok })
+		case <-deadline:
+			t.Fatal("the end of the bus is not told")
+		}
 	}
+	_ = api.Close() // it is closed by its other end
 	e.close()
 	if err := unix.Kill(bus, 0); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("the bus still runs: %v", err)

@@ -78,6 +78,9 @@ func (s *surroundings) networkManager(ctx context.Context, n *nmapi.Client, cfg 
 			taken[r.Ifname] = true
 		}
 	}
+	if i := p2pHolder(s.managed); i > 0 {
+		s.managed[0], s.managed[i] = s.managed[i], s.managed[0] // the one that matters
+	}
 	s.permitted, _ = n.MayConnect(ctx) // when it does not say, it does not
 }
 
