@@ -194,6 +194,17 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 		}
 	})
 
+	// What it was asked before is not to answer what it is asked now.
+	mark := other.mark()
+	if peer.KillSupplicant() != nil || peer.StartSupplicant() != nil {
+		t.FailNow()
+	}
+	other.t = t
+	other.await(mark, "the supplicant's return", func(e Event) bool {
+		s, ok := e.(StateChanged)
+		return ok && s.Status.State == Ready
+	})
+
 	t.Run("newer NetworkManager", func(t *testing.T) {
 		manage(ctx, t, system, newerManager)
 		t.Run("no policy", func(t *testing.T) {
@@ -356,6 +367,10 @@ func lives(t *testing.T, node *radio.Node, a *agent, other *station, d time.Dura
 	up := a.await(mark, "group", func(s said) bool { return s.What == "up" })
 	a.await(mark, "answer", func(s said) bool { return s.What == "done" && s.Command == "connect" && s.Error == "" })
 	t.Logf("the group is up on %s, %d MHz", up.Group.Ifname, up.Group.Frequency)
+	// As package link does; the kernel gives the interface no address when NetworkManager made the group.
+	if out, err := exec.Command("ip", "address", "add", "fe80::6e69:6768/64", "dev", up.Group.Ifname, "nodad").CombinedOutput(); err != nil {
+		t.Errorf("address: %v: %s", err, out)
+	}
 	end := time.NewTimer(d)
 	defer end.Stop()
 	<-end.C
