@@ -368,6 +368,9 @@ func lives(t *testing.T, node *radio.Node, a *agent, other *station, d time.Dura
 	a.await(mark, "answer", func(s said) bool { return s.What == "done" && s.Command == "connect" && s.Error == "" })
 	t.Logf("the group is up on %s, %d MHz", up.Group.Ifname, up.Group.Frequency)
 	// As package link does; the kernel gives the interface no address when NetworkManager made the group.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+up.Group.Ifname+"/disable_ipv6", []byte("0"), 0o644); err != nil {
+		t.Error(err)
+	}
 	if out, err := exec.Command("ip", "address", "add", "fe80::6e69:6768/64", "dev", up.Group.Ifname, "nodad").CombinedOutput(); err != nil {
 		t.Errorf("address: %v: %s", err, out)
 	}

@@ -18,13 +18,14 @@ type settings map[string]map[string]dbus.Variant
 
 // ActivateP2P has NetworkManager form a Wi-Fi Direct group with a peer, by push button, on a Wi-Fi Direct device. It returns
 // when NetworkManager has begun. The connection is stored nowhere, and ends with Deactivate or with this client. Addresses are
-// left to the caller: NetworkManager gives the group's interface none.
+// left to the caller: NetworkManager gives the group's interface a link-local one and no other.
 func (c *Client) ActivateP2P(ctx context.Context, device dbus.ObjectPath, peer net.HardwareAddr) (Active, error) {
 	connection := settings{
 		"connection": {"id": dbus.MakeVariant("nigh"), "type": dbus.MakeVariant("wifi-p2p"), "autoconnect": dbus.MakeVariant(false)},
 		"wifi-p2p":   {"peer": dbus.MakeVariant(strings.ToUpper(peer.String()))},
 		"ipv4":       {"method": dbus.MakeVariant("disabled")},
-		"ipv6":       {"method": dbus.MakeVariant("ignore")},
+		// With "ignore" or "disabled" the kernel's IPv6 stays switched off on the interface, for everybody.
+		"ipv6": {"method": dbus.MakeVariant("link-local"), "addr-gen-mode": dbus.MakeVariant(int32(0))},
 	}
 	options := map[string]dbus.Variant{"persist": dbus.MakeVariant("volatile"), "bind-activation": dbus.MakeVariant("dbus-client")}
 	var path, active dbus.ObjectPath
