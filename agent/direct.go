@@ -48,7 +48,7 @@ type direct struct {
 	log *slog.Logger
 
 	forming chan struct{} // one group formation of ours at a time
-	killed  atomic.Bool   // NetworkManager removed a group
+	killed  atomic.Bool   // NetworkManager removed a group in spite of the policy
 	telling chan struct{} // capacity 1: what the radio says is not what it should
 	gate    *gate
 

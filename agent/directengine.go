@@ -60,10 +60,13 @@ func (d *direct) radioAddress() (net.HardwareAddr, error) {
 // groupKilled takes note that NetworkManager removed a group, and returns errOtherEngine when another engine is better now
 // that this is known.
 func (d *direct) groupKilled(ctx context.Context, radio *wpa.Radio) error {
-	if d.killed.Swap(true) || d.a.cfg.Engine != engineAuto {
+	if d.a.cfg.Engine != engineAuto {
 		return nil
 	}
-	choice, err := wpa.Choose(ctx, d.radioConfig())
+	if wpa.Policy() != "" {
+		d.killed.Store(true) // it does not do what it is for
+	}
+	choice, err := wpa.Choose(ctx, wpa.Config{Bus: d.a.cfg.Bus, Folder: filepath.Dir(d.a.cfg.Socket), Killed: d.killed.Load()})
 	if err != nil || choice.Engine == radio.Status().Engine {
 		return nil
 	}

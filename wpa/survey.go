@@ -26,7 +26,7 @@ const maxPolicyBytes = 256 << 10
 
 // survey looks at what the choice of an engine depends on.
 func survey(ctx context.Context, cfg Config) surroundings {
-	s := surroundings{killed: cfg.Killed, root: os.Geteuid() == 0, policy: findPolicy(policyFolders)}
+	s := surroundings{killed: cfg.Killed, root: os.Geteuid() == 0, policy: Policy()}
 	s.privately = privately(cfg)
 	taken := map[string]bool{} // interfaces that some program uses
 	if c, err := dbusapi.Dial(ctx, cfg.Bus); err != nil {
@@ -186,6 +186,9 @@ type busPolicy struct {
 		} `xml:",any"`
 	} `xml:"policy"`
 }
+
+// Policy returns the file of the D-Bus policy that keeps NetworkManager from removing groups; empty when there is none.
+func Policy() string { return findPolicy(policyFolders) }
 
 // findPolicy returns the file in one of the folders that keeps GroupStarted from root's programs, of which NetworkManager
 // is one; empty when there is none. The bus reads a file in these folders as soon as it is there.
