@@ -34,7 +34,7 @@ func (n *Node) StartNetworkManager(ctx context.Context, tree string) error {
 		return err
 	}
 	n.manager = true
-	if err := run(ctx, "systemctl", "start", "NetworkManager.service"); err != nil {
+	if err := run(ctx, "systemctl", "restart", "NetworkManager.service"); err != nil {
 		return fmt.Errorf("radio: %w", err)
 	}
 	return n.AwaitManaged(ctx)

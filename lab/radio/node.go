@@ -28,7 +28,8 @@ const (
 
 // ownSockets runs a program with a node's own folder of control sockets, in the mount namespace that ip-netns(8) has made for
 // it. All nodes have the guest's /run, and wpa_supplicants on different machines make sockets of the same name.
-const ownSockets = `mount --bind "$0" ` + socketFolder + ` && exec "$@"`
+// The guest's own removes the folder with its last interface.
+const ownSockets = `mkdir -p ` + socketFolder + ` && mount --bind "$0" ` + socketFolder + ` && exec "$@"`
 
 // busConfig lets everybody on a node's bus do everything: what the shipped policy allows is tested on the system bus. The
 // listen element is needed even when an address is given on the command line.
