@@ -28,7 +28,7 @@ type live struct {
 // runLive runs a Radio on a bus until the test ends.
 func runLive(t *testing.T, bus, name string) *live {
 	t.Helper()
-	r, err := Open(t.Context(), Config{Bus: bus, DeviceName: name, GroupIdle: -1, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("radio", name)})
+	r, err := Open(t.Context(), Config{Bus: bus, DeviceName: name, GroupIdle: -1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("radio", name)})
 	if err != nil {
 		t.Fatal(err)
 	}
