@@ -277,8 +277,8 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			}
 			if a.direct.isGroup(e.Ifname) {
 				s.kind = kindDirect
-				if s.known {
-					s.later = expectLimit // it is being dialled already
+				if s.known && a.table.expectsOn(e.Ifname) {
+					s.later = expectLimit // it is probably being dialled already
 				}
 			}
 			if e.Op == discovery.Gone {

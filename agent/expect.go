@@ -44,6 +44,20 @@ func (t *table) expect(id identity.DeviceID, s sighting) bool {
 	return true
 }
 
+// expectsOn reports whether a device is expected on an interface.
+func (t *table) expectsOn(ifname string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		for _, s := range p.expected {
+			if s.ifname == ifname {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // unexpect takes back what expect noted under key and reports whether anything
 // was there.
 func (t *table) unexpect(key string) bool {
