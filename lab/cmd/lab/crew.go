@@ -23,25 +23,35 @@ type crew struct {
 	report  *report
 }
 
-// run does all jobs: those for guests with systemd after the others, since a guest is one or the other.
+// run does all jobs.
 func (c *crew) run(ctx context.Context, jobs []job, guests int) error {
-	for _, systemd := range []bool{false, true} {
-		queue := make(chan job, len(jobs))
-		for _, j := range jobs {
-			if j.systemd == systemd {
-				queue <- j
-			}
-		}
-		close(queue)
-		work, ctx := errgroup.WithContext(ctx)
-		for range min(guests, len(queue)) {
-			work.Go(func() error { return c.work(ctx, queue, systemd) })
-		}
-		if err := work.Wait(); err != nil {
-			return err
+	plain, systemd := make(chan job, len(jobs)), make(chan job, len(jobs))
+	for _, j := range jobs {
+		if j.systemd {
+			systemd <- j
+		} else {
+			plain <- j
 		}
 	}
-	return nil
+	close(plain)
+	close(systemd)
+	work, ctx := errgroup.WithContext(ctx)
+	for i := range min(guests, len(jobs)) {
+		work.Go(func() error {
+			// A guest has systemd or not. Who finds nothing left of the one kind boots another guest for the other.
+			if i%2 == 1 {
+				if err := c.work(ctx, systemd, true); err != nil {
+					return err
+				}
+				return c.work(ctx, plain, false)
+			}
+			if err := c.work(ctx, plain, false); err != nil {
+				return err
+			}
+			return c.work(ctx, systemd, true)
+		})
+	}
+	return work.Wait()
 }
 
 // work does jobs in one guest after another: a test that takes its guest with it fails alone.
