@@ -18,8 +18,8 @@ type admission struct {
 	peer   net.HardwareAddr
 	group  dbusapi.Path
 	method Method
+	opened time.Time // when WPS was opened for it; zero = not yet
 	timer  *timer
-	opened bool               // the group is open for it
 	reply  func(Group, error) // nil when nobody waits
 }
 
@@ -48,7 +48,7 @@ func (m *machine) admitted(a *admission, g Group, err error) {
 	}
 	delete(m.admissions, a.peer.String())
 	a.timer.stop()
-	if g := m.groups[a.group]; err != nil && a.opened && a.method.PIN != "" && g != nil && m.state == Ready {
+	if g := m.groups[a.group]; err != nil && !a.opened.IsZero() && a.method.PIN != "" && g != nil && m.state == Ready {
 		// The supplicant would take the PIN for two minutes.
 		m.order(func(ctx context.Context) error { return m.api.CloseWPS(ctx, g.path) }, nil)
 	}
@@ -57,13 +57,27 @@ func (m *machine) admitted(a *admission, g Group, err error) {
 	}
 }
 
+// fits returns nil when the client's new request is what it is admitted for. One that asks for another method shows or types
+// another PIN; one that was let in and asks again has found its PIN to be wrong, of which the owner of a group that is not new
+// is told nothing.
+func (a *admission) fits(kind RequestKind) error {
+	want := map[MethodKind]RequestKind{KindPBC: ProvisionPBC, KindShowPIN: ProvisionShowPIN, KindEnterPIN: ProvisionEnterPIN}
+	switch {
+	case want[a.method.Kind] != kind:
+		return ErrMethod
+	case kind != ProvisionPBC && !a.opened.IsZero() && time.Since(a.opened) > secondThoughts:
+		return ErrWrongPIN
+	}
+	return nil
+}
+
 // openWPS opens the group for the client: on the group's object, or it would be the parent that listens.
 func (m *machine) openWPS(a *admission) {
 	group, peer, pin := a.group, a.peer, a.method.PIN
-	if a.opened && pin != "" {
+	if !a.opened.IsZero() && pin != "" {
 		return // to open it again would forget that the PIN was tried
 	}
-	a.opened = true
+	a.opened = time.Now()
 	m.order(func(ctx context.Context) error {
 		err := m.api.OpenWPS(ctx, group, peer, pin)
 		if err == nil && a.method.Kind == KindShowPIN && a.method.Shown != nil {
@@ -80,7 +94,7 @@ func (m *machine) openWPS(a *admission) {
 // admissionFailed ends the admission of a client that did not know the PIN.
 func (m *machine) admissionFailed(s dbusapi.WPSFailed) {
 	for _, a := range m.admissions {
-		if a.group == s.Path && a.opened && a.method.PIN != "" && s.ConfigError == wpsWrongPIN {
+		if a.group == s.Path && !a.opened.IsZero() && a.method.PIN != "" && s.ConfigError == wpsWrongPIN {
 			m.admitted(a, Group{}, ErrWrongPIN)
 		}
 	}

@@ -195,7 +195,14 @@ func TestBehaviour12RoleSwap(t *testing.T) {
 }
 
 func TestBehaviour13CancelJoin(t *testing.T) {
-	nodes := radio.Nodes(t, 2)
+	for name, without := range map[string]bool{"with a P2P device": false, "without a P2P device": true} {
+		t.Run(name, func(t *testing.T) {
+			cancelJoin(t, radio.NodesOf(t, radio.Config{Nodes: 2, NoP2PDevice: without}))
+		})
+	}
+}
+
+func cancelJoin(t *testing.T, nodes []*radio.Node) {
 	a := newStation(t, nodes[0], Config{})
 	d := newDevice(t, nodes[1])
 	air := watch(t, nodes[0])

@@ -328,3 +328,93 @@ func TestInvitation(t *testing.T) {
 		}
 	})
 }
+
+// TestAdmission checks who is let into a running group by the PIN of an invitation.
+func TestAdmission(t *testing.T) {
+	const pin = "12345670"
+	type step struct {
+		kind  string // of provision discovery
+		after time.Duration
+	}
+	for name, tt := range map[string]struct {
+		steps []step
+		opens int
+		err   error // of the invitation; nil = it goes on
+	}{
+		"as invited":         {[]step{{"display", 0}}, 1, nil},
+		"a repeated frame":   {[]step{{"display", 0}, {"display", time.Second}}, 1, nil},
+		"with another PIN":   {[]step{{"display", 0}, {"display", secondThoughts + time.Second}}, 1, ErrWrongPIN},
+		"with its own PIN":   {[]step{{"keypad", 0}}, 0, ErrMethod},
+		"by button":          {[]step{{"pbc", 0}}, 0, ErrMethod},
+		"first PIN, then no": {[]step{{"display", 0}, {"pbc", time.Second}}, 1, ErrMethod},
+	} {
+		inWorld(t, Config{}, nil, func(w *world) {
+			w.started(GroupOptions{})
+			w.near(0)
+			invited := w.connect(ShowPIN(pin, nil), ConnectOptions{})
+			for _, s := range tt.steps {
+				w.pass(s.after)
+				w.say(dbusapi.Provision{Peer: peerPath(fakePeer), Kind: s.kind})
+			}
+			if got := w.fake.called("OpenWPS"); len(got) != tt.opens {
+				w.t.Errorf("%s: calls are %q", name, got)
+			}
+			asked := w.event(func(e Event) bool { _, ok := e.(RequestReceived); return ok })
+			if asked != (tt.err != nil) || invited.done != asked || !errors.Is(invited.err, tt.err) {
+				w.t.Errorf("%s: asked is %t, connect gave %+v", name, asked, invited)
+			}
+		})
+	}
+}
+
+// TestOwnerFound checks that a client which has found its owner is left alone, however long WPS takes.
+func TestOwnerFound(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		w.building(false)
+		w.say(dbusapi.InterfaceChanged{Path: fakeGroup, State: "scanning"}, dbusapi.InterfaceChanged{Path: fakeGroup, State: "associating"})
+		w.pass(2 * ownerLimit)
+		if n := len(w.fake.called("Cancel")); n != 0 || w.where("formation") != "Building" {
+			t.Errorf("%d times cancelled, formation is %s", n, w.where("formation"))
+		}
+		w.groupUp(false, "")
+		if !w.last.done || w.last.err != nil {
+			t.Errorf("connect gave %+v", w.last)
+		}
+	})
+}
+
+// TestFlushedPeers checks that peers which a join had the supplicant forget are lost when they are not seen again, and not
+// before.
+func TestFlushedPeers(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		third := net.HardwareAddr{0x42, 0, 0, 0, 2, 0}
+		w.say(dbusapi.DeviceFound{Path: peerPath(third), Peer: dbusapi.Peer{Name: "third"}})
+		w.say(dbusapi.Provision{Peer: peerPath(fakePeer), Kind: "pbc"})
+		w.joining()
+		w.say(dbusapi.DeviceLost{Path: peerPath(fakePeer)}, dbusapi.DeviceLost{Path: peerPath(third)})
+		w.near(dbusapi.GroupOwner)
+		if got := w.fake.called("Connect"); len(got) != 1 || got[0] != "Connect pbc join true intent 0" {
+			t.Errorf("calls are %q", got)
+		}
+		if n := len(w.Peers()); n != 2 {
+			t.Errorf("%d peers", n)
+		}
+		w.groupUp(false, "")
+		w.pass(peerLife)
+		if p := w.Peers(); len(p) != 1 || p[0].Name != "other" {
+			t.Errorf("peers are %+v", p)
+		}
+	})
+	inWorld(t, Config{}, nil, func(w *world) { // many strangers
+		for i := range 3 * maxPeers {
+			addr := slices.Clone(fakePeer)
+			addr[3], addr[4] = byte(i>>8), byte(i)
+			w.say(dbusapi.Provision{Peer: peerPath(addr), Kind: "pbc"})
+		}
+		w.ask(func(m *machine) {
+			if n := len(m.provisioned); n > maxPeers {
+				t.Errorf("%d are remembered", n)
+			}
+		})
+	})
+}

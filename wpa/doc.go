@@ -107,6 +107,21 @@
 //
 // # Engines and NetworkManager
 //
+// # Asking at the same moment
+//
+// Two devices that call Connect for each other at once form one group: the supplicants decide by their addresses, and when
+// one of them is sure of a group of which the other knows nothing, the client gives it up after 5 s and both ask again.
+//
+// With PINs that cannot be. Each shows its own and waits for the other to type it: both get [ErrMethod] within seconds, and
+// neither is blocked. One of the two, which callers can tell by the device addresses, then asks again with Connect; the other
+// waits for RequestReceived and answers with Accept and the PIN of that side. A group owner that invites a device which asks
+// to join with a PIN of its own at that moment gets ErrMethod from Connect too, and a RequestReceived to answer.
+//
+// An owner is not told that a client of a group that is up already had the wrong PIN: Accept returns [ErrWrongPIN] when that
+// client asks again, which is then a new request, and [ErrTimeout] after 60 s when it does not.
+//
+// # NetworkManager
+//
 // NetworkManager removes every group that it did not start itself, 60 ms after GroupStarted, unless the D-Bus policy that
 // nigh doctor installs keeps that signal from root's programs. The error is [ErrKilledByNetworkManager]; the network device
 // that stays behind is removed. So a Radio has an [Engine], which [Choose] picks by what is found: the system's

@@ -326,7 +326,7 @@ func (m *machine) provision(s dbusapi.Provision) {
 		}
 		return
 	}
-	m.provisioned[addr.String()] = true
+	m.provisionedBy(addr)
 	if f != nil && f.path == s.Peer {
 		return
 	}
@@ -343,8 +343,12 @@ func (m *machine) provision(s dbusapi.Provision) {
 		}
 		req.Group = g.ID
 		if a := m.admissions[addr.String()]; a != nil && a.group == g.path {
-			m.openWPS(a)
-			return
+			err := a.fits(req.Kind)
+			if err == nil {
+				m.openWPS(a)
+				return
+			}
+			m.admitted(a, Group{}, err) // and what it asks for now is a question
 		}
 	}
 	m.ask(s.Peer, req)

@@ -2,6 +2,7 @@ package wpa
 
 import (
 	"context"
+	"net"
 	"slices"
 	"time"
 
@@ -40,6 +41,18 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 	} else if f != nil && f.looking && slices.Equal(f.peer, addr) {
 		m.nudge(f)
 	}
+}
+
+// provisionedBy notes that the supplicant remembers provision discovery of a peer. What many strangers push out is found out by
+// the join that nobody answers.
+func (m *machine) provisionedBy(addr net.HardwareAddr) {
+	if len(m.provisioned) >= maxPeers {
+		for other := range m.provisioned {
+			delete(m.provisioned, other)
+			break
+		}
+	}
+	m.provisioned[addr.String()] = true
 }
 
 // peerLife is for how long the supplicant knows a peer that it does not hear.
