@@ -135,6 +135,9 @@ func TestBehaviour11ConnectJoins(t *testing.T) {
 			address := d.address()
 			if c.known == isOwner {
 				a.findOwner(address)
+				if got := a.groupFrequency(address); got != c.frequency {
+					t.Errorf("the kernel has it on %d MHz", got)
+				}
 			}
 			mark := d.mark()
 			r := a.wait(later(func() (Group, error) { return a.Connect(t.Context(), address, PBC(), ConnectOptions{Intent: 15}) }))
@@ -151,6 +154,23 @@ func TestBehaviour11ConnectJoins(t *testing.T) {
 			end(group)
 		})
 	}
+
+	// A Radio beside the radio's interfaces, as an agent is, knows where to look; then the supplicant need not scan all channels.
+	t.Run("with the channel from the kernel", func(t *testing.T) {
+		d.must("flush", air.Flush(t.Context(), air.owner))
+		group := d.startGroup(2422)
+		d.admitAll(group)
+		a.await(0, "loss of all peers", func(Event) bool { return len(a.Peers()) == 0 })
+		a.findOwner(d.address())
+		args := dbusapi.ConnectArgs{Peer: dbusapi.PeerPath(air.owner, d.address()), WPS: "pbc", Join: true, Frequency: a.groupFrequency(d.address())}
+		up, mark, begin := a.mark(), air.mark(), time.Now()
+		_, err := air.Connect(t.Context(), air.owner, args)
+		air.must("join", err)
+		air.await(mark, "group", kind[dbusapi.GroupStarted])
+		t.Logf("joined after %.2f s on %d MHz", time.Since(begin).Seconds(), args.Frequency)
+		a.awaitUp(up)
+		end(group)
+	})
 }
 
 // TestBehaviour12RoleSwap has two devices join each other's groups in turn. The supplicant remembers the provision discovery
@@ -239,4 +259,5 @@ func cancelJoin(t *testing.T, nodes []*radio.Node) {
 	if r.err != nil {
 		t.Fatalf("after the cancelled ones: %v", r.err)
 	}
+	t.Logf("joined after %.2f s, after the cancelled ones", r.took.Seconds())
 }

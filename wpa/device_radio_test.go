@@ -290,3 +290,14 @@ func (s *station) findOwner(address net.HardwareAddr) {
 		return slices.ContainsFunc(s.Peers(), func(p Peer) bool { return slices.Equal(p.Address, address) && p.IsGO })
 	})
 }
+
+// groupFrequency is what the kernel has seen of a group. A Radio asks it in its own network namespace, which is not that of the
+// nodes in these tests.
+func (s *station) groupFrequency(owner net.HardwareAddr) (frequency int) {
+	s.t.Helper()
+	err := s.node.Do(func() error { frequency = groupFrequency(s.node.Ifname, owner); return nil })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return frequency
+}

@@ -48,6 +48,7 @@ func (m *machine) cleanUp(f *formation, then func()) {
 	owner, group := m.owner, f.group
 	if f.stage == stageJoining {
 		m.haunt()
+		m.provisionedBy(f.peer) // our own is remembered too, unless it led to a group
 	}
 	if g := m.groups[group]; g != nil {
 		m.end(g, ReasonFormationFailed)

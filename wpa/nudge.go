@@ -27,8 +27,11 @@ const (
 //
 // Shown, which may be nil, gets the PIN, which the reply has only when the supplicant made it.
 func (m *machine) connectCall(args dbusapi.ConnectArgs, shown func(string), then func(string, error)) {
-	owner, searched := m.owner, m.searched
+	owner, ifname, searched := m.owner, m.ifname, m.searched
 	do(m, func(ctx context.Context) (string, error) {
+		if args.Join && args.Frequency == 0 {
+			args.Frequency = groupFrequency(ifname, dbusapi.PeerAddress(args.Peer))
+		}
 		if searched && !args.Join {
 			ignore(m.api.StopFind(ctx, owner))
 			rest := time.NewTimer(settle)

@@ -248,7 +248,7 @@ var scenarios = map[string]scenario{
 		if got := w.fake.called("Connect"); len(got) != 2 || got[0] != got[1] {
 			w.t.Errorf("calls are %q", got)
 		}
-		w.pass(nextNudge.most + lookLimit) // not seen
+		w.pass(nextNudge.most + lookLimit + settle) // not seen
 		if got := w.fake.called("Connect"); len(got) != 3 || len(w.fake.called("Find")) != 2 {
 			w.t.Errorf("calls are %q", got)
 		}
