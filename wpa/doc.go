@@ -73,7 +73,9 @@
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
 //	formation   Joining     peer has no such group any more       Waiting
 //	formation   Idle        Connect, owner joined us before       Seeking
+//	formation   Idle        Connect, group of the owner ended     Waiting
 //	formation   Joining     nothing for 12 s                      Seeking
+//	formation   Joining     GONegotiationRequest of the peer      Waiting
 //	formation   Joining     65 s                                  Idle: ErrTimeout
 //	formation   Joining     ctx ends, InterfaceAdded after 5 s    Idle: context.Canceled
 //	formation   Inviting    InvitationResult 0                    Building

@@ -299,6 +299,8 @@ func (m *machine) negotiationRequest(s dbusapi.GONegotiationRequest) {
 			m.negotiate(f)
 		} else if f.stage == stageSeeking || f.stage == stageProvision {
 			m.negotiate(f)
+		} else if f.stage == stageJoining && f.kind == formConnect && f.group == "" {
+			m.negotiateInstead(f)
 		} else if f.stage == stageWaiting && f.gaveUp {
 			f.gaveUp, f.looking = false, false
 			f.nudge.stop()
@@ -311,6 +313,20 @@ func (m *machine) negotiationRequest(s dbusapi.GONegotiationRequest) {
 		return // the two requests cross; the supplicant makes one group of them
 	}
 	m.ask(s.Peer, Request{Kind: Negotiation, PasswordID: s.PasswordID})
+}
+
+// negotiateInstead gives up joining the group of a peer that asks for a new one: its group has ended.
+func (m *machine) negotiateInstead(f *formation) {
+	f.notOwner, f.joins = true, false
+	f.nudge.stop()
+	m.haunt()
+	owner := m.owner
+	m.order(func(ctx context.Context) error {
+		ignore(m.api.Cancel(ctx, owner))
+		ignore(m.api.StopFind(ctx, owner))
+		return nil
+	}, nil)
+	m.negotiate(f)
 }
 
 // provision handles provision discovery, which a peer does before it negotiates or joins our group.

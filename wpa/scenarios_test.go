@@ -339,6 +339,19 @@ var scenarios = map[string]scenario{
 			w.t.Error("a peer was lost")
 		}
 	}},
+	"formation Idle: Connect, group of the owner ended": {before: func(w *world) {
+		w.joining()
+		w.groupUp(false, "")
+		w.disconnect(3)
+		w.finished(false)
+	}, event: func(w *world) { w.connect(PBC(), ConnectOptions{Intent: -1}) }},
+	"formation Joining: GONegotiationRequest of the peer": {before: (*world).joining, event: func(w *world) {
+		w.say(dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton})
+		w.pass(settle)
+		if got := w.fake.called("Connect"); len(got) != 2 || got[1] != "Connect pbc join false intent 7" && got[1] != "Connect pbc join false intent 0" {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
 	"formation Joining: nothing for 12 s": {before: (*world).joining, event: func(w *world) {
 		w.pass(joinSearch)
 		if len(w.fake.called("Flush")) != 1 {
