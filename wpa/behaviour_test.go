@@ -418,3 +418,19 @@ func TestFlushedPeers(t *testing.T) {
 		})
 	})
 }
+
+// TestGroupAfterCancelledJoin checks that a persistent group which a peer starts soon after a join was given up is kept.
+func TestGroupAfterCancelledJoin(t *testing.T) {
+	for _, persistent := range []bool{true, false} {
+		other := Persistent{SSID: "DIRECT-xy", BSSID: net.HardwareAddr{0x42, 0, 0, 0, 2, 0}, PSK: "12345678", Peer: net.HardwareAddr{0x42, 0, 0, 0, 2, 0}}
+		inWorld(t, Config{Groups: []Persistent{other}}, nil, func(w *world) {
+			w.joining()
+			w.stopForming()
+			w.pass(lifeSigns + time.Second)
+			w.groupOf(false, "", persistent)
+			if n := len(w.Status().Groups); (n == 1) != persistent {
+				t.Errorf("persistent %t: %d groups", persistent, n)
+			}
+		})
+	}
+}

@@ -35,7 +35,8 @@ func (m *machine) formationSignal(s dbusapi.Signal) {
 	case dbusapi.InvitationResult:
 		m.invitationResult(s)
 	case dbusapi.GroupStarted:
-		if m.unwanted[s.Interface] || f != nil && f.stage == stageCancelling || m.haunted != nil && f != nil && f.kind == formStart && !s.Owner {
+		ghost := m.haunted != nil && !s.Owner && (f == nil && !s.Persistent || f != nil && f.kind == formStart)
+		if ghost || m.unwanted[s.Interface] || f != nil && f.stage == stageCancelling {
 			m.layGhost(s.Interface)
 			return
 		}

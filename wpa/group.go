@@ -67,7 +67,8 @@ func (m *machine) interfaceAdded(path dbusapi.Path, ifname string) {
 		return
 	}
 	f := m.form
-	if f != nil && f.stage == stageCancelling || m.haunted != nil && (f == nil || f.group != "" || !f.builds()) {
+	invited := f == nil && len(m.profiles) > 0 // it may be a persistent group that a peer starts: GroupStarted tells
+	if f != nil && f.stage == stageCancelling || m.haunted != nil && !invited && (f == nil || f.group != "" || !f.builds()) {
 		m.layGhost(path)
 		return
 	}
