@@ -107,8 +107,6 @@
 // [Radio.SetServices] advertises DNS-SD services before there is a group, and [Radio.DiscoverServices] asks others for theirs,
 // by GAS frames in the course of a search. What comes is a device's own words.
 //
-// # Engines and NetworkManager
-//
 // # Asking at the same moment
 //
 // Two devices that call Connect for each other at once form one group: the supplicants decide by their addresses, and when
@@ -122,7 +120,7 @@
 // An owner is not told that a client of a group that is up already had the wrong PIN: Accept returns [ErrWrongPIN] when that
 // client asks again, which is then a new request, and [ErrTimeout] after 60 s when it does not.
 //
-// # NetworkManager
+// # Engines and NetworkManager
 //
 // NetworkManager removes every group that it did not start itself, 60 ms after GroupStarted, unless the D-Bus policy that
 // nigh doctor installs keeps that signal from root's programs. The error is [ErrKilledByNetworkManager]; the network device
