@@ -86,6 +86,7 @@ var explanations = []struct {
 	{errStuck, control.CodeTimeout, "the radio does not let go of the group", "restart wpa_supplicant, which ends it: systemctl restart wpa_supplicant"},
 	{errElsewhere, control.CodeAway, "the device did not join the group of this one", "have it leave the group it is in: nigh group leave"},
 	{errBadOwner, control.CodeFailed, "", "make the group on the other device, or set intent in the configuration to try it all the same"},
+	{errNotProved, control.CodeRefused, "what answered could not prove to be that device", "check on both that each trusts the other: nigh trust list; a radio near may repeat what the device says"},
 	{errNoIdentity, control.CodeTimeout, "the group is up, but the device does not answer", "start nigh on it"},
 	{errAway, control.CodeAway, "the device is not near", "start nigh there and bring it closer"},
 	{link.ErrDenied, control.CodePermission, "this user may not set up network links", "run the agent as the service: systemctl start nigh@USER"},

@@ -191,6 +191,10 @@ func advertOf(p wpa.Peer) (recognise.Advert, bool) {
 // key is not known, or it says nothing that is new each time.
 var errNotRecognised = errors.New("agent: the device is not recognised")
 
+// errNotProved is returned when a device that says it is a trusted one does not
+// derive the PIN that only that one can.
+var errNotProved = errors.New("agent: the device could not prove who it is")
+
 // look looks at a device now, for the nonce that a PIN is derived from. When the
 // radio has no time for it, what was heard lately has to do.
 func (d *direct) look(ctx context.Context, mac net.HardwareAddr, limit time.Duration) (radioSighting, error) {
@@ -223,6 +227,9 @@ func (d *direct) connectFriend(ctx context.Context, id identity.DeviceID, o wpa.
 		g, err := d.connectAt(ctx, id, s, try == 0 && d.hasGroup(s.mac), o)
 		again := errors.Is(err, wpa.ErrWrongPIN) || errors.Is(err, wpa.ErrFormation) || errors.Is(err, wpa.ErrMethod) || errors.Is(err, wpa.ErrRejected)
 		if err == nil || try > 0 || !again || ctx.Err() != nil {
+			if errors.Is(err, wpa.ErrWrongPIN) {
+				err = fmt.Errorf("%w: %w", errNotProved, err)
+			}
 			return g, err
 		}
 		d.log.Info("Forming the group is tried again", "peer", id.Short(), "err", err)

@@ -20,6 +20,8 @@ import (
 const (
 	questionLife     = 110 * time.Second // the asking supplicant waits 120 s
 	questionPause    = 30 * time.Second  // from one question to the next
+	refusedPause     = time.Minute       // after a no
+	unansweredPause  = 10 * time.Minute  // when nobody answered: nobody is there to ask
 	questionsPerHour = 12
 	maxDeciding      = 4                // requests looked into at once
 	lookPause        = 5 * time.Second  // between looks at who asks, on average
@@ -36,6 +38,7 @@ type gate struct {
 	pause    *rate.Limiter // of questions
 	hour     *rate.Limiter // of questions
 	failures *rate.Limiter // one token for each silent attempt that failed
+	quiet    time.Time     // no question before; guarded by direct.mu
 }
 
 func newGate() *gate {
@@ -48,8 +51,10 @@ func newGate() *gate {
 	}
 }
 
-// mayAsk takes the right to one question.
-func (g *gate) mayAsk() bool { return g.hour.Tokens() >= 1 && g.pause.Allow() && g.hour.Allow() }
+// mayAsk takes the right to one question; direct.mu is held.
+func (g *gate) mayAsk() bool {
+	return !time.Now().Before(g.quiet) && g.hour.Tokens() >= 1 && g.pause.Allow() && g.hour.Allow()
+}
 
 // question is a device that asks to form a group, waiting for a person.
 type question struct {
@@ -116,6 +121,9 @@ func (d *direct) asker(ctx context.Context, r wpa.Request) (id identity.DeviceID
 		// Somebody who wants to join is not listening, and its PIN needs our nonce only:
 		// what it says by its name will do to know whom to try.
 		id, ok = d.a.table.behind(mac)
+		if _, err := d.method(id, s); err != nil {
+			ok = false
+		}
 		return id, s, ok && (r.Kind == wpa.ProvisionEnterPIN || r.Kind == wpa.Negotiation && r.PasswordID != wpa.PasswordPushButton)
 	}
 	pin := r.Kind == wpa.Invitation || r.Kind == wpa.Negotiation && r.PasswordID != wpa.PasswordPushButton
@@ -177,13 +185,19 @@ func (d *direct) ask(ctx context.Context, r wpa.Request) {
 	timer := time.NewTimer(time.Until(q.until))
 	defer timer.Stop()
 	var answer *control.AcceptRequest
+	pause := unansweredPause
 	select {
 	case <-ctx.Done():
+		pause = 0
 	case <-timer.C:
 	case answer = <-q.answer:
+		if pause = refusedPause; answer != nil {
+			pause = 0
+		}
 	}
 	d.mu.Lock()
 	d.question = nil
+	d.gate.quiet = time.Now().Add(pause)
 	d.mu.Unlock()
 	d.a.publishInbox(q.id)
 	if answer != nil {

@@ -273,7 +273,7 @@ func TestStorm(t *testing.T) {
 	for name, say := range storms {
 		t.Run(name, func(t *testing.T) {
 			mark := p.a.mark()
-			before := heap()
+			before, began := heap(), time.Now()
 			times := many
 			if name != "peers" && name != "requests of many" && name != "comings and goings" {
 				times = many / 5
@@ -295,8 +295,9 @@ func TestStorm(t *testing.T) {
 					questions++
 				}
 			}
-			// Whenever signals were dropped, the peers that are not there are forgotten, and their requests with them.
-			if questions > maxRequests*(1+many/4096) {
+			// Whenever signals were dropped, the peers that are not there are forgotten, and their requests with them. And a
+			// full table lets one more in from time to time, or a flood would keep others from asking.
+			if questions > maxRequests*(1+many/4096)+1+int(time.Since(began)/requestPause) {
 				t.Errorf("%d questions", questions)
 			}
 			p.a.mu.Lock()
