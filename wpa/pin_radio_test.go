@@ -88,7 +88,8 @@ func TestSilentPINOnRadio(t *testing.T) {
 			return a.Connect(t.Context(), peer, ShowPIN(pin, nil), ConnectOptions{Intent: -1})
 		})
 		req := b.awaitRequest(mark)
-		if req.Kind != ProvisionEnterPIN || req.Group != g.ID {
+		// It is asked for a new group by a client that holds it for the owner of the group before, which has just ended.
+		if join := req.Kind == ProvisionEnterPIN && req.Group == g.ID; !join && req.Kind != Negotiation {
 			t.Errorf("request is %+v", req)
 		}
 		accepted := later(func() (Group, error) {
@@ -140,7 +141,10 @@ func TestSilentPINOnRadio(t *testing.T) {
 			return a.Connect(t.Context(), peer, ShowPIN(other, nil), ConnectOptions{Intent: -1})
 		})
 		rightly := b.answer(mark, EnterPIN(other), ConnectOptions{Intent: -1})
-		mustFail(t, "owner", b.wait(accepted).err, ErrWrongPIN)
+		// Or a new request has taken the place of the first one.
+		if err := b.wait(accepted).err; !errors.Is(err, ErrWrongPIN) && !errors.Is(err, ErrBusy) {
+			t.Errorf("owner: error is %v", err)
+		}
 		ga, gb := both(again, rightly)
 		if ga.SSID != g.SSID {
 			t.Errorf("groups are %s and %s", ga, g)
