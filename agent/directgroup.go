@@ -96,15 +96,19 @@ func (g *directGroup) live(ctx context.Context) {
 
 // changed takes over what is new about the group; direct.mu is held.
 func (g *directGroup) changed(now wpa.Group) {
-	tell := func(message string, more, less []net.HardwareAddr) {
+	tell := func(more, less []net.HardwareAddr, log func(m net.HardwareAddr)) {
 		for _, m := range more {
 			if !slices.ContainsFunc(less, func(o net.HardwareAddr) bool { return slices.Equal(o, m) }) {
-				g.d.log.Info(message, "group", now.Ifname, "mac", m.String(), "clients", len(now.Stations))
+				log(m)
 			}
 		}
 	}
-	tell("Client joined the group", now.Stations, g.group.Stations)
-	tell("Client left the group", g.group.Stations, now.Stations)
+	tell(now.Stations, g.group.Stations, func(m net.HardwareAddr) {
+		g.d.log.Info("Client joined the group", "group", now.Ifname, "mac", m.String(), "clients", len(now.Stations))
+	})
+	tell(g.group.Stations, now.Stations, func(m net.HardwareAddr) {
+		g.d.log.Info("Client left the group", "group", now.Ifname, "mac", m.String(), "clients", len(now.Stations))
+	})
 	g.group = now
 	select {
 	case g.wake <- struct{}{}:

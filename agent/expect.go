@@ -210,7 +210,7 @@ func (g *directGroup) meetMembers(ctx context.Context, group wpa.Group, later fu
 		members = []net.HardwareAddr{group.Peer} // its PeerJoined comes a moment after its station
 	}
 	for _, station := range group.Stations {
-		addr := link.LinkLocal(station)
+		addr := link.LocalAddress(station)
 		if !addr.IsValid() || g.met[station.String()] {
 			continue
 		}

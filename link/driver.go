@@ -11,7 +11,7 @@ func Driver(ifname string) (name, version string) {
 	if err != nil {
 		return "", ""
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // only asked
 	info, err := unix.IoctlGetEthtoolDrvinfo(fd, ifname)
 	if err != nil {
 		return "", ""

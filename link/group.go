@@ -104,7 +104,7 @@ func (b *Book) ensure(ctx context.Context, spec GroupSpec) (*GroupLink, error) {
 		return nil, errors.Join(err, g.Close())
 	}
 	if v6 {
-		g.local = LinkLocal(l.Attrs().HardwareAddr).WithZone(here.Ifname)
+		g.local = LocalAddress(l.Attrs().HardwareAddr).WithZone(here.Ifname)
 	}
 	return g, nil
 }
@@ -116,7 +116,7 @@ func (b *Book) apply(l netlink.Link, here entry, spec GroupSpec, v6 bool) error 
 	if err != nil {
 		return err
 	}
-	if v6 && LinkLocal(l.Attrs().HardwareAddr) == (netip.Addr{}) {
+	if v6 && LocalAddress(l.Attrs().HardwareAddr) == (netip.Addr{}) {
 		return fmt.Errorf("hardware address %q gives no link-local address", l.Attrs().HardwareAddr)
 	}
 	want := wanted(l.Attrs().HardwareAddr, spec, v6)
@@ -160,7 +160,7 @@ func (b *Book) apply(l netlink.Link, here entry, spec GroupSpec, v6 bool) error 
 func wanted(mac net.HardwareAddr, spec GroupSpec, v6 bool) []netip.Prefix {
 	var out []netip.Prefix
 	if v6 {
-		out = append(out, netip.PrefixFrom(LinkLocal(mac), 64))
+		out = append(out, netip.PrefixFrom(LocalAddress(mac), 64))
 		if spec.Owner {
 			out = append(out, netip.PrefixFrom(OwnerLinkLocal, 64))
 		}
@@ -250,9 +250,9 @@ func ensureAddress(l netlink.Link, present []netlink.Addr, p netip.Prefix) error
 	return netlink.AddrReplace(l, a)
 }
 
-// LinkLocal returns the link-local address that EnsureGroup gives an interface with this hardware address, without a zone:
+// LocalAddress returns the link-local address that EnsureGroup gives an interface with this hardware address, without a zone:
 // modified EUI-64, as the kernel makes it. It is the zero Addr when mac has not six bytes.
-func LinkLocal(mac net.HardwareAddr) netip.Addr {
+func LocalAddress(mac net.HardwareAddr) netip.Addr {
 	if len(mac) != 6 {
 		return netip.Addr{}
 	}

@@ -163,11 +163,11 @@ func TestMattersDropsBridgeAndScanMessages(t *testing.T) {
 }
 
 func TestLinkLocalIsModifiedEUI64(t *testing.T) {
-	got := LinkLocal(net.HardwareAddr{0x02, 0x42, 0xac, 0x11, 0x00, 0x02})
+	got := LocalAddress(net.HardwareAddr{0x02, 0x42, 0xac, 0x11, 0x00, 0x02})
 	if want := netip.MustParseAddr("fe80::42:acff:fe11:2"); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got := LinkLocal(nil); got.IsValid() {
+	if got := LocalAddress(nil); got.IsValid() {
 		t.Errorf("no hardware address gave %v", got)
 	}
 }

@@ -103,21 +103,6 @@ func (l *live) events(mark int) []Event {
 
 func (l *live) mark() int { return len(l.events(0)) }
 
-// request waits for a peer's question since mark.
-func (l *live) request(mark int) (req Request) {
-	l.t.Helper()
-	l.until("request", func() bool {
-		for _, e := range l.events(mark) {
-			if r, ok := e.(RequestReceived); ok {
-				req = r.Request
-				return true
-			}
-		}
-		return false
-	})
-	return req
-}
-
 // pair is two scripted supplicants with a Radio each.
 type pair struct {
 	air  *wpatest.Air

@@ -27,8 +27,9 @@ var (
 )
 
 const (
-	// MaxNodes bounds the nodes of one bed, and MaxRadios their radios: emulation of more is too slow to be of use.
-	MaxNodes  = 4
+	// MaxNodes bounds the nodes of one bed: emulation of more is too slow to be of use.
+	MaxNodes = 4
+	// MaxRadios bounds the radios of one bed, for the same reason.
 	MaxRadios = 6
 	// module simulates radios.
 	module = "mac80211_hwsim"

@@ -287,13 +287,13 @@ func (n *normalizer) learn(lines Script) {
 	// A client of an autonomous group is told by its device address, and right after by that of its interface.
 	joined := ""
 	for _, l := range lines {
-		switch {
-		case l.Member == "Group.PeerJoined":
+		switch l.Member {
+		case "Group.PeerJoined":
 			p, _ := l.Args[0].(dbus.ObjectPath)
 			if mac, err := hex.DecodeString(string(p[strings.LastIndexByte(string(p), '/')+1:])); err == nil {
 				joined = net.HardwareAddr(mac).String()
 			}
-		case l.Member == "Interface.StaAuthorized":
+		case "Interface.StaAuthorized":
 			text, _ := l.Args[0].(string)
 			to, ok := n.known[joined]
 			if mac, err := net.ParseMAC(text); err == nil && ok {

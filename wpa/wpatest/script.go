@@ -50,7 +50,7 @@ func Recording(name string) (Script, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wpatest: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	return ReadScript(f)
 }
 

@@ -60,8 +60,8 @@ func (b *behaviours) end(e event) {
 	fmt.Fprintf(b.out, "%2d  %-40s %-7s %6.1f s%s\n", number, m[2], o, e.Elapsed, where)
 }
 
-// summary says what became of every behaviour on the default cell.
-func (b *behaviours) summary() {
+// summary says what became of every behaviour on the default cell. One that did not run is a failure.
+func (b *behaviours) summary(all *tally) {
 	var ran, good int
 	var missing []string
 	for n := 1; n <= lastBehaviour; n++ {
@@ -77,9 +77,12 @@ func (b *behaviours) summary() {
 	}
 	fmt.Fprintf(b.out, "%d of %d behaviours ran, %d passed", ran, lastBehaviour, good)
 	if len(missing) > 0 {
-		fmt.Fprintf(b.out, "; there is no test for %s", strings.Join(missing, ", "))
+		fmt.Fprintf(b.out, "; %s did not run", strings.Join(missing, ", "))
 	}
 	fmt.Fprintln(b.out)
+	for _, n := range missing {
+		all.count("behaviour "+n, "it did not run")
+	}
 }
 
 // matrixBehaviours are those that are run on every cell.

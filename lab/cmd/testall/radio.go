@@ -73,7 +73,7 @@ func radio(ctx context.Context, all *tally) error {
 	failed = append(failed, labTests(ctx, all, lab, packages...))
 	for _, p := range packages {
 		if p == behaviourPackage {
-			all.behaviours.summary()
+			all.behaviours.summary(all)
 		}
 	}
 	all.behaviours = nil

@@ -3,7 +3,6 @@ package contract
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -34,8 +33,7 @@ type station struct {
 func newStation(t *testing.T, node Node, limit time.Duration, cfg wpa.Config) *station {
 	t.Helper()
 	cfg.DeviceName, cfg.Bus = "contract "+node.Name, node.Bus
-	var log io.Writer = t.Output()
-	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", node.Name)
+	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", node.Name)
 	r, err := wpa.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
