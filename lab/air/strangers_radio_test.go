@@ -4,7 +4,10 @@ package air_test
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"nigh/lab/node"
 	"nigh/lab/radio"
 	"nigh/wpa"
+	"nigh/wpa/dbusapi"
 )
 
 // TestThirdTrustedDeviceJoins lets two trusted devices into a running group with a PIN that nobody types, while a stranger that
@@ -99,5 +103,108 @@ func find(t *testing.T, r *wpa.Radio, prefix string) net.HardwareAddr {
 		case <-deadline.Done():
 			t.Fatalf("nobody is called %q: %+v", prefix, r.Peers())
 		}
+	}
+}
+
+// memory is the resident set of an agent, in KiB.
+func memory(t *testing.T, a *node.Agent) int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+// TestThousandRequests has a stranger's supplicant ask for a group a thousand times, with every method: no group, at most one
+// question, and the agent does not grow.
+func TestThousandRequests(t *testing.T) {
+	const requests = 1000
+	nodes := radio.Nodes(t, 2)
+	bob := agents(t, nodes, []string{"bob"})[0]
+	eve := outsider(t, nodes[1], wpa.Config{DeviceName: "free wifi", Visible: true})
+	target := find(t, eve, "bob [")
+	api, err := dbusapi.Dial(t.Context(), nodes[1].Bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	if _, err := api.Present(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	owner, err := api.GetInterface(t.Context(), nodes[1].Ifname)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := dbusapi.PeerPath(owner, target)
+	status := func() control.AgentInfo {
+		s, err := bob.Client().Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Groups) != 0 {
+			t.Errorf("bob has groups: %+v", s.Groups)
+		}
+		return s.Agent
+	}
+	before, had := status(), memory(t, bob)
+	begin := time.Now()
+	tick := time.NewTicker(80 * time.Millisecond) // for the frames of one request to go out
+	defer tick.Stop()
+	sent, refused, warm := 0, 0, 0
+	for i := range requests {
+		if i == requests/4 {
+			warm = memory(t, bob) // all code that it takes has run by now
+		}
+		switch i % 4 {
+		case 0:
+			_, err = api.Connect(t.Context(), owner, dbusapi.ConnectArgs{Peer: peer, WPS: "pbc", Intent: 7})
+		case 1:
+			_, err = api.Connect(t.Context(), owner, dbusapi.ConnectArgs{Peer: peer, WPS: "keypad", PIN: "12345670", Intent: 7})
+		case 2:
+			err = api.ProvisionDiscovery(t.Context(), owner, peer, "pbc")
+		case 3:
+			err = api.ProvisionDiscovery(t.Context(), owner, peer, "display")
+		}
+		if err == nil {
+			sent++
+			<-tick.C
+		} else if refused++; refused%20 == 0 { // eve's own supplicant forgot bob
+			find(t, eve, "bob [")
+		}
+		_ = api.Cancel(t.Context(), owner)
+		_ = api.StopFind(t.Context(), owner)
+	}
+	raw, err := os.ReadFile(bob.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := string(raw)
+	heard := strings.Count(log, "signal=dbusapi.GONegotiationRequest") + strings.Count(log, "signal=dbusapi.Provision")
+	asked := strings.Count(log, "Device asks to form a group")
+	after, has := status(), memory(t, bob)
+	t.Logf("%d requests in %.0f s, %d that eve's supplicant did not take; bob's supplicant told of %d, bob's user was asked %d times; %d KiB resident before, %d after a quarter and %d after all, %d goroutines before and %d after",
+		sent, time.Since(begin).Seconds(), refused, heard, asked, had, warm, has, before.Goroutines, after.Goroutines)
+	if heard < requests/4 {
+		t.Errorf("only %d requests arrived", heard)
+	}
+	if asked > 1 {
+		t.Errorf("bob's user was asked %d times", asked)
+	}
+	if has > warm+warm/10 {
+		t.Errorf("the agent grew from %d to %d KiB", warm, has)
+	}
+	if after.Goroutines > before.Goroutines+12 {
+		t.Errorf("%d goroutines before and %d after", before.Goroutines, after.Goroutines)
 	}
 }
