@@ -12,7 +12,7 @@ import (
 func TestBehaviourLines(t *testing.T) {
 	var out bytes.Buffer
 	all := newTally(&out)
-	all.behaviours = &behaviours{out: &out, cells: map[string]map[int]outcome{}}
+	all.behaviours = &behaviours{out: &out, cells: map[string]map[string]outcome{}}
 	say := func(action, pkg, test string) {
 		all.event(fmt.Appendf(nil, `{"Action":%q,"Package":%q,"Test":%q,"Elapsed":12.34}`, action, pkg, test))
 	}

@@ -6,6 +6,10 @@
 // Of the radio tests, those of the behaviours that Wi-Fi Direct must show each get a line. The step matrix, which is not
 // among those that run when none is named, runs some of them on every kind of radio, interface name and wpa_supplicant.
 //
+// Tests with simulated radios and many processes have deadlines that a busy machine may miss. One that failed is run once
+// more, alone, and counts as passed if it passes then; the summary names it. When more than a few failed, that is no accident
+// of time, and none is run again.
+//
 // The last lines are the tests that were skipped, each with its reason, and "N passed, N failed, N skipped". Exit status 0
 // only when nothing failed. It starts nothing outside of what the tests themselves start.
 package main
@@ -129,7 +133,10 @@ func unit(ctx context.Context, all *tally) error {
 		packages = slices.DeleteFunc(packages, func(p string) bool { return slices.Contains(vmPackages, p) })
 	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-timeout=20m"}, packages...)...)
-	return stream(ctx, cmd, all.event)
+	err = stream(ctx, cmd, all.event)
+	return errors.Join(err, secondTry(ctx, all, func(pkg, run string) *exec.Cmd {
+		return exec.CommandContext(ctx, "go", "test", "-race", "-json", "-timeout=20m", "-run", run, pkg)
+	}))
 }
 
 // testsFailed is the status of go test, and of the lab, when they ran the tests and some failed.

@@ -69,8 +69,11 @@ func radio(ctx context.Context, all *tally) error {
 		machines.Env = append(os.Environ(), "NIGH_LAB_VM=1")
 		failed = append(failed, stream(ctx, machines, all.event))
 	}
-	all.behaviours = &behaviours{out: all.out, cells: map[string]map[int]outcome{}}
+	all.behaviours = &behaviours{out: all.out, cells: map[string]map[string]outcome{}}
 	failed = append(failed, labTests(ctx, all, lab, packages...))
+	failed = append(failed, secondTry(ctx, all, func(pkg, run string) *exec.Cmd {
+		return exec.CommandContext(ctx, lab, "test", "-json", "-timeout", "0", "-run", run, pkg)
+	}))
 	for _, p := range packages {
 		if p == behaviourPackage {
 			all.behaviours.summary(all)

@@ -28,6 +28,8 @@ type tally struct {
 	packages   map[string]*packageTally
 	skips      []string // "package test: reason"
 	failures   []string
+	settled    int      // failures that have had their second try
+	second     []string // "package test" that failed and then passed alone
 }
 
 type packageTally struct {
@@ -179,6 +181,7 @@ func (t *tally) summary() {
 			fmt.Fprintf(t.out, "  %s\n", line)
 		}
 	}
+	list("Passed at the second try, alone", t.second)
 	list("Failed", t.failures)
 	list("Skipped", t.skips)
 	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
