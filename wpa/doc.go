@@ -40,6 +40,8 @@
 //	formation   Provision   10 s                                  Waiting
 //	formation   Idle        Connect, peer is group owner          Joining
 //	formation   Idle        Connect, persistent group known       Inviting
+//	formation   Idle        Connect, owner of that group heard    Seeking
+//	formation   Seeking     owner found outside of the group      Inviting
 //	formation   Idle        Connect while forming                 Idle: ErrBusy
 //	formation   Waiting     GONegotiationRequest of the peer      Waiting
 //	formation   Waiting     GONegotiationSuccess                  Negotiated

@@ -82,6 +82,7 @@ type formation struct {
 	fresh        bool // do not invite (again)
 	intentTried  bool
 	seekTried    bool
+	sought       bool // before it is invited, for where it listens
 	joinTried    bool
 	notOwner     bool      // the peer's group ended, whatever it was last seen as
 	nudges       int       // times that the peer was, or is about to be, asked again
@@ -300,6 +301,9 @@ func (m *machine) decide(f *formation) {
 	p := m.peers[f.path]
 	profile, known := m.profileWith(f.peer)
 	switch {
+	case f.kind == formConnect && known && !f.fresh && !f.sought && m.displaced[f.peer.String()]:
+		f.sought = true
+		m.seek(f)
 	case f.kind == formConnect && known && !f.fresh:
 		f.profile = profile
 		f.enter(m, stageInviting)
@@ -429,6 +433,10 @@ func (m *machine) expired(f *formation) {
 	}
 	switch f.stage {
 	case stageSeeking:
+		if f.sought && m.peers[f.path] != nil && len(m.groups) == 0 {
+			m.decide(f)
+			return
+		}
 		m.finish(f, Group{}, ErrPeerGone)
 	case stageProvision: // it was only polite
 		m.negotiate(f)

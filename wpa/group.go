@@ -195,6 +195,9 @@ func (m *machine) groupRead(g *group, d details) {
 	} else if g.Peer == nil {
 		g.Peer = m.peerOf(g.SSID, g.Role)
 	}
+	if g.Role == Client {
+		m.displace(g.Peer)
+	}
 	g.up = true
 	m.log.Info("Group is up", "group", g.Group)
 	m.emit(GroupUp{g.clone()})

@@ -158,6 +158,7 @@ type machine struct {
 	ifaces    map[dbusapi.Path]string // interface names as far as InterfaceAdded told them
 
 	peers       map[dbusapi.Path]*Peer
+	displaced   map[string]bool      // by device address; see displace
 	quit        map[string]time.Time // owners that ended a group with us, by device address
 	requests    map[string]*request  // by device address
 	crowded     time.Time            // when the last one was told while there were too many

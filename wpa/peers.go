@@ -43,6 +43,28 @@ func (m *machine) peerFound(path dbusapi.Path, v dbusapi.Peer) {
 	}
 }
 
+// displace notes that the supplicant takes the channel of a group for the one that its owner listens on: it does so with what
+// scans find, and sends the owner's next invitation there, where nobody hears it once the group is gone. A search finds the
+// right one.
+func (m *machine) displace(owner net.HardwareAddr) {
+	if len(owner) == 6 && len(m.displaced) < maxPeers {
+		m.displaced[owner.String()] = true
+	}
+}
+
+// placed notes where a peer was heard: a group's owner on the channel of the group, everybody else, by a search, on the channel
+// that it listens on.
+func (m *machine) placed(path dbusapi.Path, v dbusapi.Peer) {
+	addr := dbusapi.PeerAddress(path)
+	searching := m.disc.stage == discSocial || m.disc.stage == discProgressive || len(m.looks) > 0 || m.form != nil && m.form.stage == stageSeeking
+	switch {
+	case v.GroupCapab&dbusapi.GroupOwner != 0:
+		m.displace(addr)
+	case searching && len(m.groups) == 0:
+		delete(m.displaced, addr.String())
+	}
+}
+
 // provisionedBy notes that the supplicant remembers provision discovery of a peer. What many strangers push out is found out by
 // the join that nobody answers.
 func (m *machine) provisionedBy(addr net.HardwareAddr) {

@@ -179,6 +179,21 @@ var scenarios = map[string]scenario{
 	}},
 	"formation Provision: 10 s":                       {before: func(w *world) { w.near(0); w.connect(ShowPIN("", nil), ConnectOptions{}) }, event: func(w *world) { w.pass(provisionLimit) }},
 	"formation Idle: Connect, persistent group known": {cfg: fakeProfile, event: func(w *world) { w.waiting() }},
+	"formation Idle: Connect, owner of that group heard": {cfg: fakeProfile, before: func(w *world) {
+		w.near(dbusapi.GroupOwner)
+		w.fake.mu.Lock()
+		w.fake.peers[peerPath(fakePeer)] = dbusapi.Peer{Name: "other"}
+		w.fake.mu.Unlock()
+	}, event: func(w *world) {
+		w.connect(PBC(), ConnectOptions{})
+		if got := w.fake.called("Invite"); len(got) != 0 {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
+	"formation Seeking: owner found outside of the group": {cfg: fakeProfile, before: func(w *world) {
+		w.near(dbusapi.GroupOwner)
+		w.connect(PBC(), ConnectOptions{})
+	}, event: func(w *world) { w.near(0) }},
 	"formation Idle: Connect while forming": {before: func(w *world) { w.near(0) }, event: func(w *world) {
 		w.connect(PBC(), ConnectOptions{})
 		w.connect(PBC(), ConnectOptions{})

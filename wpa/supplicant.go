@@ -191,6 +191,7 @@ func (m *machine) forget() {
 	m.ifname = m.cfg.Ifname
 	m.ifaces = map[dbusapi.Path]string{}
 	m.peers = map[dbusapi.Path]*Peer{}
+	m.displaced = map[string]bool{}
 	m.quit = map[string]time.Time{}
 	m.requests = map[string]*request{}
 	m.groups = map[dbusapi.Path]*group{}
@@ -280,6 +281,7 @@ func (m *machine) signal(s dbusapi.Signal) {
 		}
 		m.interfaceRemoved(s.Path)
 	case dbusapi.DeviceFound:
+		m.placed(s.Path, s.Peer)
 		m.peerFound(s.Path, s.Peer)
 	case dbusapi.DeviceLost:
 		m.peerLost(s.Path)

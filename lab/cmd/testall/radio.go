@@ -16,8 +16,8 @@ import (
 const (
 	// radioFiles are the tests that the lab builds, with the tag radio, and runs in its guests.
 	radioFiles = "*_radio_test.go"
-	// guests share the tests. Most of their time is spent waiting for radios, so two of them keep two processors busy.
-	guests = 2
+	// guests share the tests. Most of their time is spent waiting for radios, so three of them keep two processors busy.
+	guests = 3
 	// behaviourPackage has a test for each behaviour of Wi-Fi Direct.
 	behaviourPackage = "nigh/wpa"
 )
