@@ -195,7 +195,8 @@ func TestBehaviour12RoleSwap(t *testing.T) {
 			return client.Connect(t.Context(), p.Address, PBC(), ConnectOptions{Intent: -1})
 		})
 		req := owner.awaitRequest(mark)
-		if req.Kind != ProvisionPBC || req.Group != g.ID {
+		// Within seconds of the end of a group of its own, an owner is taken for none, asked to negotiate, and invites.
+		if joins := req.Kind == ProvisionPBC && req.Group == g.ID; !joins && req.Kind != Negotiation {
 			t.Errorf("request is %+v", req)
 		}
 		let, err := owner.Accept(t.Context(), req, PBC(), ConnectOptions{Intent: -1})

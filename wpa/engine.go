@@ -1,6 +1,7 @@
 package wpa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,13 +33,14 @@ type Choice struct {
 	Why    string // one sentence
 	Fix    string // one thing to do that would give a better engine; empty = nothing
 
-	unmanaged bool // NetworkManager is there and was asked: Ifname is not its own
+	unmanaged bool // NetworkManager is there and was asked: Ifname, or with none every radio, is not its own
 }
 
 // surroundings is what the choice of an engine depends on.
 type surroundings struct {
 	busErr    error    // the system bus cannot be used
 	nm        bool     // NetworkManager is on the bus
+	asked     bool     // NetworkManager said what it manages
 	managed   []string // Wi-Fi interfaces that NetworkManager manages
 	denied    bool     // the system's wpa_supplicant may not be asked
 	owns      []string // interfaces of the system's wpa_supplicant
@@ -104,8 +106,9 @@ func choose(s surroundings, cfg Config) (Choice, error) {
 	case len(s.managed) == 0:
 		c := system("NetworkManager manages no Wi-Fi here.", "")
 		if len(s.owns) == 0 {
-			c.Ifname = adapter(s, cfg)
-			c.unmanaged = c.Ifname != ""
+			// One that is not free yet, because NetworkManager has just let go of it, will be.
+			c.Ifname = cmp.Or(adapter(s, cfg), cfg.Ifname)
+			c.unmanaged = s.asked
 		}
 		return c, nil
 	case s.policy != "" && !s.root && !s.killed:

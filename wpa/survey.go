@@ -70,6 +70,7 @@ func (s *surroundings) networkManager(ctx context.Context, n *nmapi.Client, cfg 
 	if err != nil {
 		return // what cannot be asked manages nothing that we know of; a group that it removes tells
 	}
+	s.asked = true
 	for _, r := range radios {
 		if r.Managed && !r.P2P && (cfg.Ifname == "" || r.Ifname == cfg.Ifname) {
 			s.managed = append(s.managed, r.Ifname)
