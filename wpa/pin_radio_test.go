@@ -164,9 +164,11 @@ func TestSilentPINOnRadio(t *testing.T) {
 		invited := later(func() (Group, error) {
 			return b.Connect(t.Context(), to, ShowPIN(pin, nil), ConnectOptions{Intent: -1})
 		})
-		// The owner's invitation gives way to what the client asks for.
+		// The owner's invitation gives way to what the client asks for, or does not begin when that came first.
 		accepted := b.answer(mark, EnterPIN(other), ConnectOptions{Intent: -1})
-		mustFail(t, "owner", b.wait(invited).err, ErrMethod)
+		if err := b.wait(invited).err; !errors.Is(err, ErrMethod) && !errors.Is(err, ErrBusy) {
+			t.Errorf("owner: error is %v", err)
+		}
 		check(both(asked, accepted))
 	})
 	t.Run("both ask at once", func(t *testing.T) {
