@@ -398,6 +398,8 @@ func (m *machine) invitedInstead(f *formation, owner net.HardwareAddr, frequency
 
 // invitation is an Invite into a running group that waits for the peer's answer.
 type invitation struct {
+	group dbusapi.Path
+	peer  net.HardwareAddr
 	timer *timer
 	reply func(error)
 }
@@ -469,11 +471,16 @@ func (m *machine) invite(id GroupID, peer net.HardwareAddr, reply func(error)) {
 }
 
 func (m *machine) callInvite(g *group, peer net.HardwareAddr, reply func(error)) {
+	if i := m.invited; i != nil && i.group == g.path && slices.Equal(i.peer, peer) { // one invitation is enough for both
+		before := i.reply
+		i.reply = func(err error) { before(err); reply(err) }
+		return
+	}
 	if m.invited != nil {
 		reply(fmt.Errorf("%w: another invitation is on its way", ErrBusy))
 		return
 	}
-	i := &invitation{reply: reply}
+	i := &invitation{group: g.path, peer: peer, reply: reply}
 	i.timer = m.after(inviteLimit, func() { m.inviteDone(ErrTimeout) })
 	m.invited = i
 	on, path := g.path, dbusapi.PeerPath(m.owner, peer)
