@@ -53,6 +53,11 @@ func TestSilentPINOnRadio(t *testing.T) {
 			check(both(asked, accepted))
 		}
 	})
+	t.Run("both ask at once", func(t *testing.T) {
+		for range 3 {
+			atOnce(t, a, b, pin, other)
+		}
+	})
 	t.Run("running group, its owner asks", func(t *testing.T) {
 		peer := meet(a, b)
 		g, err := a.StartGroup(t.Context(), GroupOptions{})
@@ -170,11 +175,6 @@ func TestSilentPINOnRadio(t *testing.T) {
 			t.Errorf("owner: error is %v", err)
 		}
 		check(both(asked, accepted))
-	})
-	t.Run("both ask at once", func(t *testing.T) {
-		for range 3 {
-			atOnce(t, a, b, pin, other)
-		}
 	})
 }
 
