@@ -56,6 +56,7 @@ type direct struct {
 	radio       *wpa.Radio                   // nil while there is none; guarded by mu
 	down        control.Radio                // what status says meanwhile; guarded by mu
 	groups      map[wpa.GroupID]*directGroup // guarded by mu
+	ended       ending                       // the last group that is gone; guarded by mu
 	asking      bool                         // a friend for a group; guarded by mu
 	question    *question                    // the one that waits for a person; guarded by mu
 	pool        netip.Prefix                 // addresses that an owned group hands out; guarded by mu
@@ -67,6 +68,13 @@ type direct struct {
 	movedAt     time.Time                    // when this device last left a group for another one; guarded by mu
 	wants       map[identity.DeviceID]bool   // devices to connect to; guarded by mu
 	wantWake    chan struct{}
+}
+
+// ending is the end of a group, for whoever has just formed it. IDs count anew with each radio.
+type ending struct {
+	radio  *wpa.Radio
+	id     wpa.GroupID
+	reason wpa.Reason
 }
 
 func newDirect(a *Agent) *direct {
@@ -181,6 +189,7 @@ func (d *direct) follow(ctx context.Context, radio *wpa.Radio, group *errgroup.G
 			d.mu.Lock()
 			g := d.groups[e.Group.ID]
 			delete(d.groups, e.Group.ID)
+			d.ended = ending{radio, e.Group.ID, e.Reason}
 			d.mu.Unlock()
 			if g != nil {
 				<-g.done

@@ -293,6 +293,7 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 	}
 	// The event that says so may still be on its way to follow.
 	var view control.Group
+	gone, killed := false, false
 	ctx, cancel := context.WithTimeoutCause(ctx, identityWait, wpa.ErrTimeout)
 	defer cancel()
 	err = d.a.change.wait(ctx, func() bool {
@@ -302,7 +303,15 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 		if life != nil {
 			view = life.view(true)
 		}
-		return life != nil && life.link.IsValid()
+		gone = d.ended.radio == radio && d.ended.id == g.ID
+		killed = d.ended.reason == wpa.ReasonKilledByNetworkManager
+		return gone || life != nil && life.link.IsValid()
 	})
+	if gone && err == nil {
+		err = fmt.Errorf("%w: it ended meanwhile", errNoGroup)
+		if killed {
+			err = wpa.ErrKilledByNetworkManager
+		}
+	}
 	return view, err
 }
