@@ -42,8 +42,28 @@ type Config struct {
 	Timeout time.Duration // limit of all checks; 0 = 15 s, more than the radio needs
 	Given   []Check       // checks that the caller has made; they come first and replace ours of the same ID
 
+	// DialBack is what devices found that were asked to dial us back: the newest answer of each device on each interface.
+	// Empty means that nobody was asked, not that all is well.
+	DialBack []DialBack
+
 	now func() time.Time
 }
+
+// DialBack is what came of asking a device to dial our session port back over one interface: the proof whether this
+// machine lets connections in, which no reading of firewall rules gives. An Outcome that is none of the four says nothing.
+type DialBack struct {
+	Ifname  string // our interface that the device dialled, such as "eth0"
+	Peer    string // name of the device, for people; it may be hostile
+	Outcome string // [DialOpen], [DialRefused], [DialRejected] or [DialSilent]
+}
+
+// What may come of a dial back.
+const (
+	DialOpen     = "open"     // it got through
+	DialRefused  = "refused"  // a reset: nobody listens, or a rule answers with a reset
+	DialRejected = "rejected" // an ICMP error: a rule rejects it, as firewalld does
+	DialSilent   = "silent"   // no answer in time: a rule drops it, as ufw does
+)
 
 const (
 	defaultPort    = 7421
