@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION ?=
 BENCH_N ?= 3
+FUZZ_TIME ?= 10m
 TEST ?=
 
 # git refuses to look at a checkout that another user owns, as containers have it, and the go command asks git.
@@ -23,7 +24,7 @@ bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsyn
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab lab-matrix demo bench shots lint install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,7 +42,7 @@ test: ## Run everything: checks, tests with the race detector, radios in the lab
 
 unit: ## Run checks and the tests that need no virtual machine
 	@.ci/packages $(test_packages)
-	@go run ./lab/cmd/testall -steps check,unit
+	@go run ./lab/cmd/testall -steps check,unit,netns
 
 lab: ## Run the tests with real wpa_supplicant on simulated radios (TEST=wpa: one package)
 	@.ci/packages git
@@ -62,6 +63,9 @@ bench: build ## Measure nigh beside nc, tar, scp and rsync (BENCH_N=3 rounds)
 shots: build ## Take pictures of the TUI in a real terminal, into shots/
 	@.ci/packages $(shots_packages)
 	@go run ./lab/cmd/shots
+
+fuzz: ## Run every fuzz target for FUZZ_TIME=10m each
+	@go run ./lab/cmd/fuzz -time $(FUZZ_TIME)
 
 lint: ## Run the linters of .golangci.yml
 	@go run $(golangci) run

@@ -172,7 +172,7 @@ func matchesAny(patterns []string, importPath string) bool {
 // list reads the packages of this module with all they depend on, also the files that are built for the radio lab.
 func list(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-e", "-deps", "-tags=radio",
+	cmd := exec.Command("go", "list", "-e", "-deps", "-tags=radio,netns",
 		"-json=ImportPath,Dir,Standard,Imports,Deps,TestImports,XTestImports,GoFiles", "./...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -1,7 +1,8 @@
 // Testall runs every test of the repository and counts them: formatting and vet, the tests of all packages with the race
-// detector, and those that need simulated radios in the lab's virtual machine. Make test calls it.
+// detector, those in network namespaces that have bounds on time, alone and without it, and those that need simulated radios
+// in the lab's virtual machine. Make test calls it.
 //
-//	testall [-steps check,unit,radio] [-test PACKAGE] [-timeout 55m]
+//	testall [-steps check,unit,netns,radio] [-test PACKAGE] [-timeout 55m]
 //
 // Of the radio tests, those of the behaviours that Wi-Fi Direct must show each get a line. The step matrix, which is not
 // among those that run when none is named, runs some of them on every kind of radio, interface name and wpa_supplicant.
@@ -41,12 +42,13 @@ type step struct {
 var steps = []step{
 	{"check", check},
 	{"unit", unit},
+	{"netns", netns},
 	{"radio", radio},
 	{"matrix", matrix},
 }
 
 func main() {
-	only := flag.String("steps", "check,unit,radio", "comma-separated `names` of the steps to run")
+	only := flag.String("steps", "check,unit,netns,radio", "comma-separated `names` of the steps to run")
 	test := flag.String("test", "", "run the radio tests of only this `package`, such as wpa")
 	limit := flag.Duration("timeout", 55*time.Minute, "time limit for everything")
 	flag.Parse()
@@ -107,8 +109,8 @@ func check(ctx context.Context, all *tally) error {
 		return err
 	}
 	all.count("gofmt", strings.TrimSpace(unformatted))
-	// The tag adds the files that are built for the lab's guest only.
-	vet := exec.CommandContext(ctx, "go", "vet", "-tags=radio", "./...")
+	// The tags add the files of the steps radio and netns.
+	vet := exec.CommandContext(ctx, "go", "vet", "-tags=radio,netns", "./...")
 	said, err := vet.CombinedOutput()
 	if err == nil {
 		said = nil

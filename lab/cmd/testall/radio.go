@@ -25,39 +25,46 @@ const (
 // vmPackages have tests that boot virtual machines themselves, when they are told to: too slow to run beside others.
 var vmPackages = []string{"nigh/lab/vm", "nigh/lab/cmd/lab"}
 
-// radioPackages finds the packages with tests for the lab's guest; only, if not empty, is the one wanted.
-func radioPackages(ctx context.Context, only string) ([]string, error) {
-	out, err := output(ctx, "go", "list", "-tags=radio", "-json=ImportPath,Dir", "./...")
+// taggedPackage is a package with test files that need a tag.
+type taggedPackage struct{ ImportPath, Dir string }
+
+// taggedPackages finds the packages that have test files of a pattern, which need a tag; only, if not empty, is the one wanted.
+func taggedPackages(ctx context.Context, tag, pattern, only string) ([]taggedPackage, error) {
+	out, err := output(ctx, "go", "list", "-tags="+tag, "-json=ImportPath,Dir", "./...")
 	if err != nil {
 		return nil, err
 	}
-	var found []string
+	var found []taggedPackage
 	for d := json.NewDecoder(strings.NewReader(out)); ; {
-		var p struct{ ImportPath, Dir string }
+		var p taggedPackage
 		if err := d.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, err
 		}
-		files, err := filepath.Glob(filepath.Join(p.Dir, radioFiles))
+		files, err := filepath.Glob(filepath.Join(p.Dir, pattern))
 		if err != nil {
 			return nil, err
 		}
 		if len(files) > 0 && (only == "" || p.ImportPath == "nigh/"+only) {
-			found = append(found, p.ImportPath)
+			found = append(found, p)
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("no package nigh/%s has tests for the lab: %s", only, radioFiles)
+		return nil, fmt.Errorf("no package nigh/%s has tests in files %s", only, pattern)
 	}
 	return found, nil
 }
 
 // radio runs the radio tests in the lab's guests, and unless one package is wanted, the lab's tests of itself.
 func radio(ctx context.Context, all *tally) error {
-	packages, err := radioPackages(ctx, all.only)
+	tagged, err := taggedPackages(ctx, "radio", radioFiles, all.only)
 	if err != nil {
 		return err
+	}
+	var packages []string
+	for _, p := range tagged {
+		packages = append(packages, p.ImportPath)
 	}
 	lab, err := buildLab(ctx)
 	if err != nil {

@@ -21,6 +21,7 @@ type event struct {
 type tally struct {
 	passed, failed, skipped int
 	withRadio               bool   // the step radio follows
+	measured                bool   // what tests measured is printed
 	only                    string // package below nigh whose radio tests are wanted; "" = all
 
 	out        io.Writer
@@ -94,6 +95,11 @@ func (t *tally) endTest(e event, p *packageTally) {
 		fmt.Fprint(t.out, strings.Join(output, ""))
 	}
 	t.behaviours.end(e)
+	if t.measured && e.Action == "pass" {
+		for _, line := range measurements(output) {
+			fmt.Fprintf(t.out, "     %s %s", e.Test, line)
+		}
+	}
 	if p.parent[e.Test] && (e.Action != "fail" || p.broken[e.Test]) {
 		return
 	}
