@@ -118,7 +118,7 @@ func check(ctx context.Context, all *tally) error {
 		said = []byte(err.Error())
 	}
 	all.count("go vet", strings.TrimSpace(string(said)))
-	return nil
+	return size(ctx, all)
 }
 
 // unit runs the tests of all packages on this machine.
