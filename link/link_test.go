@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -25,6 +26,16 @@ func attrs(index int, name string, flags uint32, master int) netlink.LinkAttrs {
 
 func addr(index int, prefix string, flags int) netlink.Addr {
 	return netlink.Addr{LinkIndex: index, IPNet: ipNet(netip.MustParsePrefix(prefix)), Flags: flags}
+}
+
+func on(parent int, a netlink.LinkAttrs) netlink.LinkAttrs {
+	a.ParentIndex, a.NetNsID = parent, -1
+	return a
+}
+
+func elsewhere(a netlink.LinkAttrs) netlink.LinkAttrs {
+	a.ParentIndex, a.NetNsID = 2, 0
+	return a
 }
 
 // The links of a laptop with everything on it, as the kernel would list them.
@@ -55,6 +66,21 @@ func TestAssembleClassifies(t *testing.T) {
 		device(attrs(17, "eth2", running, 0)),
 		device(attrs(18, "eth3", unix.IFF_MULTICAST, 0)),
 		veth(attrs(19, "cali01234", running, 0)),
+		// What a container sees: the card that its link lies on is not in its namespace.
+		&netlink.IPVlan{LinkAttrs: elsewhere(attrs(20, "eth20", running, 0))},
+		&netlink.Macvlan{LinkAttrs: elsewhere(attrs(21, "eth21", running, 0))},
+		&netlink.Vlan{LinkAttrs: on(5, attrs(22, "docker0.7", running, 0))},
+		&netlink.Vlan{LinkAttrs: on(2, attrs(23, "eth0.7", running, 0))},
+		&netlink.IPVlan{LinkAttrs: on(2, attrs(24, "ipvl0", running, 0))},
+		&netlink.Bond{LinkAttrs: attrs(25, "bond0", running, 0)},
+		device(attrs(26, "enp5s0", running, 25)),
+		&netlink.Vlan{LinkAttrs: on(25, attrs(27, "bond0.7", running, 0))},
+		&netlink.Bridge{LinkAttrs: attrs(28, "br7", running, 0)},
+		&netlink.Vlan{LinkAttrs: on(25, attrs(29, "bond0.8", running, 28))},
+		device(attrs(30, "slip0", running|unix.IFF_POINTOPOINT, 0)),
+		// A ring that no kernel makes, and that must not hang us.
+		&netlink.Vlan{LinkAttrs: on(32, attrs(31, "ring0", running, 0))},
+		&netlink.Vlan{LinkAttrs: on(31, attrs(32, "ring1", running, 0))},
 	}
 	addrs := []netlink.Addr{
 		addr(1, "127.0.0.1/8", 0), addr(2, "10.0.0.2/24", 0), addr(2, "fe80::2/64", unix.IFA_F_TENTATIVE), addr(3, "192.168.1.5/24", 0),
@@ -63,17 +89,27 @@ func TestAssembleClassifies(t *testing.T) {
 		addr(13, "10.5.0.1/24", 0), addr(14, "10.4.0.1/24", 0), addr(16, "10.3.0.1/24", 0), addr(17, "fe80::17/64", unix.IFA_F_TENTATIVE),
 		addr(19, "fe80::19/64", 0),
 	}
+	for i := 20; i <= 32; i++ {
+		addrs = append(addrs, addr(i, fmt.Sprintf("fe80::%d/64", i), 0))
+	}
 	radios := map[int]uint32{3: 2, 4: nl80211IftypeP2PGO, 16: 2}
+	const (
+		virtual = "made for containers, virtual machines or tests"
+		tunnel  = "VPN, tunnel or other point-to-point link"
+	)
 	want := map[string]struct {
 		kind Kind
 		why  string
 	}{
 		"lo": {Loopback, "loopback"}, "eth0": {Ethernet, ""}, "wlan0": {WiFi, ""}, "p2p-wlp0s20-0": {Direct, ""},
 		"docker0":  {Bridge, "bridge for virtual machines or containers"},
-		"veth12ab": {Virtual, "virtual link"}, "br0": {Bridge, ""}, "enp3s0": {Ethernet, "part of br0"}, "eth9": {Ethernet, ""},
-		"wg0": {Tunnel, "tunnel link"}, "tun0": {Tunnel, "tunnel link"}, "dummy0": {Virtual, "virtual link"}, "eth1": {Ethernet, "no carrier"},
-		"vmnet8": {Virtual, "virtual link"}, "ppp0": {Tunnel, "tunnel link"}, "wlan1": {WiFi, "no carrier"}, "eth2": {Ethernet, "no address yet"},
-		"eth3": {Ethernet, "down"}, "cali01234": {Virtual, "virtual link"},
+		"veth12ab": {Virtual, virtual}, "br0": {Bridge, ""}, "enp3s0": {Ethernet, "part of br0"}, "eth9": {Ethernet, ""},
+		"wg0": {Tunnel, tunnel}, "tun0": {Tunnel, tunnel}, "dummy0": {Virtual, virtual}, "eth1": {Ethernet, "no carrier"},
+		"vmnet8": {Virtual, virtual}, "ppp0": {Tunnel, tunnel}, "wlan1": {WiFi, "no carrier"}, "eth2": {Ethernet, "no address yet"},
+		"eth3": {Ethernet, "down"}, "cali01234": {Virtual, virtual}, "eth20": {Ethernet, ""}, "eth21": {Ethernet, ""},
+		"docker0.7": {Ethernet, "lies on docker0, which leads to no network card"}, "eth0.7": {Ethernet, ""}, "ipvl0": {Virtual, virtual},
+		"bond0": {Ethernet, ""}, "enp5s0": {Ethernet, "part of bond0"}, "bond0.7": {Ethernet, ""}, "br7": {Bridge, ""}, "bond0.8": {Ethernet, "part of br7"},
+		"slip0": {Tunnel, tunnel}, "ring0": {Ethernet, "lies on ring1, which leads to no network card"}, "ring1": {Ethernet, "lies on ring0, which leads to no network card"},
 	}
 	for _, l := range assemble(links, addrs, radios, nil) {
 		w := want[l.Name]
@@ -110,6 +146,39 @@ func TestDifferencesNameWhatDiffers(t *testing.T) {
 		if d := cmp.Diff(c.want, differences(c.old, c.now), cmpopts.EquateEmpty()); d != "" {
 			t.Error(d)
 		}
+	}
+}
+
+// What happened while nobody looked is told at the next look: all reasons up to a bound, and the addresses that are lost.
+func TestChangesMerge(t *testing.T) {
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	eth := Link{Index: 2, Name: "eth0", Up: true, Prefixes: []netip.Prefix{p("10.0.0.1/24"), p("fe80::1/64")}}
+	moved, down := eth, eth
+	moved.Prefixes = []netip.Prefix{p("10.0.0.2/24"), p("fe80::1/64")}
+	down.Up = false
+	if d := cmp.Diff([]netip.Addr{a("10.0.0.1")}, lost([]Link{eth}, []Link{moved}), cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		t.Error(d)
+	}
+	all := []netip.Addr{a("10.0.0.1"), a("fe80::1%eth0")}
+	for _, gone := range [][]Link{nil, {down}} {
+		if d := cmp.Diff(all, lost([]Link{eth}, gone), cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			t.Error(d)
+		}
+	}
+	m := NewMonitor(Config{})
+	m.publish([]string{"first"}, Change{Links: []Link{down}, Lost: all})
+	m.publish([]string{"second"}, Change{Links: []Link{moved}, Lost: nil})
+	c := <-m.changes
+	if c.Reason != "first; second" || len(c.Lost) != 1 || c.Lost[0] != a("10.0.0.1") || len(c.Links) != 1 || !c.Links[0].Up {
+		t.Errorf("%+v", c)
+	}
+	m.publish([]string{"third"}, Change{})
+	for i := range 10 * lostMax {
+		m.publish([]string{"more"}, Change{Lost: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})}})
+	}
+	c = <-m.changes
+	if c.Reason != "third; more; more; more; and more" || len(c.Lost) != lostMax || len(m.pending) > reasonsMax+1 {
+		t.Errorf("%q, %d lost, %d pending", c.Reason, len(c.Lost), len(m.pending))
 	}
 }
 

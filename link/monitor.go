@@ -18,12 +18,15 @@ import (
 
 const (
 	debounce      = 30 * time.Millisecond // from the first event to the re-read; later events do not move it
+	debounceMax   = time.Second
+	restFactor    = 10 // pause between re-reads, as a multiple of what one takes: a storm of events costs a tenth of a core
 	resyncEvery   = 60 * time.Second
 	receiveBuffer = 1 << 20
 	readRetry     = time.Second
 	retryFirst    = 100 * time.Millisecond
 	retryMax      = 10 * time.Second
-	reasonsMax    = 4 // reasons named in one Change
+	reasonsMax    = 4    // reasons named in one Change
+	lostMax       = 1024 // lost addresses named in one Change that waits to be taken
 )
 
 // Config configures a [Monitor].
@@ -36,6 +39,9 @@ type Config struct {
 type Change struct {
 	Reason string // what differed, such as "eth0 added; eth0 address 10.0.0.1/24 added"
 	Links  []Link // all links, sorted by index; the receiver owns the slice
+	// Lost are the own addresses that could be used on a link that carried, and cannot any more; link-local ones have the
+	// name of their link as zone. Connections from them are dead, though their sockets do not say so.
+	Lost []netip.Addr
 }
 
 // Monitor watches the links of one network namespace. Create it with [NewMonitor], then call Run once.
@@ -45,6 +51,9 @@ type Monitor struct {
 	changes chan Change
 	poke    chan struct{} // capacity 1: a re-read is due
 	open    func() (*nl.NetlinkSocket, error)
+	resync  time.Duration
+
+	pending []string // reasons of the change that may still wait in changes; used by Run only
 
 	mu    sync.Mutex
 	links []Link // guarded by mu
@@ -56,7 +65,7 @@ func NewMonitor(c Config) *Monitor {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Monitor{logger: logger, only: slices.Clone(c.Only), changes: make(chan Change, 1), poke: make(chan struct{}, 1), open: subscribe}
+	return &Monitor{logger: logger, only: slices.Clone(c.Only), changes: make(chan Change, 1), poke: make(chan struct{}, 1), open: subscribe, resync: resyncEvery}
 }
 
 // Links returns all links as last read, sorted by index: nil before the first reading. Safe for concurrent use.
@@ -82,6 +91,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if err := m.reread("initial"); err != nil {
 		sock.Close()
 		return fmt.Errorf("link: read: %w", err)
+	}
+	for _, name := range m.only {
+		if !slices.ContainsFunc(m.Links(), func(l Link) bool { return l.Name == name }) {
+			m.logger.Warn("Chosen interface does not exist yet", "ifname", name)
+		}
 	}
 	for {
 		err := m.follow(ctx, sock)
@@ -136,9 +150,10 @@ func (m *Monitor) follow(ctx context.Context, sock *nl.NetlinkSocket) error {
 		sock.Close()
 		return nil
 	})
-	resync := time.NewTicker(resyncEvery)
+	resync := time.NewTicker(m.resync)
 	defer resync.Stop()
 	var retry <-chan time.Time // after a reading that failed
+	pause := debounce
 	for ctx.Err() == nil {
 		reason := ""
 		select {
@@ -151,7 +166,7 @@ func (m *Monitor) follow(ctx context.Context, sock *nl.NetlinkSocket) error {
 			select {
 			case <-ctx.Done():
 				continue
-			case <-time.After(debounce):
+			case <-time.After(pause):
 			}
 			// What came while waiting is covered by the reading that follows.
 			select {
@@ -159,10 +174,12 @@ func (m *Monitor) follow(ctx context.Context, sock *nl.NetlinkSocket) error {
 			default:
 			}
 		}
+		began := time.Now()
 		if err := m.reread(reason); err != nil {
 			m.logger.Warn("Link reading failed", "err", err)
 			retry = time.After(readRetry)
 		}
+		pause = min(max(debounce, restFactor*time.Since(began)), debounceMax)
 	}
 	return g.Wait()
 }
@@ -234,34 +251,72 @@ func (m *Monitor) reread(reason string) error {
 	diff := differences(old, links)
 	switch {
 	case old == nil:
+		diff = []string{reason}
 	case len(diff) == 0:
 		return nil
 	case reason != "":
 		// A resync that finds something: events were lost.
-		reason += ": " + join(diff)
-	default:
-		reason = join(diff)
+		diff[0] = reason + ": " + diff[0]
 	}
-	m.logger.Debug("Links changed", "reason", reason)
-	m.publish(Change{Reason: reason, Links: clone(links)})
+	m.logger.Debug("Links changed", "reason", join(diff))
+	m.publish(diff, Change{Links: clone(links), Lost: lost(old, links)})
 	return nil
 }
 
 // publish replaces a change that was not taken. Only the goroutine of Run sends.
-func (m *Monitor) publish(c Change) {
+func (m *Monitor) publish(reasons []string, c Change) {
 	select {
 	case old := <-m.changes:
-		c.Reason = join(append(strings.Split(old.Reason, "; "), c.Reason))
+		m.pending = append(m.pending, reasons...)
+		// An address that came back in between is not lost.
+		back := usableOn(c.Links)
+		c.Lost = append(old.Lost, c.Lost...)
+		slices.SortFunc(c.Lost, netip.Addr.Compare)
+		c.Lost = slices.DeleteFunc(slices.Compact(c.Lost), func(a netip.Addr) bool { return back[a] })
+		c.Lost = c.Lost[:min(len(c.Lost), lostMax)]
 	default:
+		m.pending = reasons
 	}
+	c.Reason = join(m.pending)
+	m.pending = m.pending[:min(len(m.pending), reasonsMax+1)]
 	m.changes <- c
 }
 
 func join(reasons []string) string {
 	if more := len(reasons) - reasonsMax; more > 0 {
-		reasons = append(slices.Clone(reasons[:reasonsMax]), fmt.Sprintf("and %d more", more))
+		return strings.Join(reasons[:reasonsMax], "; ") + "; and more"
 	}
 	return strings.Join(reasons, "; ")
+}
+
+// usableOn returns the addresses on links that carry, with zones.
+func usableOn(links []Link) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, l := range links {
+		for _, p := range l.Prefixes {
+			if a := p.Addr(); !l.Up {
+				continue
+			} else if a.Is6() && a.IsLinkLocalUnicast() {
+				out[a.WithZone(l.Name)] = true
+			} else {
+				out[a] = true
+			}
+		}
+	}
+	return out
+}
+
+// lost returns the addresses of old that now has not, sorted.
+func lost(old, now []Link) []netip.Addr {
+	left := usableOn(now)
+	var out []netip.Addr
+	for a := range usableOn(old) {
+		if !left[a] {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }
 
 func clone(links []Link) []Link {

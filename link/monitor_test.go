@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -255,35 +256,102 @@ func TestMonitorOverflow(t *testing.T) {
 	}
 }
 
-// Two hundred links come and go while nobody reads: the monitor must end with the truth.
+// When no event arrives at all, the regular reading finds what happened, and says that it was one.
+func TestMonitorResyncs(t *testing.T) {
+	n := lab.NewNet(t)
+	a, b := n.Host("a"), n.Host("b")
+	m := NewMonitor(Config{})
+	m.resync = 20 * time.Millisecond
+	m.open = func() (*nl.NetlinkSocket, error) { return nl.Subscribe(unix.NETLINK_ROUTE) }
+	run(t, a, m)
+	n.Cable(a, "eth0", b, "eth0")
+	c := await(t, m, func(c Change) bool { return has(c, "eth0", func(l Link) bool { return l.Usable }) })
+	if !strings.HasPrefix(c.Reason, "resync: ") {
+		t.Errorf("reason %q", c.Reason)
+	}
+}
+
+// Five hundred links of several kinds come, and go, and come again: the monitor tells of it in few changes, ends with the
+// truth, and is as small afterwards as it was before, also when nobody takes its changes meanwhile.
 func TestMonitorStorm(t *testing.T) {
 	n := lab.NewNet(t)
 	a := n.Host("a")
 	m := watch(t, a)
-	storm(t, a, 100)
-	// Whether this change or a later one shows it, the last word must be these three links.
-	await(t, m, func(c Change) bool {
-		return len(c.Links) == 3 && has(c, "s7", func(l Link) bool { return l.Usable }) && has(c, "p7", func(l Link) bool { return l.Usable })
-	})
-	if got := m.Links(); len(got) != 3 {
+	var comes, goes strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&comes, "link add s%d type veth peer name p%d\nlink set s%d up\nlink set p%d up\n", i, i, i, i)
+		fmt.Fprintf(&goes, "link del s%d\n", i)
+	}
+	for i := range 50 {
+		fmt.Fprintf(&comes, "link add br%d type bridge forward_delay 0\nlink set br%d up\nlink set p%d master br%d\n", i, i, i, i)
+		fmt.Fprintf(&comes, "link add link s%d name mac%d type macvlan\nlink set mac%d up\naddress add 10.99.%d.1/24 dev mac%d\n", i, i, i, i, i)
+		fmt.Fprintf(&goes, "link del br%d\n", i)
+	}
+	links := func(count int) func(Change) bool { return func(c Change) bool { return len(c.Links) == count } }
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	goroutines := runtime.NumGoroutine()
+	began := time.Now()
+	batch(t, a, comes.String())
+	await(t, m, links(501))
+	seen, most := 0, 0
+	stop := make(chan struct{})
+	counted := make(chan struct{})
+	go func() {
+		defer close(counted)
+		for {
+			select {
+			case <-m.Changes():
+				seen++
+				most = max(most, runtime.NumGoroutine())
+			case <-stop:
+				return
+			}
+		}
+	}()
+	for range 2 {
+		batch(t, a, goes.String())
+		batch(t, a, comes.String())
+	}
+	close(stop)
+	<-counted
+	batch(t, a, goes.String())
+	took := time.Since(began)
+	await(t, m, links(1))
+	if got := m.Links(); len(got) != 1 || got[0].Kind != Loopback {
 		t.Errorf("%d links at the end", len(got))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("%d changes told in a storm of %v; at most %d goroutines, before %d; heap %+d bytes", seen, took, most, goroutines, grown)
+	// No more than one change for each pause, and two goroutines for the time of a wait.
+	if limit := int(took/debounce) + 2; seen > limit || most > goroutines+4 || grown > 2<<20 {
+		t.Errorf("not bounded: %d changes (%d allowed), %d goroutines (%d before), heap %+d", seen, limit, most, goroutines, grown)
 	}
 }
 
 // storm makes pairs of links and deletes them again, but the pair of s7.
 func storm(t *testing.T, h *lab.Host, pairs int) {
 	t.Helper()
-	var batch strings.Builder
+	var lines strings.Builder
 	for i := range pairs {
-		fmt.Fprintf(&batch, "link add s%d type veth peer name p%d\nlink set s%d up\nlink set p%d up\n", i, i, i, i)
+		fmt.Fprintf(&lines, "link add s%d type veth peer name p%d\nlink set s%d up\nlink set p%d up\n", i, i, i, i)
 	}
 	for i := range pairs {
 		if i != 7 {
-			fmt.Fprintf(&batch, "link del s%d\n", i)
+			fmt.Fprintf(&lines, "link del s%d\n", i)
 		}
 	}
+	batch(t, h, lines.String())
+}
+
+// batch has one ip(8) carry out many lines.
+func batch(t *testing.T, h *lab.Host, lines string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "batch")
-	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.IP("-batch", file)

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"cmp"
 	"errors"
 	"iter"
 	"net/netip"
@@ -46,51 +45,6 @@ func read(only []string) ([]Link, error) {
 	return assemble(links, addrs, wireless(), only), nil
 }
 
-// assemble builds the view of one moment from the kernel's tables.
-func assemble(links []netlink.Link, addrs []netlink.Addr, radios map[int]uint32, only []string) []Link {
-	masters := map[int]netlink.Link{}
-	for _, l := range links {
-		masters[l.Attrs().Index] = l
-	}
-	// A bridge stands for the machine's own card when one of its ports is a card.
-	cards := map[int]bool{}
-	for _, l := range links {
-		a := l.Attrs()
-		if k := classify(l, radios); a.MasterIndex != 0 && (k == Ethernet || k == WiFi) {
-			cards[a.MasterIndex] = true
-		}
-	}
-	prefixes := map[int][]netip.Prefix{}
-	for _, a := range addrs {
-		// DADFAILED addresses stay in the table, and belong to somebody else.
-		if a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
-			continue
-		}
-		if p, ok := prefixOf(a); ok {
-			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], p)
-		}
-	}
-	out := make([]Link, 0, len(links))
-	for _, l := range links {
-		a := l.Attrs()
-		v := Link{
-			Index: a.Index, Name: a.Name, Kind: classify(l, radios), HardwareAddr: slices.Clone(a.HardwareAddr), MTU: a.MTU,
-			// Some drivers never report an operstate; RUNNING is then the carrier.
-			Up:       a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0 && a.OperState != netlink.OperDormant,
-			Prefixes: prefixes[a.Index],
-		}
-		slices.SortFunc(v.Prefixes, func(x, y netip.Prefix) int {
-			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
-		})
-		v.Prefixes = slices.Compact(v.Prefixes)
-		v.Why = whyNot(v, a, masters[a.MasterIndex], cards[a.Index], only)
-		v.Usable = v.Why == ""
-		out = append(out, v)
-	}
-	slices.SortFunc(out, func(x, y Link) int { return cmp.Compare(x.Index, y.Index) })
-	return out
-}
-
 func prefixOf(a netlink.Addr) (netip.Prefix, bool) {
 	if a.IPNet == nil {
 		return netip.Prefix{}, false
@@ -101,78 +55,6 @@ func prefixOf(a netlink.Addr) (netip.Prefix, bool) {
 	}
 	ones, _ := a.Mask.Size()
 	return netip.PrefixFrom(ip.Unmap(), ones), true
-}
-
-// whyNot returns why other devices are not looked for on a link, or "". card says that the link is a bridge with a card in it.
-func whyNot(v Link, a *netlink.LinkAttrs, master netlink.Link, card bool, only []string) string {
-	chosen := len(only) > 0
-	switch {
-	case chosen && !slices.Contains(only, v.Name):
-		return "not one of the interfaces chosen by the user"
-	case v.Kind == Loopback:
-		return "loopback"
-	case !chosen && v.Kind == Bridge && !card:
-		return "bridge for virtual machines or containers"
-	case !chosen && (v.Kind == Virtual || v.Kind == Tunnel || v.Kind == Other):
-		return v.Kind.String() + " link"
-	case master != nil && master.Type() != "vrf":
-		return "part of " + master.Attrs().Name
-	case a.RawFlags&unix.IFF_MULTICAST == 0:
-		return "no multicast"
-	case a.RawFlags&unix.IFF_UP == 0:
-		return "down"
-	case !v.Up:
-		return "no carrier"
-	case len(v.Prefixes) == 0:
-		return "no address yet"
-	}
-	return ""
-}
-
-// containerNames begin the names of veth links that container engines keep on their host's side, and of the host-only
-// networks of hypervisors whose drivers look like network cards.
-var containerNames = []string{"veth", "cali", "cilium", "lxc", "cni", "vmnet", "vboxnet"}
-
-// classify tells what a link is from its kind in the kernel and, for radios, the interface type that nl80211 reports:
-// names of group interfaces are cut and numbered by the supplicant and cannot be relied on.
-func classify(l netlink.Link, radios map[int]uint32) Kind {
-	a := l.Attrs()
-	if a.RawFlags&unix.IFF_LOOPBACK != 0 {
-		return Loopback
-	}
-	if iftype, ok := radios[a.Index]; ok {
-		if iftype == nl80211IftypeP2PClient || iftype == nl80211IftypeP2PGO {
-			return Direct
-		}
-		return WiFi
-	}
-	named := func(prefix string) bool { return strings.HasPrefix(a.Name, prefix) }
-	switch l.Type() {
-	case "bridge":
-		return Bridge
-	case "veth", "netkit":
-		if slices.ContainsFunc(containerNames, named) {
-			return Virtual
-		}
-		return Ethernet
-	case "dummy", "ifb", "nlmon", "vcan", "vxcan", "netdevsim", "vrf", "ipvlan", "macvtap", "ipvtap":
-		return Virtual
-	case "vlan", "macvlan", "bond", "team", "hsr", "dsa":
-		return Ethernet
-	case "device":
-		switch {
-		case a.EncapType == "ppp" || a.EncapType == "tunnel":
-			return Tunnel
-		case a.EncapType != "ether":
-			return Other
-		case slices.ContainsFunc(containerNames, named):
-			return Virtual
-		}
-		return Ethernet
-	case "can", "ipoib":
-		return Other
-	}
-	return Tunnel
 }
 
 // nl80211 (include/uapi/linux/nl80211.h).
