@@ -47,6 +47,7 @@ type Agent struct {
 	transfers *transfer.Engine
 	links     *link.Monitor
 	book      *link.Book
+	cables    *link.Cables
 	finder    *discovery.Discovery
 	direct    *direct
 	prover    *prover
@@ -127,6 +128,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.book, err = link.OpenBook(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	a.cables = link.NewCables(a.book, a.log)
 	discovery.RedirectLog(a.log)
 	if a.finder, err = discovery.New(a.announcement()); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -190,6 +192,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("sessions", a.sessions.Run)
 	run("transfers", a.transfers.Run)
 	run("links", a.links.Run)
+	run("cables", a.cables.Run)
 	run("discovery", a.finder.Run)
 	run("control", func(ctx context.Context) error { return a.server.Serve(ctx, a.socket) })
 	run("link changes", a.followLinks)
@@ -253,6 +256,7 @@ func (a *Agent) followLinks(ctx context.Context) error {
 				}
 			}
 			a.finder.SetInterfaces(usable)
+			a.cables.Set(c.Links)
 			a.sessions.Check()
 			a.publishStatus()
 			a.change.changed()

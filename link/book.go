@@ -199,18 +199,35 @@ func (e entry) sameLink(o entry) bool {
 	return e.Index == o.Index && e.Boot == o.Boot && e.NetNS == o.NetNS
 }
 
-// undo puts the link back as it was. A link that is gone needs nothing.
+// private is the routing of one of the entry's IPv4 addresses.
+func (e entry) private(p netip.Prefix) private {
+	return private{index: e.Index, ifname: e.Ifname, prefix: p}
+}
+
+// withdraw takes an address of ours off the link, with its routing.
+func (e entry) withdraw(l netlink.Link, p netip.Prefix) error {
+	var err error
+	if p.Addr().Is4() {
+		err = e.private(p).remove()
+	}
+	return errors.Join(err, unlessGone(unless(netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}), unix.EADDRNOTAVAIL)))
+}
+
+// undo puts the link back as it was. Of a link that is gone only the rules of its routing are left.
 func (e entry) undo() error {
 	l, err := netlink.LinkByIndex(e.Index)
 	if err != nil {
-		return unlessGone(err)
+		errs := []error{unlessGone(err)}
+		for _, p := range e.Addresses {
+			if p.Addr().Is4() {
+				errs = append(errs, e.private(p).remove())
+			}
+		}
+		return denied(errors.Join(errs...))
 	}
 	var errs []error
 	for _, p := range e.Addresses {
-		err := netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)})
-		if !errors.Is(err, unix.EADDRNOTAVAIL) {
-			errs = append(errs, unlessGone(err))
-		}
+		errs = append(errs, e.withdraw(l, p))
 	}
 	// The name may differ from the one in the record.
 	ifname := l.Attrs().Name

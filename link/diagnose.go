@@ -139,14 +139,15 @@ func capEff(proc string) (uint64, error) {
 	return 0, errors.New("no CapEff in status")
 }
 
-// checkSubnet also finds two links in one subnet: answers then leave by the older one, and connections hang.
+// checkSubnet also finds two links in one subnet: answers then leave by the older one, and connections hang. A group's subnet
+// has a routing table of its own, and does no harm.
 func checkSubnet(links []Link) Finding {
 	f := Finding{ID: "link_subnet", State: stateOK}
 	for i, a := range links {
 		for _, b := range links[i+1:] {
 			for _, p := range a.Prefixes {
 				for _, q := range b.Prefixes {
-					if a.Kind == Loopback || b.Kind == Loopback || p.Addr().IsLinkLocalUnicast() || p.IsSingleIP() || q.IsSingleIP() || !p.Overlaps(q) {
+					if a.Kind == Loopback || b.Kind == Loopback || a.Kind == Direct || b.Kind == Direct || p.Addr().IsLinkLocalUnicast() || p.IsSingleIP() || q.IsSingleIP() || !p.Overlaps(q) {
 						continue
 					}
 					f.State = stateWarn

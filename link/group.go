@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,11 +65,12 @@ func (g *GroupLink) Close() error {
 
 // EnsureGroup makes a group interface ready: no address generation by the kernel, our own fe80::/64 address made from
 // the hardware address (RFC 4291 appendix A), fe80::1/64 too for the owner, both without duplicate address detection,
-// the given IPv4 address without any gateway, no router advertisements, no forwarding, and the link up. It takes about a
-// millisecond and waits for nothing. It may be called again, for instance when an IPv4 address became known: what is
+// the given IPv4 address without any gateway, in a routing table of its own so that no other link in the same network
+// suffers, no router advertisements, no forwarding, and the link up. It takes about a millisecond and waits for nothing. It may be called again, for instance when an IPv4 address became known: what is
 // there stays, and IPv4 addresses that an earlier call added and this one does not name are removed.
 //
 // ErrNotFound: the interface vanished. ErrDenied: no CAP_NET_ADMIN. ErrNoIPv6: neither kind of address is possible.
+// ErrTaken: another link of this machine has the IPv4 address.
 // After an error nothing of this call is left, nor of earlier calls for the same interface.
 func (b *Book) EnsureGroup(ctx context.Context, spec GroupSpec) (*GroupLink, error) {
 	g, err := b.ensure(ctx, spec)
@@ -98,6 +100,9 @@ func (b *Book) ensure(ctx context.Context, spec GroupSpec) (*GroupLink, error) {
 	v6 := ipv6On(here.Ifname)
 	if !v6 && !spec.V4.IsValid() {
 		return nil, ErrNoIPv6
+	}
+	if taken, err := ownElsewhere(spec.V4.Addr(), spec.Index); err != nil || taken {
+		return nil, errors.Join(cmp.Or(err, error(ErrTaken)), g.Close())
 	}
 	if err := b.apply(l, here, spec, v6); err != nil {
 		err = found(err)
@@ -136,7 +141,7 @@ func (b *Book) apply(l netlink.Link, here entry, spec GroupSpec, v6 bool) error 
 		return err
 	}
 	for _, p := range stale {
-		if err := netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		if err := e.withdraw(l, p); err != nil {
 			return err
 		}
 	}
@@ -152,8 +157,26 @@ func (b *Book) apply(l netlink.Link, here entry, spec GroupSpec, v6 bool) error 
 		if err := ensureAddress(l, present, p); err != nil {
 			return fmt.Errorf("add %s: %w", p, err)
 		}
+		// An address that was there before us has the routes that its owner gave it.
+		if p.Addr().Is4() && slices.Contains(e.Addresses, p) {
+			if err := e.private(p).ensure(); err != nil {
+				return fmt.Errorf("route %s: %w", p, err)
+			}
+		}
 	}
 	return nil
+}
+
+// ownElsewhere says whether an IPv4 address is on another link of this machine.
+func ownElsewhere(a netip.Addr, index int) (bool, error) {
+	if !a.IsValid() {
+		return false, nil
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+	return slices.ContainsFunc(addrs, func(o netlink.Addr) bool {
+		p, ok := prefixOf(o)
+		return ok && p.Addr() == a && o.LinkIndex != index
+	}), err
 }
 
 // wanted lists our addresses on the link.
@@ -238,7 +261,7 @@ func ensureAddress(l netlink.Link, present []netlink.Addr, p netip.Prefix) error
 	if usable(present, p) {
 		return nil
 	}
-	a := &netlink.Addr{IPNet: ipNet(p)}
+	a := &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NOPREFIXROUTE}
 	if p.Addr().Is6() {
 		a.Flags = unix.IFA_F_NODAD
 		a.Scope = unix.RT_SCOPE_LINK

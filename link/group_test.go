@@ -22,6 +22,7 @@ func listing(t *testing.T, h *lab.Host, ifname string) string {
 	out.WriteString(h.IP("-oneline", "address", "show", "dev", ifname))
 	out.WriteString(h.IP("route", "show", "table", "all", "dev", ifname))
 	out.WriteString(h.IP("-6", "route", "show", "table", "all", "dev", ifname))
+	out.WriteString(h.IP("rule", "show"))
 	err := h.Do(func() error {
 		for _, s := range settings(true) {
 			v, err := sysctl(s.Family, ifname, s.Key)

@@ -16,6 +16,8 @@ var (
 	// ErrNoIPv6 says that a group link can have neither an IPv6 nor an IPv4 address: the kernel's IPv6 is off and no IPv4
 	// prefix was given.
 	ErrNoIPv6 = errors.New("IPv6 is off and there is no IPv4 address to use instead")
+	// ErrTaken says that an IPv4 address for a group link is already this machine's own on another link.
+	ErrTaken = errors.New("the address is this machine's own on another link")
 	// ErrNoSubnet says that every subnet of the list overlaps an address or a route of this machine.
 	ErrNoSubnet = errors.New("no free subnet")
 )

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashVariable); dir != "" {
+		crashing(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const running = unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_MULTICAST
 

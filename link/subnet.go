@@ -15,7 +15,7 @@ const defaultLike = 4
 // address and no route of this machine in any routing table; default routes do not count. 192.168.49.0/24 is what Android
 // group owners always use. The error is ErrNoSubnet when all are taken.
 func FreeSubnet() (netip.Prefix, error) {
-	taken, err := networks()
+	taken, err := networks(0)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("link: find a free subnet: %w", err)
 	}
@@ -48,8 +48,9 @@ func firstFree(taken []netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// networks returns the IPv4 networks this machine has an address in or a route to.
-func networks() ([]netip.Prefix, error) {
+// networks returns the IPv4 networks this machine has an address in or a route to, but those of the link with the ifindex
+// except.
+func networks(except int) ([]netip.Prefix, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, err
@@ -68,12 +69,12 @@ func networks() ([]netip.Prefix, error) {
 	}
 	var out []netip.Prefix
 	for _, a := range addrs {
-		if p, ok := prefixOf(a); ok {
+		if p, ok := prefixOf(a); ok && a.LinkIndex != except {
 			out = append(out, p.Masked())
 		}
 	}
 	for _, r := range routes {
-		if r.Dst == nil {
+		if r.Dst == nil || r.LinkIndex == except && except != 0 {
 			continue
 		}
 		ip, ok := netip.AddrFromSlice(r.Dst.IP)
