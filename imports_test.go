@@ -66,6 +66,7 @@ var layers = []struct {
 	{"nigh/agent/recognise", []string{"nigh/agent/identity"}},
 	{"nigh/agent/trust", []string{"nigh/agent/identity", "nigh/agent/store", "nigh/agent/clean"}},
 	{"nigh/agent/session", []string{"nigh/agent/identity", "nigh/agent/trust", "nigh/agent/clean"}},
+	{"nigh/agent/pairing", []string{"nigh/agent/identity", "nigh/agent/trust", "nigh/agent/store", "nigh/agent/session", "nigh/agent/clean"}},
 	{"nigh/agent/receive", []string{"nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}},
 	{"nigh/agent/transfer", moving},
 	{"nigh/agent/message", moving},

@@ -23,6 +23,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/pairing"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/store"
@@ -45,6 +46,7 @@ type Agent struct {
 	trust     *trust.Book
 	sessions  *session.Sessions
 	transfers *transfer.Engine
+	pairing   *pairing.Engine
 	links     *link.Monitor
 	book      *link.Book
 	cables    *link.Cables
@@ -124,6 +126,10 @@ func New(cfg Config) (_ *Agent, err error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	mux.Handle("/", a.transfers.Handler())
+	if a.pairing, err = a.newPairing(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	mux.Handle("/v1/pair/", a.pairing.Handler())
 	a.links = link.NewMonitor(link.Config{Logger: a.log, Only: cfg.Interfaces})
 	if a.book, err = link.OpenBook(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -191,6 +197,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	run("sessions", a.sessions.Run)
 	run("transfers", a.transfers.Run)
+	run("pairing", a.pairing.Run)
 	run("links", a.links.Run)
 	run("cables", a.cables.Run)
 	run("discovery", a.finder.Run)

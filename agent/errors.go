@@ -10,6 +10,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/pairing"
 	"nigh/agent/session"
 	"nigh/agent/store"
 	"nigh/agent/transfer"
@@ -80,6 +81,18 @@ var explanations = []struct {
 	{session.ErrNotNigh, control.CodeAway, "what answers there is not nigh", "check the address, and that nigh runs there"},
 	{session.ErrUnreachable, control.CodeAway, "the device does not answer", "check that nigh runs there, and its firewall"},
 	{session.ErrLost, control.CodeAway, "the connection was lost", "it comes back by itself when the device is near"},
+	{pairing.ErrBadCode, control.CodeUsage, "that is not a setup code", "type it as nigh setup-code prints it there: 17 characters, the last one finds mistakes"},
+	{pairing.ErrWrongCode, control.CodeRefused, "that is not the setup code of this device", "nigh setup-code prints it there; a few wrong ones lock it"},
+	{pairing.ErrLocked, control.CodeRefused, "the device takes no setup code for now, after wrong ones", "wait, or run nigh setup-code --new there, or pair without --code"},
+	{pairing.ErrBusy, control.CodeBusy, "one of the devices is pairing already, or was asked too often", "answer or cancel that; or begin on both devices at once"},
+	{pairing.ErrRefused, control.CodeRefused, "the other side said no; nothing is trusted", "compare the codes with its user and try again"},
+	{pairing.ErrCancelled, control.CodeFailed, "the pairing was cancelled here; nothing is trusted", ""},
+	{pairing.ErrExpired, control.CodeTimeout, "not both said yes within a minute; nothing is trusted", "try again, with somebody at the other device"},
+	{pairing.ErrTampered, control.CodeRefused, "the other device could not prove what it said; nothing is trusted", "somebody may be in between: pair over another link, or by ID"},
+	{pairing.ErrOld, control.CodeFailed, "the nigh on the other device cannot pair yet", "update it, or trust each other by ID: nigh trust add"},
+	{pairing.ErrProtocol, control.CodeFailed, "the other device does not keep to the protocol; nothing is trusted", "update nigh on both sides"},
+	{pairing.ErrLost, control.CodeAway, "the connection was lost; pair again", "bring the devices closer together"},
+	{pairing.ErrUnknown, control.CodeNotFound, "there is no such pairing, or it is over", "nigh inbox lists what waits"},
 	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
 	{errAbandoned, control.CodeFailed, "forming the group was given up: somebody left", ""},

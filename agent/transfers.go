@@ -121,7 +121,7 @@ func (a *Agent) findTransfer(id string) (transfer.Transfer, error) {
 
 // inbox returns what waits for a person: offers and group questions.
 func (a *Agent) inbox() []control.InboxItem {
-	items := a.direct.inbox()
+	items := append(a.direct.inbox(), a.pairings()...)
 	for _, t := range a.transfers.Transfers() {
 		if t.Direction != transfer.Receive || t.State != transfer.Waiting {
 			continue

@@ -35,6 +35,9 @@ type script struct {
 	Sent      []control.Transfer        `json:"sent"`
 	Groups    []control.Group           `json:"groups"` // nil = those of Status
 	Group     control.Group             `json:"group"`
+	Pairing   control.Pairing           `json:"pairing"`
+	Outcome   control.Pairing           `json:"outcome"`
+	SetupCode control.SetupCode         `json:"setup_code"`
 	Checks    []control.Check           `json:"checks"`
 	Fail      map[string]*control.Error `json:"fail"`   // by method
 	Slow      []string                  `json:"slow"`   // methods that wait for release
@@ -134,6 +137,15 @@ func (s served) Trust(ctx context.Context) ([]control.Trusted, error) {
 }
 func (s served) ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return s.b.Changed, s.b.ask(ctx, "ChangeTrust", r)
+}
+func (s served) Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error) {
+	return s.b.Pairing, s.b.ask(ctx, "Pair", r)
+}
+func (s served) WaitPairing(ctx context.Context, id string) (control.Pairing, error) {
+	return s.b.Outcome, s.b.ask(ctx, "WaitPairing", id)
+}
+func (s served) SetupCode(ctx context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
+	return s.b.SetupCode, s.b.ask(ctx, "SetupCode", r)
 }
 func (s served) Find(ctx context.Context, r control.FindRequest) error {
 	return s.b.ask(ctx, "Find", r)

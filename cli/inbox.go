@@ -17,8 +17,9 @@ func (a *app) inboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inbox",
 		Short: "List what waits for your answer",
-		Long: `List what waits for an answer: offers of files, and devices that want to form a
-Wi-Fi Direct group. Answer with nigh accept or nigh refuse.`,
+		Long: `List what waits for an answer: offers of files, devices that want to form a Wi-Fi
+Direct group, and codes to compare for pairing. Answer with nigh accept or nigh
+refuse.`,
 		Example: `  nigh inbox
   nigh inbox --json | jq -r '.[].id' | xargs -r nigh refuse`,
 		Args: takes(0, 0, ""),
@@ -60,6 +61,16 @@ func (a *app) printItem(item control.InboxItem) error {
 			text += "; the other device shows a PIN"
 		}
 		return a.print("%s  %s%s", short(item.ID, 14), text, expiry(item))
+	}
+	if item.Kind == "pair" {
+		text := who + " wants to pair"
+		if item.Own {
+			text = "you want to pair with " + who
+		}
+		if item.Answered {
+			text += "; waiting for its answer"
+		}
+		return a.print("%s  %s; code %s, accept only if it shows the same one%s", item.ID, text, spaced(item.Code), expiry(item))
 	}
 	t := control.Transfer{Name: "?"}
 	if item.Transfer != nil {
@@ -163,9 +174,10 @@ func (a *app) acceptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept ID...",
 		Short: "Accept what a device offers",
-		Long: `Accept offers of files, or requests to form a Wi-Fi Direct group, by their IDs in
-nigh inbox; the beginning of an ID is enough. Where the other device shows a PIN,
-it is asked for, or read from standard input.`,
+		Long: `Accept offers of files, requests to form a Wi-Fi Direct group, or pairing, by their
+IDs in nigh inbox; the beginning of an ID is enough. Where the other device shows a
+PIN, it is asked for, or read from standard input. Accept pairing only when the
+other device shows the same code; the command waits until both have answered.`,
 		Example: `  nigh accept 3f2a
   nigh accept 3f2a --into ~/Pictures --wait`,
 		Args: takes(1, -1, "the ID of what waits"),
@@ -194,7 +206,12 @@ it is asked for, or read from standard input.`,
 				if err := a.agent().Accept(ctx, item.ID, answer); err != nil {
 					return err
 				}
-				if item.Transfer != nil {
+				if item.Kind == "pair" {
+					a.say("said yes to the code %s; waiting for the answer of %s", spaced(item.Code), orDash(item.PeerName))
+					if err := a.outcomeOf(ctx, item.ID, nil); err != nil {
+						return err
+					}
+				} else if item.Transfer != nil {
 					accepted = append(accepted, *item.Transfer)
 					a.say("accepted %s from %s", item.Transfer.Name, orDash(item.PeerName))
 				} else {

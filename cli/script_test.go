@@ -289,7 +289,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fs.Arg(0), fs.Args()[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY", "TEST_REMEDY", "TEST_DENIED"} {
+	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY", "TEST_REMEDY", "TEST_DENIED", "NIGH_CODE"} {
 		if v := ts.Getenv(key); v != "" {
 			cmd.Env = append(cmd.Env, key+"="+v)
 		}

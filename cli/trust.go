@@ -14,7 +14,8 @@ func (a *app) trustCommand() *cobra.Command {
 		Use:   "trust",
 		Short: "List and change which devices are trusted",
 		Long: `List and change which devices are trusted. Trust is bound to a device's key, never
-to its name or address. For two devices to trust each other, each adds the other.`,
+to its name or address. For two devices to trust each other, each adds the other;
+nigh pair does both at once.`,
 		Example: `  nigh trust list
   nigh trust add 7Q4K-M2XD-... --name "Ana's laptop"
   nigh trust set "Ana's laptop" --auto-accept
@@ -43,7 +44,7 @@ func (a *app) trustList() *cobra.Command {
 				return a.document(devices)
 			}
 			if len(devices) == 0 {
-				a.say("no device is trusted or blocked; nigh trust add takes the ID that nigh id prints on the other device")
+				a.say("no device is trusted or blocked; pair with one: nigh pair <device>")
 				return nil
 			}
 			var t table

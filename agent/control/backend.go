@@ -23,6 +23,12 @@ type Backend interface {
 	ResumeTransfer(ctx context.Context, id string) error
 	Trust(ctx context.Context) ([]Trusted, error)
 	ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, error)
+	// Pair begins to pair and returns once the code to compare is known; with a setup
+	// code it returns when the two are paired.
+	Pair(ctx context.Context, r PairRequest) (Pairing, error)
+	// WaitPairing blocks until a pairing is over. It returns it when it succeeded.
+	WaitPairing(ctx context.Context, id string) (Pairing, error)
+	SetupCode(ctx context.Context, r SetupCodeRequest) (SetupCode, error)
 	Find(ctx context.Context, r FindRequest) error
 	Groups(ctx context.Context) ([]Group, error)
 	// Group creates, joins or invites, and blocks until the group is up, the

@@ -104,6 +104,25 @@ func (c *Client) ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, erro
 	return call[Trusted](c, ctx, http.MethodPost, "/v1/trust", r)
 }
 
+// Pair begins to pair and returns once the code to compare is known; with a setup
+// code it returns when the two are paired. It may have to form a Wi-Fi Direct group
+// first; when ctx ends the pairing does too.
+func (c *Client) Pair(ctx context.Context, r PairRequest) (Pairing, error) {
+	return call[Pairing](c, ctx, http.MethodPost, "/v1/pairings", r)
+}
+
+// WaitPairing blocks until the pairing with this ID is over and returns it when it
+// succeeded, else why it did not. It is answered by [Client.Accept] and
+// [Client.Refuse], which may be called meanwhile.
+func (c *Client) WaitPairing(ctx context.Context, id string) (Pairing, error) {
+	return call[Pairing](c, ctx, http.MethodGet, "/v1/pairings/"+url.PathEscape(id), nil)
+}
+
+// SetupCode returns this device's setup code, made at the first call.
+func (c *Client) SetupCode(ctx context.Context, r SetupCodeRequest) (SetupCode, error) {
+	return call[SetupCode](c, ctx, http.MethodPost, "/v1/setup-code", r)
+}
+
 // Find starts to look for Wi-Fi Direct devices; they follow in events.
 func (c *Client) Find(ctx context.Context, r FindRequest) error {
 	return c.do(ctx, http.MethodPost, "/v1/find", r)

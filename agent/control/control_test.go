@@ -62,6 +62,8 @@ var (
 	sampleGroup    = control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-ab-pi5", Frequency: 2437, Address: "192.168.49.1/24", Passphrase: "secret12"}
 	sampleTrusted  = control.Trusted{ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Trust: "trusted"}
 	sampleStatus   = control.Status{ID: "ZZZZ-YYYY", Short: "ZZZZ-YYYY", Name: "pi5", Version: "1.0", Agent: control.AgentInfo{PID: 7, Mode: "service"}, Radio: control.Radio{State: "ready", Ifname: "wlan0"}, Groups: []control.Group{sampleGroup}}
+	samplePairing  = control.Pairing{ID: "pair-0a1b2c3d", Peer: samplePeer.ID, Short: samplePeer.Short, PeerName: samplePeer.Name, State: "comparing", Code: "482913", Own: true, Expires: 60}
+	sampleSetup    = control.SetupCode{Code: "AAAA-BBBB-CCCC-DDDD-E", Locked: 60, Wrong: 3}
 	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
@@ -98,6 +100,15 @@ func (b *backend) Trust(context.Context) ([]control.Trusted, error) {
 }
 func (b *backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return sampleTrusted, b.note(r)
+}
+func (b *backend) Pair(_ context.Context, r control.PairRequest) (control.Pairing, error) {
+	return samplePairing, b.note(r)
+}
+func (b *backend) WaitPairing(_ context.Context, id string) (control.Pairing, error) {
+	return samplePairing, b.note([]any{"wait pairing", id})
+}
+func (b *backend) SetupCode(_ context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
+	return sampleSetup, b.note(r)
 }
 func (b *backend) Find(_ context.Context, r control.FindRequest) error { return b.note(r) }
 func (b *backend) Groups(context.Context) ([]control.Group, error) {
@@ -208,6 +219,9 @@ func TestEveryRoute(t *testing.T) {
 		{"resume", func() (any, error) { return nil, c.ResumeTransfer(ctx, "00") }, []any{"resume", "00"}, nil},
 		{"trust", func() (any, error) { return c.Trust(ctx) }, "trust", []control.Trusted{sampleTrusted}},
 		{"change trust", func() (any, error) { return c.ChangeTrust(ctx, trust) }, trust, sampleTrusted},
+		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},
+		{"wait for a pairing", func() (any, error) { return c.WaitPairing(ctx, "pair-0a/..") }, []any{"wait pairing", "pair-0a/.."}, samplePairing},
+		{"setup code", func() (any, error) { return c.SetupCode(ctx, control.SetupCodeRequest{New: true}) }, control.SetupCodeRequest{New: true}, sampleSetup},
 		{"find", func() (any, error) { return nil, c.Find(ctx, control.FindRequest{Seconds: 2.5}) }, control.FindRequest{Seconds: 2.5}, nil},
 		{"groups", func() (any, error) { return c.Groups(ctx) }, "groups", []control.Group{sampleGroup}},
 		{"group", func() (any, error) { return c.Group(ctx, group) }, group, sampleGroup},

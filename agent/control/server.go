@@ -235,6 +235,27 @@ func (s *Server) routes() http.Handler {
 		}
 		return b.ChangeTrust(r.Context(), q)
 	})
+	handle("POST /v1/pairings", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q PairRequest
+		if _, err := read(w, r, &q); err != nil {
+			return nil, err
+		}
+		return b.Pair(r.Context(), q)
+	})
+	handle("GET /v1/pairings/{id}", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		id, err := read(w, r, &empty{})
+		if err != nil {
+			return nil, err
+		}
+		return b.WaitPairing(r.Context(), id)
+	})
+	handle("POST /v1/setup-code", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q SetupCodeRequest
+		if _, err := read(w, r, &q); err != nil {
+			return nil, err
+		}
+		return b.SetupCode(r.Context(), q)
+	})
 	handle("POST /v1/find", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var q FindRequest
 		if _, err := read(w, r, &q); err != nil {

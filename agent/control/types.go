@@ -153,19 +153,22 @@ type Transfer struct {
 	Ended       string   `json:"ended,omitempty"` // RFC 3339
 }
 
-// InboxItem is a question that waits for a person: an offer of files, or a
-// device that wants to form a Wi-Fi Direct group.
+// InboxItem is a question that waits for a person: an offer of files, a device
+// that wants to form a Wi-Fi Direct group, or a code to be compared for pairing.
 type InboxItem struct {
 	ID       string    `json:"id"`
-	Kind     string    `json:"kind"` // "transfer" or "group"
+	Kind     string    `json:"kind"` // "transfer", "group" or "pair"
 	Peer     string    `json:"peer"` // DeviceID, "" when not proved
 	PeerName string    `json:"peer_name"`
 	Trust    string    `json:"trust"`
 	Expires  float64   `json:"expires_s"` // seconds until it is refused by itself, -1 never
 	Transfer *Transfer `json:"transfer,omitempty"`
-	Method   string    `json:"method,omitempty"`  // group: "pbc", "show_pin", "enter_pin"
-	PIN      string    `json:"pin,omitempty"`     // group: the PIN to show
-	Address  string    `json:"address,omitempty"` // group: P2P device address
+	Method   string    `json:"method,omitempty"`   // group: "pbc", "show_pin", "enter_pin"
+	PIN      string    `json:"pin,omitempty"`      // group: the PIN to show
+	Address  string    `json:"address,omitempty"`  // group: P2P device address
+	Code     string    `json:"code,omitempty"`     // pair: the six digits that both devices show
+	Own      bool      `json:"own,omitempty"`      // pair: begun here
+	Answered bool      `json:"answered,omitempty"` // pair: yes was said here; the other side has not answered
 }
 
 // AcceptRequest answers an InboxItem with yes.
@@ -198,6 +201,36 @@ type TrustRequest struct {
 	Device     string `json:"device"` // full DeviceID for "add", else anything that names a device
 	Name       string `json:"name,omitempty"`
 	AutoAccept *bool  `json:"auto_accept,omitempty"`
+}
+
+// PairRequest begins to pair with a device.
+type PairRequest struct {
+	Device string `json:"device"`         // anything that names a device
+	Code   string `json:"code,omitempty"` // its setup code; "" = codes are compared
+}
+
+// Pairing is two devices beginning to trust each other.
+type Pairing struct {
+	ID       string  `json:"id"`   // "" when a setup code was used; else that of its InboxItem
+	Peer     string  `json:"peer"` // DeviceID
+	Short    string  `json:"short"`
+	PeerName string  `json:"peer_name"`
+	State    string  `json:"state"`          // "comparing", "waiting" (yes was said here), "paired"
+	Code     string  `json:"code,omitempty"` // the six digits to compare
+	Own      bool    `json:"own,omitempty"`  // begun here
+	Expires  float64 `json:"expires_s"`      // seconds until it ends by itself, -1 never
+}
+
+// SetupCodeRequest asks for this device's setup code.
+type SetupCodeRequest struct {
+	New bool `json:"new,omitempty"` // make a new one; the old one is worth nothing any more
+}
+
+// SetupCode lets whoever types it on another device pair with this one.
+type SetupCode struct {
+	Code   string  `json:"code"`
+	Locked float64 `json:"locked_s"` // seconds for which no code is taken, after wrong ones
+	Wrong  int     `json:"wrong"`    // wrong ones in a row
 }
 
 // FindRequest looks for Wi-Fi Direct devices for a while.

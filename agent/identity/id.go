@@ -59,7 +59,7 @@ func (id DeviceID) String() string {
 		for j := range len(block) {
 			put(block[j])
 		}
-		put(check(i/blockChars, block))
+		put(CheckCharacter(i/blockChars, block))
 	}
 	return b.String()
 }
@@ -98,25 +98,9 @@ func ParseDeviceID(s string) (DeviceID, error) {
 	if len(s) > maxText {
 		return DeviceID{}, fmt.Errorf("%w: %d characters, want %d", ErrBadID, len(s), textChars)
 	}
-	var text []byte
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c == '-' || c == ' ' || c == '\t' || c == '\n' || c == '\r':
-			continue
-		case c >= 'a' && c <= 'z':
-			c -= 'a' - 'A'
-		case c == '0':
-			c = 'O'
-		case c == '1':
-			c = 'I'
-		case c == '8':
-			c = 'B'
-		}
-		if strings.IndexByte(alphabet, c) < 0 {
-			return DeviceID{}, fmt.Errorf("%w: %q in group %d", ErrBadID, s[i], len(text)/groupChars+1)
-		}
-		text = append(text, c)
+	text, err := Letters(s)
+	if err != nil {
+		return DeviceID{}, err
 	}
 	if len(text) != textChars {
 		return DeviceID{}, fmt.Errorf("%w: %d characters, want %d", ErrBadID, len(text), textChars)
@@ -124,7 +108,7 @@ func ParseDeviceID(s string) (DeviceID, error) {
 	data := make([]byte, 0, dataChars)
 	for i := range textChars / (blockChars + 1) {
 		block := text[i*(blockChars+1) : (i+1)*(blockChars+1)]
-		if check(i, string(block[:blockChars])) != block[blockChars] {
+		if CheckCharacter(i, string(block[:blockChars])) != block[blockChars] {
 			first := i*(blockChars+1)/groupChars + 1
 			last := ((i+1)*(blockChars+1)-1)/groupChars + 1
 			return DeviceID{}, fmt.Errorf("%w: mistyped in groups %d to %d", ErrBadID, first, last)
@@ -144,11 +128,39 @@ func ParseDeviceID(s string) (DeviceID, error) {
 	return id, nil
 }
 
-// check returns the check character of a block: the value of the block as a
+// Letters reads base32 text as people type it: case, dashes and white space do not
+// matter, and digits that are not in the alphabet are read as the letters they look
+// like (0 as O, 1 as I, 8 as B). The error wraps [ErrBadID] and names the group of
+// four with the mistake. The caller bounds the length of s.
+func Letters(s string) ([]byte, error) {
+	var text []byte
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c == '-' || c == ' ' || c == '\t' || c == '\n' || c == '\r':
+			continue
+		case c >= 'a' && c <= 'z':
+			c -= 'a' - 'A'
+		case c == '0':
+			c = 'O'
+		case c == '1':
+			c = 'I'
+		case c == '8':
+			c = 'B'
+		}
+		if strings.IndexByte(alphabet, c) < 0 {
+			return nil, fmt.Errorf("%w: %q in group %d", ErrBadID, s[i], len(text)/groupChars+1)
+		}
+		text = append(text, c)
+	}
+	return text, nil
+}
+
+// CheckCharacter returns the check character of a block of base32 characters: the value of the block as a
 // polynomial over GF(32), at a generator of the field, started from the number
 // of the block. Unlike a sum it finds every single wrong character, every two
 // characters of a block that changed places and every two blocks that did.
-func check(block int, chars string) byte {
+func CheckCharacter(block int, chars string) byte {
 	sum := block + 1
 	for i := range len(chars) {
 		sum = timesX(sum) ^ strings.IndexByte(alphabet, chars[i])

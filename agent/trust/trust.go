@@ -180,6 +180,22 @@ func (b *Book) Add(id identity.DeviceID, name string) error {
 	})
 }
 
+// Pair makes the device with this key trusted, as [Book.Add] does, and keeps its key.
+// name is what it calls itself: the label of a device that has none.
+func (b *Book) Pair(key identity.PublicKey, name string) error {
+	id := key.ID()
+	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing != Trusted {
+			r = Record{ID: id, Name: r.Name, Standing: Trusted, Added: time.Now()}
+		}
+		r.Key = key
+		if r.Name == "" {
+			r.Name = name
+		}
+		return r, nil
+	})
+}
+
 // Block makes id blocked: its connections are refused before it can ask for
 // anything. Its permissions are gone.
 func (b *Book) Block(id identity.DeviceID) error {
