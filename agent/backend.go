@@ -14,7 +14,6 @@ import (
 
 	"nigh/agent/clean"
 	"nigh/agent/control"
-	"nigh/agent/doctor"
 	"nigh/agent/identity"
 	"nigh/agent/receive"
 	"nigh/agent/transfer"
@@ -52,24 +51,6 @@ func (b backend) Groups(context.Context) ([]control.Group, error) {
 // Watch implements [control.Backend].
 func (b backend) Watch(context.Context) (<-chan control.Event, func(), error) {
 	return b.a.watchers.watch(b.a.state)
-}
-
-// Doctor implements [control.Backend].
-func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
-	return Diagnose(ctx, b.a.cfg), nil
-}
-
-// Diagnose runs every check of `nigh doctor`; it works without an agent.
-func Diagnose(ctx context.Context, cfg Config) []control.Check {
-	_ = cfg.Complete()
-	checks := []control.Check{}
-	for _, c := range doctor.Run(ctx, doctor.Config{State: cfg.State, Inbox: cfg.Inbox, Socket: cfg.Socket, Bus: cfg.Bus}) {
-		checks = append(checks, control.Check{ID: c.ID, State: string(c.State), Cause: c.Cause, Fix: c.Fix})
-	}
-	if c, ok := ownerCheck(cfg); ok {
-		checks = append(checks, c)
-	}
-	return checks
 }
 
 // Accept implements [control.Backend].

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"nigh/agent/control"
+	"nigh/agent/doctor"
 	"nigh/link"
 )
 
@@ -132,16 +132,12 @@ func (d *direct) mayOwn() error {
 	return nil
 }
 
-// ownerCheck is a line of `nigh doctor`; false where there is no radio.
-func ownerCheck(cfg Config) (control.Check, bool) {
+// ownerCheck is a line of `nigh doctor`, false where there is no radio. What keeps a radio from it is the check brcm.
+func ownerCheck(cfg Config) (doctor.Check, bool) {
 	cards, err := filepath.Glob("/sys/class/net/*/phy80211")
 	if err != nil || len(cards) == 0 {
-		return control.Check{}, false
+		return doctor.Check{}, false
 	}
 	n, why := cfg.owner(filepath.Base(filepath.Dir(cards[0]))).intent()
-	check := control.Check{ID: "owner", State: "ok", Cause: fmt.Sprintf("The GO intent is %d: %s.", n, why)}
-	if n == intentNever && cfg.Intent == nil {
-		check.State, check.Fix = "warn", "Let the other device own groups, or update the radio's firmware; intent = 7 in the configuration tries it all the same."
-	}
-	return check, true
+	return doctor.Check{ID: "owner", State: doctor.OK, Cause: fmt.Sprintf("The GO intent is %d: %s.", n, why)}, true
 }

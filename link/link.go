@@ -66,7 +66,7 @@ type Link struct {
 
 // Finding is the result of one check of [Diagnose].
 type Finding struct {
-	ID    string // stable word, such as "link_ipv6"
+	ID    string // stable word, such as "ipv6-off"
 	State string // "ok", "warn" or "fail"
 	Cause string // what is so, in one sentence
 	Fix   string // the one thing to do; empty when there is nothing to do

@@ -81,7 +81,7 @@ func (d *diagnosis) radio() {
 	case hard:
 		d.add("rfkill", Fail, w.Name+" is switched off by a switch or key.", "Turn the Wi-Fi switch of the machine on.")
 	case soft:
-		d.add("rfkill", Fail, w.Name+" is switched off by software.", "`rfkill unblock wifi`; on a Raspberry Pi set the country in raspi-config.")
+		d.add("rfkill", Fail, w.Name+" is switched off by software.", "sudo rfkill unblock wifi; on a Raspberry Pi set the country in raspi-config.")
 	default:
 		d.add("rfkill", OK, w.Name+" is switched on.", "")
 	}
@@ -94,6 +94,9 @@ func (d *diagnosis) radio() {
 	default:
 		d.add("p2p-modes", OK, w.Name+" can be a Wi-Fi Direct client and group owner.", "")
 		d.add("p2p-device", OK, w.Name+" has a P2P device of its own.", "")
+	}
+	if w.can() {
+		d.room(w, w.present(list), country(w.ID))
 	}
 }
 

@@ -31,6 +31,31 @@ type wiphy struct {
 	Types []uint32 // interface types it supports
 
 	Channels int // that it can be on at once; 0 = it does not say
+
+	Combinations []combination // of interfaces that it can have at once; none = one interface
+	Frequencies  []frequency
+}
+
+// combination is a set of interfaces that a radio can have at once.
+type combination struct {
+	Limits   []ifaceLimit
+	Most     int // interfaces in all
+	Channels int // that they can be on at once
+}
+
+// ifaceLimit bounds how many interfaces of some types a combination has.
+type ifaceLimit struct {
+	Most  int
+	Types []uint32
+}
+
+// frequency is a channel of a radio, as the regulatory domain allows it.
+type frequency struct {
+	MHz       int
+	Disabled  bool
+	NoIR      bool // nobody may transmit first, as a group owner does
+	Radar     bool // only after listening for radar, which wpa_supplicant does not do for groups
+	Alongside bool // NoIR does not count next to a connection on the same channel
 }
 
 // can reports whether the radio supports both roles of a P2P group.
@@ -126,19 +151,9 @@ func wiphys() ([]wiphy, error) {
 					return nil
 				})
 			case unix.NL80211_ATTR_INTERFACE_COMBINATIONS:
-				ad.Nested(func(combinations *netlink.AttributeDecoder) error {
-					for combinations.Next() {
-						combinations.Nested(func(c *netlink.AttributeDecoder) error {
-							for c.Next() {
-								if c.Type() == unix.NL80211_IFACE_COMB_NUM_CHANNELS {
-									w.Channels = max(w.Channels, int(c.Uint32()))
-								}
-							}
-							return nil
-						})
-					}
-					return nil
-				})
+				ad.Nested(w.combinations)
+			case unix.NL80211_ATTR_WIPHY_BANDS:
+				ad.Nested(w.bands)
 			}
 		}
 		i := slices.IndexFunc(list, func(o wiphy) bool { return o.ID == w.ID })
@@ -151,6 +166,8 @@ func wiphys() ([]wiphy, error) {
 		}
 		list[i].Types = append(list[i].Types, w.Types...)
 		list[i].Channels = max(list[i].Channels, w.Channels)
+		list[i].Combinations = append(list[i].Combinations, w.Combinations...)
+		list[i].Frequencies = append(list[i].Frequencies, w.Frequencies...)
 	})
 	return list, err
 }

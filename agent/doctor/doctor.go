@@ -24,7 +24,7 @@ const (
 
 // Check is the result of one check.
 type Check struct {
-	ID    string // stable word, such as "inbox"
+	ID    string // stable word, such as "inbox"; one of [IDs]
 	State State
 	Cause string // what is so, in one plain sentence
 	Fix   string // the one thing to do; empty when there is nothing to do
@@ -40,13 +40,14 @@ type Config struct {
 	Port    uint16        // TCP port of the sessions; 0 = 7421
 	MinFree int64         // bytes that have to stay free for the inbox; 0 = 256 MiB
 	Timeout time.Duration // limit of all checks; 0 = 15 s, more than the radio needs
-	Given   []Check       // checks that the caller has made; they come first and replace ours of the same ID
+	Given   []Check       // checks that the caller has made; they replace ours of the same ID
 
 	// DialBack is what devices found that were asked to dial us back: the newest answer of each device on each interface.
 	// Empty means that nobody was asked, not that all is well.
 	DialBack []DialBack
 
-	now func() time.Time
+	now                 func() time.Time
+	etc, run, proc, sys string // where the system keeps its files
 }
 
 // DialBack is what came of asking a device to dial our session port back over one interface: the proof whether this
@@ -78,18 +79,13 @@ type section struct {
 }
 
 var sections = []section{
-	{"agent", agent}, {"socket", socket}, {"state", state}, {"inbox", inbox}, {"clock", clock},
+	{"agent", agent}, {"socket", socket}, {"state", state}, {"inbox", inbox}, {"clock", clock}, {"restarts", restarts}, {"brcm", brcm},
 }
 
-// Run makes all checks and returns them, the summary "usable" before ours. It blocks until the slowest check is done or out of
-// time, and returns early, with what there is, when ctx ends.
+// Run makes all checks and returns them in the order of [IDs], the summary "usable" first. It blocks until the slowest check is
+// done or out of time, and returns early, with what there is, when ctx ends.
 func Run(ctx context.Context, c Config) []Check {
-	c.Port = cmp.Or(c.Port, defaultPort)
-	c.MinFree = cmp.Or(c.MinFree, defaultMinFree)
-	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
-	if c.now == nil {
-		c.now = time.Now
-	}
+	c.complete()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 
@@ -105,13 +101,15 @@ func Run(ctx context.Context, c Config) []Check {
 		networks.err = err
 	}
 	firewallPending := background(func() []Check { return firewall(ctx, c, networks.usable()) })
+	managersPending := background(func() []Check { return managers(ctx, c, networks.links) })
 	for i, s := range sections {
 		own = append(own, awaitChecks(ctx, s.id, pending[i]))
 	}
 
 	radioChecks := awaitChecks(ctx, "radio", radioPending)
 	linkChecks := awaitChecks(ctx, "links", linksPending)
-	linkChecks = replace(linkChecks, awaitChecks(ctx, firewallID, firewallPending))
+	linkChecks = append(linkChecks, awaitChecks(ctx, "firewall", firewallPending)...)
+	linkChecks = append(linkChecks, awaitChecks(ctx, "manager-conflict", managersPending)...)
 	summary := usable(networks, radioChecks)
 	if summary.State != Fail {
 		// Something works all the same: what the radio or a link lacks is not the end.
@@ -119,10 +117,29 @@ func Run(ctx context.Context, c Config) []Check {
 		demote(linkChecks)
 	}
 	found := slices.Concat([]Check{summary}, slices.Concat(own...), radioChecks, linkChecks)
-	for _, g := range c.Given {
-		found = slices.DeleteFunc(found, func(f Check) bool { return f.ID == g.ID })
+	found = replace(found, c.Given)
+	slices.SortStableFunc(found, func(a, b Check) int { return cmp.Compare(rank(a), rank(b)) })
+	return found
+}
+
+// rank is the place of a check in [IDs].
+func rank(c Check) int {
+	if i := slices.Index(IDs, c.ID); i >= 0 {
+		return i
 	}
-	return slices.Concat(c.Given, found)
+	return len(IDs)
+}
+
+// complete fills in the defaults.
+func (c *Config) complete() {
+	c.Port = cmp.Or(c.Port, defaultPort)
+	c.MinFree = cmp.Or(c.MinFree, defaultMinFree)
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.etc, c.run = cmp.Or(c.etc, "/etc"), cmp.Or(c.run, "/run")
+	c.proc, c.sys = cmp.Or(c.proc, "/proc"), cmp.Or(c.sys, "/sys")
+	if c.now == nil {
+		c.now = time.Now
+	}
 }
 
 // background runs fn in a goroutine of its own. One that hangs in a system call, on a dead network file system for example,

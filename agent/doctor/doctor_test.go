@@ -61,6 +61,9 @@ func examine(t *testing.T, h *lab.Host, c Config) []Check {
 	}
 	for _, c := range checks {
 		t.Logf("%-4s %s: %s %s", c.State, c.ID, c.Cause, c.Fix)
+		if !slices.Contains(IDs, c.ID) {
+			t.Errorf("the check %s is not in the list", c.ID)
+		}
 		if c.ID == "" || c.Cause == "" || !slices.Contains([]State{OK, Warn, Fail}, c.State) {
 			t.Errorf("incomplete check %+v", c)
 		}
@@ -101,7 +104,7 @@ func TestMachineWithoutRadioNamesWhatWorks(t *testing.T) {
 			t.Errorf("something works, yet %+v", c)
 		}
 	}
-	for _, id := range []string{"state", "inbox", "clock", "link_usable", "link_mdns", "link_firewall"} {
+	for _, id := range []string{"state", "inbox", "clock", "links", "mdns", "firewall", "subnet", "caps", "ipv6-off", "foreign-dhcp", "group-link", "manager-conflict"} {
 		if c := find(t, checks, id); c.State != OK {
 			t.Errorf("%+v", c)
 		}
@@ -146,8 +149,38 @@ func TestUsable(t *testing.T) {
 func TestGivenChecksReplaceOurs(t *testing.T) {
 	given := Check{"agent", OK, "It is me.", ""}
 	checks := Run(t.Context(), Config{Socket: "/nonexistent/agent.sock", Given: []Check{given}, Bus: "unix:path=/nonexistent"})
-	if checks[0] != given || slices.ContainsFunc(checks[1:], func(c Check) bool { return c.ID == "agent" }) {
+	if find(t, checks, "agent") != given || countOf(checks, "agent") != 1 {
 		t.Errorf("%+v", checks)
+	}
+}
+
+func countOf(checks []Check, id string) (n int) {
+	for _, c := range checks {
+		if c.ID == id {
+			n++
+		}
+	}
+	return n
+}
+
+// TestChecksAreListed holds the table in doc.go and the list of IDs to each other.
+func TestChecksAreListed(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for line := range strings.Lines(string(text)) {
+		if row, ok := strings.CutPrefix(line, "//\t"); ok {
+			id, what, _ := strings.Cut(strings.TrimSpace(row), " ")
+			if strings.TrimSpace(what) == "" {
+				t.Errorf("%s says nothing", id)
+			}
+			listed = append(listed, id)
+		}
+	}
+	if !slices.Equal(listed, IDs) {
+		t.Errorf("doc.go lists %q\nIDs are %q", listed, IDs)
 	}
 }
 

@@ -9,12 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // start is how an agent is started.
-const start = "Start it: systemctl start nigh@USER, or nigh agent."
+const start = "Start it: sudo systemctl start nigh@$USER, or nigh agent."
 
 // agent asks whether somebody listens on the local API's socket.
 func agent(ctx context.Context, c Config) []Check {
@@ -32,16 +33,25 @@ func agent(ctx context.Context, c Config) []Check {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return []Check{{"agent", Warn, "No agent runs; an earlier one left its socket " + c.Socket + ".", start}}
 	case errors.Is(err, fs.ErrPermission):
-		return []Check{{"agent", Warn, "The socket " + c.Socket + " belongs to another user.", "Use nigh as the user whose agent it is."}}
+		return nil // what the check socket is about
 	default:
 		return []Check{{"agent", Warn, fmt.Sprintf("The agent does not answer at %s: %v.", c.Socket, err), start}}
 	}
 }
 
-// socket looks who else could use the local API.
-func socket(_ context.Context, c Config) []Check {
+// socket looks whether this user may use the local API, and who else could.
+func socket(ctx context.Context, c Config) []Check {
 	if c.Socket == "" {
 		return nil
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.Socket)
+	switch {
+	case err == nil:
+		conn.Close()
+	case errors.Is(err, fs.ErrPermission):
+		return []Check{{"socket", Warn, fmt.Sprintf("User %d may not use the agent's socket %s.", os.Geteuid(), c.Socket),
+			"Use nigh as the user whose agent it is, start an agent of your own, or set NIGH_SOCKET."}}
 	}
 	folder := filepath.Dir(c.Socket)
 	info, err := os.Stat(folder)
@@ -113,10 +123,15 @@ func inbox(_ context.Context, c Config) []Check {
 	return check(OK, fmt.Sprintf("Received files go to %s, with %s free.", c.Inbox, size(free)), "")
 }
 
-// clock looks whether the clock was ever set. Nothing depends on it but what people read.
+// written is a moment before which no clock can be right.
+var written = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// clock looks whether the clock was ever set. Keys, leases and waits do not depend on it, only what people read: the dates of
+// received files and of messages. A Raspberry Pi has no clock that runs without power.
 func clock(_ context.Context, c Config) []Check {
-	if year := c.now().Year(); year < 2020 {
-		return []Check{{"clock", Warn, fmt.Sprintf("The clock says it is %d: received files get odd dates.", year), "timedatectl set-time 'YYYY-MM-DD HH:MM'"}}
+	if now := c.now(); now.Before(written) {
+		return []Check{{"clock", Warn, fmt.Sprintf("The clock says it is %s, which cannot be: nigh works, but received files and messages get odd dates.", now.Format("January 2006")),
+			"sudo timedatectl set-time 'YYYY-MM-DD HH:MM', or connect to the internet once."}}
 	}
 	return []Check{{"clock", OK, "The clock is set.", ""}}
 }

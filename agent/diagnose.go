@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"context"
+
+	"nigh/agent/control"
+	"nigh/agent/doctor"
+)
+
+// Doctor implements [control.Backend].
+func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
+	c := b.a.cfg.doctor()
+	c.Port = b.a.sessions.Port()
+	return checks(doctor.Run(ctx, c)), nil
+}
+
+// Diagnose runs every check of `nigh doctor`; it works without an agent.
+func Diagnose(ctx context.Context, cfg Config) []control.Check {
+	_ = cfg.Complete() // what is wrong with it was said when it was read
+	return checks(doctor.Run(ctx, cfg.doctor()))
+}
+
+// doctor is what package doctor looks at for this configuration.
+func (c *Config) doctor() doctor.Config {
+	d := doctor.Config{State: c.State, Inbox: c.Inbox, Socket: c.Socket, Bus: c.Bus}
+	if d.Socket == "" {
+		d.Socket = control.FindSocket()
+	}
+	if owner, ok := ownerCheck(*c); ok {
+		d.Given = append(d.Given, owner)
+	}
+	return d
+}
+
+func checks(found []doctor.Check) []control.Check {
+	out := []control.Check{}
+	for _, c := range found {
+		out = append(out, control.Check{ID: c.ID, State: string(c.State), Cause: c.Cause, Fix: c.Fix})
+	}
+	return out
+}
