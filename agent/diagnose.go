@@ -5,6 +5,7 @@ import (
 
 	"nigh/agent/control"
 	"nigh/agent/doctor"
+	"nigh/agent/receive"
 )
 
 // Doctor implements [control.Backend].
@@ -23,6 +24,9 @@ func Diagnose(ctx context.Context, cfg Config) []control.Check {
 // doctor is what package doctor looks at for this configuration.
 func (c *Config) doctor() doctor.Config {
 	d := doctor.Config{State: c.State, Inbox: c.Inbox, Socket: c.Socket, Bus: c.Bus}
+	if _, total := space(doctor.Existing(c.Inbox)); total > 0 {
+		d.MinFree = receive.Reserve(total)
+	}
 	if d.Socket == "" {
 		d.Socket = control.FindSocket()
 	}

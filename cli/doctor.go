@@ -50,7 +50,7 @@ With --fix it makes one change of the system, after it has shown it and asked; w
 				return err
 			}
 			for _, c := range checks {
-				if c.ID == "usable" && c.State == "fail" {
+				if c.State == "fail" {
 					return &control.Error{Code: control.CodeFailed, Message: c.Cause, Hint: c.Fix}
 				}
 			}
@@ -80,7 +80,7 @@ func (a *app) checks(ctx context.Context) ([]control.Check, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(checks, func(c control.Check) bool { return c.ID == "agent" }) {
+	if !slices.ContainsFunc(checks, func(c control.Check) bool { return c.ID == "agent" || c.ID == "socket" && c.State != "ok" }) {
 		checks = append([]control.Check{{ID: "agent", State: "warn", Cause: e.Message, Fix: e.Hint}}, checks...)
 	}
 	return checks, nil

@@ -49,6 +49,7 @@ func Diagnose(ctx context.Context, cfg Config) []Finding {
 type diagnosis struct {
 	cfg      Config
 	findings []Finding
+	noRadio  bool // the kernel shows none
 }
 
 func (d *diagnosis) add(id string, s FindingState, cause, fix string) {
@@ -59,6 +60,7 @@ func (d *diagnosis) add(id string, s FindingState, cause, fix string) {
 func (d *diagnosis) radio() {
 	radios, err := wiphys()
 	if err != nil || len(radios) == 0 {
+		d.noRadio = true
 		d.add("wifi-hw", Fail, "No Wi-Fi radio is seen by the kernel.", "Plug in a Wi-Fi adapter, MediaTek mt76 ones work well; LAN and cable still work.")
 		return
 	}
@@ -153,7 +155,10 @@ func (d *diagnosis) bus(ctx context.Context) {
 func (d *diagnosis) fail(id string, err error) {
 	err = callErr(err)
 	cause := err.Error()
-	d.add(id, Fail, strings.ToUpper(cause[:1])+cause[1:]+".", Hint(err))
+	if !strings.HasPrefix(cause, "wpa_") { // a program's name
+		cause = strings.ToUpper(cause[:1]) + cause[1:]
+	}
+	d.add(id, Fail, cause+".", Hint(err))
 }
 
 // owner looks for the interface without creating one.
@@ -189,7 +194,9 @@ func (d *diagnosis) owner(ctx context.Context, c *dbusapi.Client) (dbusapi.Inter
 			return dbusapi.Interface{}, false
 		}
 	}
-	d.fail("supplicant-iface", ErrNoInterface)
+	if !d.noRadio { // else that was said
+		d.fail("supplicant-iface", ErrNoInterface)
+	}
 	return dbusapi.Interface{}, false
 }
 

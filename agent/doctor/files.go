@@ -73,7 +73,7 @@ func state(_ context.Context, c Config) []Check {
 	check := func(s State, cause, fix string) []Check { return []Check{{"state", s, cause, fix}} }
 	info, err := os.Stat(c.State)
 	if errors.Is(err, fs.ErrNotExist) {
-		parent := existing(c.State)
+		parent := Existing(c.State)
 		if err := writable(parent); err != nil {
 			return check(Fail, fmt.Sprintf("The state folder %s cannot be made: %v.", c.State, err), "Make it, or give another with --state.")
 		}
@@ -104,7 +104,7 @@ func inbox(_ context.Context, c Config) []Check {
 		return nil
 	}
 	check := func(s State, cause, fix string) []Check { return []Check{{"inbox", s, cause, fix}} }
-	folder := existing(c.Inbox)
+	folder := Existing(c.Inbox)
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
 		return check(Warn, "Nothing can be received: "+folder+" is not a folder.", "Choose another with the setting inbox.")
 	}
@@ -136,8 +136,8 @@ func clock(_ context.Context, c Config) []Check {
 	return []Check{{"clock", OK, "The clock is set.", ""}}
 }
 
-// existing returns path, or the nearest folder above it that exists.
-func existing(path string) string {
+// Existing returns path, or the nearest folder above it that exists.
+func Existing(path string) string {
 	for {
 		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) || !errors.Is(err, fs.ErrNotExist) {
 			return path

@@ -54,7 +54,7 @@ func (r Remedy) InForce() (bool, error) {
 
 // Allowed is nil when this user may write the file.
 func (r Remedy) Allowed() error {
-	if err := writable(existing(filepath.Dir(r.Path))); err != nil {
+	if err := writable(Existing(filepath.Dir(r.Path))); err != nil {
 		return fmt.Errorf("doctor: %w", err)
 	}
 	return nil
