@@ -26,6 +26,7 @@ import (
 	"nigh/agent/pairing"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
+	"nigh/agent/share"
 	"nigh/agent/store"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
@@ -47,6 +48,8 @@ type Agent struct {
 	sessions  *session.Sessions
 	transfers *transfer.Engine
 	pairing   *pairing.Engine
+	shares    *share.Shares
+	asked     asked
 	links     *link.Monitor
 	book      *link.Book
 	cables    *link.Cables
@@ -130,6 +133,9 @@ func New(cfg Config) (_ *Agent, err error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	mux.Handle("/v1/pair/", a.pairing.Handler())
+	if a.shares, err = a.newShares(mux); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	a.links = link.NewMonitor(link.Config{Logger: a.log, Only: cfg.Interfaces})
 	if a.book, err = link.OpenBook(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -198,6 +204,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("sessions", a.sessions.Run)
 	run("transfers", a.transfers.Run)
 	run("pairing", a.pairing.Run)
+	run("shares", a.shares.Run)
 	run("links", a.links.Run)
 	run("cables", a.cables.Run)
 	run("discovery", a.finder.Run)
@@ -458,6 +465,9 @@ func (a *Agent) nameFor(p session.Peer) string {
 // decide answers an offer as far as the policy can.
 func (a *Agent) decide(o transfer.Offer) transfer.Decision {
 	r := a.record(o.Peer)
+	if d, ok := a.decideAsked(o, r); ok {
+		return d
+	}
 	switch {
 	case r.Standing == trust.Blocked:
 		return transfer.Refuse("")

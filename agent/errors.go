@@ -12,6 +12,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/pairing"
 	"nigh/agent/session"
+	"nigh/agent/share"
 	"nigh/agent/store"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
@@ -73,6 +74,11 @@ var explanations = []struct {
 	{trust.ErrUnknown, control.CodeNotFound, "that device is not in the trust list", "nigh trust list shows it"},
 	{trust.ErrFull, control.CodeFailed, "the trust list is full", "remove devices you no longer know"},
 	{trust.ErrZeroID, control.CodeUsage, "that is no device ID", "run nigh id on the other device"},
+	{share.ErrFolder, control.CodeUsage, "", "choose a folder with what others may have"},
+	{share.ErrName, control.CodeUsage, "", "give another one with --name: at most 64 characters, none of them / or invisible"},
+	{share.ErrExists, control.CodeUsage, "", "nigh share list shows it; nigh share remove ends it"},
+	{share.ErrFull, control.CodeFailed, "", "nigh share remove ends one"},
+	{share.ErrUnknown, control.CodeNotFound, "this device has no such share", "nigh share list shows them"},
 	{session.ErrNoAddress, control.CodeAway, "the device is not near", "start nigh there and bring it closer, or connect a cable"},
 	{session.ErrSelf, control.CodeUsage, "that is this device itself", "nigh peers lists the others"},
 	{session.ErrBlocked, control.CodePermission, "that device is blocked here", "nigh trust add with its ID takes the block away"},

@@ -20,7 +20,9 @@ func (a *Agent) transferChanged(t transfer.Transfer) {
 	})
 	if t.Direction == transfer.Receive {
 		a.publishInbox(t.ID)
+		a.shares.Arrived(t.Peer, t.X)
 	}
+	a.shares.Pause(a.asked.busy(t))
 	a.change.changed()
 }
 
@@ -40,7 +42,7 @@ func (a *Agent) transferView(t transfer.Transfer) control.Transfer {
 	v := control.Transfer{
 		ID: t.ID, Direction: string(t.Direction), Peer: t.Peer.String(), PeerName: a.peerName(t.Peer),
 		Name: transferName(t), Files: t.Files, Dirs: t.Dirs,
-		Skipped:    t.Skipped.Links + t.Skipped.Special + t.Skipped.Names,
+		Skipped:    t.Skipped.Links + t.Skipped.Special + t.Skipped.Names + t.Skipped.Unreadable,
 		BytesTotal: t.BytesTotal, BytesDone: t.BytesDone, BytesMoved: t.Sent,
 		Rate: t.Rate, ETA: -1, State: string(t.State), Sources: t.Sources, Path: clean.Text(t.Path),
 		Dotfiles: t.Dotfiles, Executables: t.Executables,

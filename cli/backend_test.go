@@ -26,6 +26,7 @@ type backend struct {
 // script is the JSON that a test gives: testdata/backend.json, with its own fields
 // over it.
 type script struct {
+	shared
 	Status    control.Status            `json:"status"`
 	Peers     []control.Peer            `json:"peers"`
 	Inbox     []control.InboxItem       `json:"inbox"`

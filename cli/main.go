@@ -168,6 +168,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		a.agentCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.findCommand(),
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
 		a.transfersCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
+		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(),
 		a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })

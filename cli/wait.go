@@ -211,8 +211,11 @@ func outcome(transfers []control.Transfer) error {
 		default:
 			failed++
 			e.Code = t.ErrorCode
-			if e.Code == "" {
+			switch e.Code {
+			case "":
 				e.Code = control.CodeFailed
+			case "some_failed":
+				e.Code = control.CodePartial
 			}
 		}
 		if first == nil {

@@ -36,6 +36,7 @@ type Backend interface {
 	Group(ctx context.Context, r GroupRequest) (Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
 	Doctor(ctx context.Context) ([]Check, error)
+	Sharing
 	// Watch returns the state now and every change after it. The two are one
 	// atomic step. The channel is closed after cancel, or when this watcher fell
 	// behind: then its last event has Type "end" and a Reason.

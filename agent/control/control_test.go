@@ -226,6 +226,12 @@ func TestEveryRoute(t *testing.T) {
 		{"groups", func() (any, error) { return c.Groups(ctx) }, "groups", []control.Group{sampleGroup}},
 		{"group", func() (any, error) { return c.Group(ctx, group) }, group, sampleGroup},
 		{"leave", func() (any, error) { return nil, c.LeaveGroup(ctx, "p2p-wlan0-0") }, []any{"leave", "p2p-wlan0-0"}, nil},
+		{"shares", func() (any, error) { return c.Shares(ctx) }, "shares", []control.Share{sampleShare}},
+		{"add share", func() (any, error) { return c.AddShare(ctx, control.ShareRequest{Folder: "/srv"}) }, control.ShareRequest{Folder: "/srv"}, sampleShare},
+		{"remove share", func() (any, error) { return nil, c.RemoveShare(ctx, "a/ü ?") }, []any{"remove share", "a/ü ?"}, nil},
+		{"browse", func() (any, error) { return c.Browse(ctx, control.BrowseRequest{Device: "ana", Share: "photos"}) }, control.BrowseRequest{Device: "ana", Share: "photos"}, sampleListing},
+		{"search", func() (any, error) { return c.Search(ctx, control.SearchRequest{Query: "a"}) }, control.SearchRequest{Query: "a"}, control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}, Asked: 2}},
+		{"get", func() (any, error) { return c.Get(ctx, control.GetRequest{Hash: "af13", From: []string{"ana"}}) }, control.GetRequest{Hash: "af13", From: []string{"ana"}}, sampleTransfer},
 		{"doctor", func() (any, error) { return c.Doctor(ctx) }, "doctor", []control.Check{sampleCheck}},
 	} {
 		got, err := tt.call()

@@ -278,6 +278,7 @@ func (s *Server) routes() http.Handler {
 		v, err := b.Doctor(r.Context())
 		return doctorAnswer{orEmpty(v)}, err
 	})
+	sharingRoutes(handle, b)
 	mux.HandleFunc("GET /v1/events", s.watch)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &Error{Code: CodeNotFound,

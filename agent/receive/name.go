@@ -93,6 +93,9 @@ func PartName(name, tag string) string {
 	return shorten(name, MaxName-len(tail)) + tail
 }
 
+// IsPart reports whether name is one that [PartName] gives.
+func IsPart(name string) bool { return strings.HasSuffix(name, partSuffix) }
+
 const partSuffix = ".nigh-part"
 
 // shorten cuts s to at most n bytes at the edge of a rune.

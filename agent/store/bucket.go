@@ -107,9 +107,18 @@ func (b *Bucket) ForEach(fn func(key, raw []byte) error) error { return b.ForEac
 
 // ForEachPrefix is [Bucket.ForEach] for the keys that begin with prefix.
 func (b *Bucket) ForEachPrefix(prefix []byte, fn func(key, raw []byte) error) error {
+	return b.ForEachFrom(prefix, nil, fn)
+}
+
+// ForEachFrom is [Bucket.ForEachPrefix] for the keys that are not before from.
+func (b *Bucket) ForEachFrom(prefix, from []byte, fn func(key, raw []byte) error) error {
 	type entry struct{ key, raw []byte }
 	var page []entry
-	for next := bytes.Clone(prefix); ; {
+	first := prefix
+	if bytes.Compare(from, prefix) > 0 {
+		first = from
+	}
+	for next := bytes.Clone(first); ; {
 		page = page[:0]
 		more := false
 		err := b.view(func(tx *bolt.Tx) error {

@@ -1,7 +1,9 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -16,20 +18,40 @@ type SendRequest struct {
 	Paths []string            // absolute; files and folders
 	To    []identity.DeviceID // each gets its own transfer
 	Label string              // shown to the receiver instead of the first name; at most 255 bytes
+
+	// What a device asked for: Tree instead of Paths, to that device alone, under the name that it chose.
+	Tree   *Tree
+	X      string // 32 hexadecimal digits; "" makes one
+	Origin string // kept with the transfer, for the caller
 }
 
 // Send lists the paths, which may take a while for large folders and ends with ctx, and makes one transfer for each receiver. The
 // transfers are offered as soon as their peers can be reached; Send does not wait for that. Links and special files are skipped and
 // counted in the transfers. It returns [ErrUnreadable] naming the file, [ErrNotRegular], [ErrName], [ErrNothing], [ErrTooLarge] or
-// [ErrBusy] before anything is offered to anyone.
+// [ErrBusy] before anything is offered to anyone. Asked for the same X again it returns the transfer there is. What a Tree does not have
+// is [ErrNotFound], and what in it cannot be read is counted, not sent.
 func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) {
 	if len(req.Label) > maxLabel || !utf8.ValidString(req.Label) {
 		return nil, fmt.Errorf("%w: label", ErrTooLarge)
 	}
-	if len(req.Paths) == 0 || len(req.To) == 0 {
+	if len(req.Paths) == 0 && req.Tree == nil || len(req.To) == 0 {
 		return nil, ErrNothing
 	}
-	src, err := walk(ctx, req.Paths)
+	if req.X != "" {
+		if len(req.To) != 1 || !validX(req.X) {
+			return nil, fmt.Errorf("%w: transfer name", ErrProtocol)
+		}
+		if t, ok := e.named(peerX{req.To[0], req.X, Send}); ok {
+			return []Transfer{t}, nil
+		}
+	}
+	var src *source
+	var err error
+	if req.Tree != nil {
+		src, err = walkTree(ctx, req.Tree)
+	} else {
+		src, err = walk(ctx, req.Paths)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +68,15 @@ func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) 
 			unfinished++
 		}
 	}
-	if unfinished+len(req.To) > maxSending {
+	taken := req.X != "" && e.byX[peerX{req.To[0], req.X, Send}] != nil
+	if taken || unfinished+len(req.To) > maxSending {
 		e.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d transfers to send", ErrBusy, unfinished)
+		return nil, errors.Join(fmt.Errorf("%w: %d transfers to send", ErrBusy, unfinished), e.db.dropSource(key))
 	}
 	for _, peer := range req.To {
-		t := &transfer{src: src, rec: record{ID: newHex(8), Direction: Send, Peer: peer, Source: key, Started: time.Now(),
+		t := &transfer{src: src, rec: record{ID: newHex(8), Direction: Send, Peer: peer, Source: key, Started: time.Now(), Origin: req.Origin,
 			Path:  filepath.Join(path.Dir, path.Name),
-			Offer: Offer{Version: version, X: newHex(16), Label: req.Label, Summary: src.Summary, Skipped: src.skipped, Peer: peer}}}
+			Offer: Offer{Version: version, X: cmp.Or(req.X, newHex(16)), Label: req.Label, Summary: src.Summary, Skipped: src.skipped, Peer: peer}}}
 		e.insert(t)
 		e.set(t, Queued, nil)
 		t.busy = true // until it is in the store
@@ -73,6 +96,16 @@ func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) 
 	signal(e.kick)
 	e.prune()
 	return list, nil
+}
+
+// named returns the transfer under a name of the wire.
+func (e *Engine) named(key peerX) (Transfer, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.byX[key]; t != nil {
+		return t.snapshot(), true
+	}
+	return Transfer{}, false
 }
 
 // Accept answers a waiting offer: it is received into the folder into, an absolute path, or "" for the inbox. It returns [ErrNotFound],

@@ -31,7 +31,7 @@ type Answer int
 // The answers.
 const (
 	AnswerAsk    Answer = iota // the offer waits for [Engine.Accept] or [Engine.Refuse]
-	AnswerAccept               // it is received into the inbox
+	AnswerAccept               // it is received into the inbox, or the folder of the decision
 	AnswerRefuse               // it is refused before a byte reaches the disk, and not remembered
 )
 
@@ -39,6 +39,8 @@ const (
 type Decision struct {
 	Answer Answer
 	Reason string
+	Into   string       // absolute path of the folder to receive into, "" for the inbox
+	Want   content.Hash // the offer must be one file with this content; zero when any is right
 }
 
 // The decisions that need no words.
@@ -294,7 +296,7 @@ func (e *Engine) save(t *transfer) error {
 // snapshot is what is shown; with mu held.
 func (t *transfer) snapshot() Transfer {
 	r := &t.rec
-	s := Transfer{ID: r.ID, Direction: r.Direction, Peer: r.Peer, Name: r.Offer.Label, Names: r.Offer.Names, Tops: r.Offer.Tops,
+	s := Transfer{ID: r.ID, X: r.Offer.X, Origin: r.Origin, Direction: r.Direction, Peer: r.Peer, Name: r.Offer.Label, Names: r.Offer.Names, Tops: r.Offer.Tops,
 		Files: r.Offer.Files, Dirs: r.Offer.Dirs, BytesTotal: r.Offer.Bytes, BytesDone: min(r.Done, r.Offer.Bytes), Sent: r.Sent,
 		State: r.State, Error: r.Error, ErrorCode: r.Code, Reason: r.Reason, Sources: t.sources, Path: r.Path, Hash: r.Hash,
 		Dotfiles: r.Offer.Dotfiles, Executables: r.Offer.Executables, Skipped: r.Offer.Skipped, Failures: slices.Clone(r.Failures),

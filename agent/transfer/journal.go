@@ -43,10 +43,13 @@ type record struct {
 	Into       string `json:"into,omitempty"`
 	Fetched    bool   `json:"fetched,omitempty"`    // the manifest is in the store
 	Committing bool   `json:"committing,omitempty"` // a top-level name without a part has its final name already
+	// Want is the content that was asked for, of a transfer of one file; zero when any is right.
+	Want content.Hash `json:"want,omitzero"`
 
 	// Sending.
 	Source  string `json:"source,omitempty"` // key of the source in the store; several transfers may share it
 	Offered bool   `json:"offered,omitempty"`
+	Origin  string `json:"origin,omitempty"` // see SendRequest
 }
 
 // Buckets of the store and their keys.

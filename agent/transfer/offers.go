@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,13 +60,14 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 		e.log.Info("Offer refused", "peer", peer.Short(), "reason", "policy", "files", offer.Files, "bytes", offer.Bytes)
 		return &refusedError{decision.Reason}
 	case AnswerAccept:
-		if err := checkFolder(e.cfg.Inbox, offer.Bytes); err != nil {
+		into := cmp.Or(decision.Into, e.cfg.Inbox)
+		if err := checkFolder(into, offer.Bytes); err != nil {
 			if errors.Is(err, ErrNoSpace) {
 				return err
 			}
 			return fmt.Errorf("%w: %w", ErrInternal, err)
 		}
-		t.rec.Into = e.cfg.Inbox
+		t.rec.Into, t.rec.Want = into, decision.Want
 		first = Queued
 	default:
 		if waiting >= maxWaiting || mine >= maxWaitingPerPeer {

@@ -179,6 +179,9 @@ func (p *pull) loadManifest(ctx context.Context) error {
 	if !m.equal(&offer.Summary) {
 		return fmt.Errorf("%w: the manifest is not the one that was offered", ErrProtocol)
 	}
+	if entry, _ := m.from(0).next(); !t.rec.Want.IsZero() && (m.entries() != 1 || entry.Hash != t.rec.Want) {
+		return fmt.Errorf("%w: not the content that was asked for", ErrVerify)
+	}
 	if err := e.db.saveManifest(t.rec.ID, m); err != nil {
 		return fmt.Errorf("%w: %w", ErrInternal, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,15 +15,30 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nigh/agent/content"
 	"nigh/agent/receive"
 )
 
 // Skipped says what of the paths to send is not sent, and is told to both persons.
 type Skipped struct {
-	Links    int      `json:"links,omitempty"`   // symbolic links: never followed
-	Special  int      `json:"special,omitempty"` // devices, FIFOs, sockets
-	Names    int      `json:"names,omitempty"`   // names that no receiver takes, see package receive
-	Examples []string `json:"examples,omitempty"`
+	Links   int `json:"links,omitempty"`   // symbolic links: never followed
+	Special int `json:"special,omitempty"` // devices, FIFOs, sockets
+	Names   int `json:"names,omitempty"`   // names that no receiver takes, see package receive
+	// Unreadable files and folders of a [Tree]; elsewhere they are an error.
+	Unreadable int      `json:"unreadable,omitempty"`
+	Examples   []string `json:"examples,omitempty"`
+}
+
+// A Tree is a folder out of which something is sent for another device that asked for it. No link below Root is followed, not even
+// one that stays inside.
+type Tree struct {
+	Root string // absolute
+	Path string // what is sent, below Root; "." is all of it
+	As   string // top-level name of Root itself
+	// Skip reports whether a name is left out, at any depth, without being counted.
+	Skip func(name string) bool
+	// Hash returns the hash of the file at a path below Root, zero when it is not known. The receiver holds the file to it.
+	Hash func(path string, st *unix.Stat_t) content.Hash
 }
 
 func (s *Skipped) note(count *int, p string) {
@@ -52,9 +68,11 @@ type place struct {
 
 // A walker builds a source.
 type walker struct {
-	ctx context.Context
-	b   builder
-	src source
+	ctx  context.Context
+	b    builder
+	src  source
+	tree *Tree  // nil for what the person sends
+	top  string // with tree: the top-level name
 }
 
 // walk lists paths. An unreadable file or directory is an error that names it; nothing has been offered then.
@@ -113,15 +131,70 @@ func walk(ctx context.Context, paths []string) (*source, error) {
 	return &w.src, nil
 }
 
+// walkTree lists what a device asked for. What is not there any more is [ErrNotFound].
+func walkTree(ctx context.Context, tree *Tree) (*source, error) {
+	w := &walker{ctx: ctx, tree: tree, top: path.Base(tree.Path), src: source{places: map[string]place{}}}
+	if tree.Path == "." {
+		w.top = tree.As
+	} else if err := receive.CheckPath(tree.Path); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrName, err)
+	}
+	if err := receive.CheckName(w.top); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrName, err)
+	}
+	fd, err := openat(unix.AT_FDCWD, tree.Root, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	dir := os.NewFile(uintptr(fd), tree.Root)
+	defer func() { _ = dir.Close() }() // only read
+	parents, name := path.Split(tree.Path)
+	for component := range strings.SplitSeq(strings.TrimSuffix(parents, "/"), "/") {
+		if component == "" {
+			break
+		}
+		fd, err := openat(int(dir.Fd()), component, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+		}
+		_ = dir.Close()
+		dir = os.NewFile(uintptr(fd), tree.Path)
+	}
+	w.src.places[w.top] = place{Dir: tree.Root, Name: tree.Path}
+	if err := w.add(dir, name, w.top, filepath.Join(tree.Root, tree.Path)); err != nil {
+		return nil, err
+	}
+	if w.b.m.entries() == 0 {
+		return nil, ErrNotFound
+	}
+	w.src.manifest = w.b.finish()
+	return &w.src, nil
+}
+
+// skips reports whether what is at p of the manifest is left out because it cannot be read, and counts it.
+func (w *walker) skips(p string, err error) bool {
+	if w.tree == nil || err == nil || p == w.top && !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	w.src.skipped.note(&w.src.skipped.Unreadable, p)
+	return true
+}
+
 // add lists what has the name real in dir under the path p of the manifest; full is shown in errors.
 func (w *walker) add(dir *os.File, real, p, full string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
 	var st unix.Stat_t
+	if w.tree != nil && w.tree.Skip != nil && p != w.top && w.tree.Skip(real) {
+		return nil
+	}
 	if err := unix.Fstatat(int(dir.Fd()), real, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if errors.Is(err, fs.ErrNotExist) && strings.Contains(p, "/") {
-			return nil // removed since its directory was read
+		if errors.Is(err, fs.ErrNotExist) && (w.tree != nil || strings.Contains(p, "/")) {
+			return nil // removed since its directory was read, or asked for too late
+		}
+		if w.skips(p, err) {
+			return nil
 		}
 		return unreadable(full, err)
 	}
@@ -142,9 +215,15 @@ func (w *walker) add(dir *os.File, real, p, full string) error {
 		return w.dir(dir, real, p, full)
 	case unix.S_IFREG:
 		if err := unix.Faccessat(int(dir.Fd()), real, unix.R_OK, 0); err != nil {
+			if w.skips(p, err) {
+				return nil
+			}
 			return unreadable(full, err)
 		}
 		e.Size, e.Executable = st.Size, st.Mode&0o111 != 0
+		if w.tree != nil && w.tree.Hash != nil {
+			e.Hash = w.tree.Hash(path.Join(w.tree.Path, strings.TrimPrefix(strings.TrimPrefix(p, w.top), "/")), &st)
+		}
 		return w.entry(e, &st)
 	default:
 		w.src.skipped.note(&w.src.skipped.Special, p)
@@ -163,12 +242,18 @@ func (w *walker) entry(e Entry, st *unix.Stat_t) error {
 func (w *walker) dir(parent *os.File, real, p, full string) error {
 	fd, err := unix.Openat(int(parent.Fd()), real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
+		if w.skips(p, err) {
+			return nil // its entry stays: an empty folder, counted
+		}
 		return unreadable(full, err)
 	}
 	dir := os.NewFile(uintptr(fd), full)
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
+		if w.skips(p, err) {
+			return nil
+		}
 		return unreadable(full, err)
 	}
 	slices.Sort(names)

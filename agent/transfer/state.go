@@ -70,6 +70,8 @@ type Failure struct {
 // before it reaches a terminal.
 type Transfer struct {
 	ID          string // 16 hexadecimal digits, our own
+	X           string // the transfer's name between the two devices
+	Origin      string // of a [SendRequest]
 	Direction   Direction
 	Peer        identity.DeviceID
 	Name        string // label, or the first top-level name

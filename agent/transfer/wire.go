@@ -34,7 +34,7 @@ func (o *Offer) check() error {
 	if o.Version != version {
 		return fmt.Errorf("%w: offer of version %d", ErrProtocol, o.Version)
 	}
-	if x, err := hex.DecodeString(o.X); err != nil || len(x) != 16 || hex.EncodeToString(x) != o.X {
+	if !validX(o.X) {
 		return fmt.Errorf("%w: transfer name", ErrProtocol)
 	}
 	if o.Files < 0 || o.Dirs < 0 || o.Bytes < 0 || o.Size <= 0 || o.Tops < 1 || o.Root.IsZero() {
@@ -55,7 +55,7 @@ func (o *Offer) check() error {
 		return fmt.Errorf("%w: label", ErrProtocol)
 	}
 	s := &o.Skipped
-	if s.Links < 0 || s.Special < 0 || s.Names < 0 || len(s.Examples) > maxSkippedExamples {
+	if s.Links < 0 || s.Special < 0 || s.Names < 0 || s.Unreadable < 0 || len(s.Examples) > maxSkippedExamples {
 		return fmt.Errorf("%w: skipped", ErrProtocol)
 	}
 	for _, p := range s.Examples {
@@ -65,6 +65,12 @@ func (o *Offer) check() error {
 		}
 	}
 	return nil
+}
+
+// validX reports whether x can be a transfer's name: 32 lower-case hexadecimal digits.
+func validX(x string) bool {
+	p, err := hex.DecodeString(x)
+	return err == nil && len(p) == 16 && hex.EncodeToString(p) == x
 }
 
 // stateMessage is the body of POST /v1/x/{x}/state, in both directions.
