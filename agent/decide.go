@@ -1,0 +1,23 @@
+package agent
+
+import (
+	"nigh/agent/transfer"
+	"nigh/agent/trust"
+)
+
+// decide answers an offer as far as the policy can.
+func (a *Agent) decide(o transfer.Offer) transfer.Decision {
+	r := a.record(o.Peer)
+	if d, ok := a.decideAsked(o, r); ok {
+		return d
+	}
+	switch {
+	case r.Standing == trust.Blocked:
+		return transfer.Refuse("")
+	case a.cfg.Accept == AcceptAll,
+		r.Standing == trust.Trusted && (a.cfg.Accept == AcceptTrusted || r.AutoAccept):
+		return transfer.Decision{Answer: transfer.AnswerAccept}
+	default:
+		return transfer.Decision{Answer: transfer.AnswerAsk}
+	}
+}
