@@ -23,6 +23,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/message"
 	"nigh/agent/pairing"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
@@ -50,6 +51,7 @@ type Agent struct {
 	pairing   *pairing.Engine
 	shares    *share.Shares
 	asked     asked
+	messages  *message.Engine
 	links     *link.Monitor
 	book      *link.Book
 	cables    *link.Cables
@@ -128,6 +130,9 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	if a.messages, err = a.newMessages(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	mux.Handle("/", a.transfers.Handler())
 	if a.pairing, err = a.newPairing(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -136,6 +141,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.shares, err = a.newShares(mux); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	mux.Handle("POST /v1/msg", a.messages.Handler())
 	a.links = link.NewMonitor(link.Config{Logger: a.log, Only: cfg.Interfaces})
 	if a.book, err = link.OpenBook(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -205,6 +211,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("transfers", a.transfers.Run)
 	run("pairing", a.pairing.Run)
 	run("shares", a.shares.Run)
+	run("messages", a.messages.Run)
 	run("links", a.links.Run)
 	run("cables", a.cables.Run)
 	run("discovery", a.finder.Run)
@@ -340,6 +347,7 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 	// A stranger with whom something is open is reached by now, too; a trusted
 	// device wakes again when its session stands.
 	a.transfers.Wake(id)
+	a.messages.Wake(id)
 	a.publishPeer(id)
 }
 
@@ -356,6 +364,7 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 	if a.table.session(s) {
 		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)
 		a.transfers.Wake(s.ID)
+		a.messages.Wake(s.ID)
 	}
 	if errors.Is(s.Err, session.ErrUnreachable) {
 		a.direct.unreached()
@@ -382,9 +391,10 @@ func (a *Agent) keepName(id identity.DeviceID) {
 	}
 }
 
-// dismiss ends every transfer from and to a device that is trusted no more. What
-// is just getting its final name is let through.
+// dismiss ends every transfer from and to a device that is trusted no more, and what
+// waits to be said to it. What is just getting its final name is let through.
 func (a *Agent) dismiss(id identity.DeviceID) {
+	a.messages.Dismiss(id)
 	for _, t := range a.transfers.Transfers() {
 		if t.Peer != id || t.State.Ended() {
 			continue

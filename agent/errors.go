@@ -10,6 +10,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/message"
 	"nigh/agent/pairing"
 	"nigh/agent/session"
 	"nigh/agent/share"
@@ -46,6 +47,9 @@ func explain(err error) *control.Error {
 	}
 	if code := transfer.Code(err); code != "" && code != "internal" {
 		return explainCode(code, "", "the other side")
+	}
+	if code := message.Code(err); code != "" && code != "internal" {
+		return explainMessage(code, "the device")
 	}
 	for _, e := range explanations {
 		if errors.Is(err, e.is) {

@@ -45,5 +45,8 @@ func (a *Agent) publishInbox(id string) {
 
 // state is everything a face shows.
 func (a *Agent) state() control.State {
-	return control.State{Status: a.status(), Peers: a.table.views(), Transfers: a.transferViews(), Inbox: a.inbox()}
+	return control.State{
+		Status: a.status(), Peers: a.table.views(), Transfers: a.transferViews(), Inbox: a.inbox(),
+		Messages: a.newestMessages(), Unread: control.Unread(a.messages.Unread()),
+	}
 }

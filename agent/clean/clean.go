@@ -57,6 +57,27 @@ func Text(s string) string {
 	return b.String()
 }
 
+// Lines returns s as [Text] does, but keeps its line breaks and tabs: a line break
+// is "\n", also where s has CR LF. What shows it must mark the lines after the first
+// as belonging to it, for they can say anything. Lines of the result is itself.
+func Lines(s string) string {
+	if plain(s) {
+		return s
+	}
+	var b strings.Builder
+	each(strings.ReplaceAll(s, "\r\n", "\n"), func(shown string) bool {
+		switch shown {
+		case `\x0a`:
+			shown = "\n"
+		case `\x09`:
+			shown = "\t"
+		}
+		b.WriteString(shown)
+		return true
+	})
+	return b.String()
+}
+
 // Name returns s as [Text] does, without white space at its ends and cut to at
 // most max characters (runes); a cut is shown by a last "…". An escape is never
 // cut in two. Name returns "" when nothing is left or max is not positive.

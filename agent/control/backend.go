@@ -21,6 +21,16 @@ type Backend interface {
 	CancelTransfer(ctx context.Context, id string) error
 	PauseTransfer(ctx context.Context, id string) error
 	ResumeTransfer(ctx context.Context, id string) error
+	// Messages returns messages in the order of their numbers.
+	Messages(ctx context.Context, q MessageQuery) (MessagePage, error)
+	// SendMessage writes a message into the outbox and returns it once it is on
+	// the disk; its fate follows in events.
+	SendMessage(ctx context.Context, r MessageRequest) (Message, error)
+	// CancelMessage takes a message back from the devices that do not have it. It
+	// takes a message's ID or an unambiguous prefix of it.
+	CancelMessage(ctx context.Context, id string) error
+	// ReadMessages notes that the person has seen every message up to a number.
+	ReadMessages(ctx context.Context, r ReadRequest) (Unread, error)
 	Trust(ctx context.Context) ([]Trusted, error)
 	ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, error)
 	// Pair begins to pair and returns once the code to compare is known; with a setup

@@ -24,6 +24,10 @@
 //	POST   /v1/transfers/{id}/cancel  {} -> {}
 //	POST   /v1/transfers/{id}/pause   {} -> {}
 //	POST   /v1/transfers/{id}/resume  {} -> {}
+//	GET    /v1/messages               MessagePage; ?since=SEQ&before=SEQ&limit=N&search=TEXT&from=DEVICE&waiting=true
+//	POST   /v1/messages               MessageRequest -> Message
+//	POST   /v1/messages/read          ReadRequest -> Unread
+//	POST   /v1/messages/{id}/cancel   {} -> {}
 //	GET    /v1/trust                  {"devices": [Trusted]}
 //	POST   /v1/trust                  TrustRequest -> Trusted
 //	POST   /v1/find                   FindRequest -> {}

@@ -107,6 +107,7 @@ func tidyEvent(e Event) Event {
 		st.Peers = tidyPeers(st.Peers)
 		st.Transfers = orEmpty(st.Transfers)
 		st.Inbox = orEmpty(st.Inbox)
+		st.Messages = orEmpty(st.Messages)
 		e.State = &st
 	}
 	if e.Status != nil {

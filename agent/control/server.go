@@ -279,6 +279,7 @@ func (s *Server) routes() http.Handler {
 		return doctorAnswer{orEmpty(v)}, err
 	})
 	sharingRoutes(handle, b)
+	messageRoutes(b, handle)
 	mux.HandleFunc("GET /v1/events", s.watch)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &Error{Code: CodeNotFound,

@@ -269,6 +269,10 @@ type State struct {
 	Peers     []Peer      `json:"peers"`
 	Transfers []Transfer  `json:"transfers"`
 	Inbox     []InboxItem `json:"inbox"`
+	// Messages are the newest ones, at most 50 and some 256 KiB, in the order of
+	// their numbers; GET /v1/messages has the others.
+	Messages []Message `json:"messages"`
+	Unread   Unread    `json:"unread"`
 }
 
 // Event is one line of GET /v1/events. The first has Type "state"; each later
@@ -276,13 +280,15 @@ type State struct {
 // so that a gap is seen.
 type Event struct {
 	Seq      uint64     `json:"seq"`
-	Type     string     `json:"type"` // "state", "status", "peer", "peer_gone", "transfer", "transfer_gone", "inbox", "inbox_gone", "log", "step", "end"
+	Type     string     `json:"type"` // "state", "status", "peer", "peer_gone", "transfer", "transfer_gone", "inbox", "inbox_gone", "message", "message_gone", "unread", "log", "step", "end"
 	State    *State     `json:"state,omitempty"`
 	Status   *Status    `json:"status,omitempty"`
 	Peer     *Peer      `json:"peer,omitempty"`
 	Transfer *Transfer  `json:"transfer,omitempty"`
 	Inbox    *InboxItem `json:"inbox,omitempty"`
-	Key      string     `json:"key,omitempty"` // of "peer_gone", "transfer_gone", "inbox_gone": Peer.Key, Transfer.ID, InboxItem.ID
+	Message  *Message   `json:"message,omitempty"`
+	Unread   *Unread    `json:"unread,omitempty"`
+	Key      string     `json:"key,omitempty"` // of "peer_gone", "transfer_gone", "inbox_gone", "message_gone": Peer.Key, Transfer.ID, InboxItem.ID, Message.ID
 	Log      *LogLine   `json:"log,omitempty"`
 	Step     *Step      `json:"step,omitempty"`
 	Reason   string     `json:"reason,omitempty"` // of "end": why the stream was cut
