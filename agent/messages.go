@@ -96,7 +96,7 @@ func (a *Agent) newestMessages() []control.Message {
 
 // Messages implements [control.Backend].
 func (b backend) Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error) {
-	query := message.Query{Since: q.Since, Before: q.Before, Limit: q.Limit, Search: q.Search, Waiting: q.Waiting}
+	query := message.Query{Since: q.Since, Before: q.Before, Oldest: q.Oldest, Limit: q.Limit, Search: q.Search, Waiting: q.Waiting}
 	if q.From != "" {
 		t, err := b.a.resolve(q.From)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -40,10 +41,13 @@ type script struct {
 	Outcome   control.Pairing           `json:"outcome"`
 	SetupCode control.SetupCode         `json:"setup_code"`
 	Checks    []control.Check           `json:"checks"`
-	Fail      map[string]*control.Error `json:"fail"`   // by method
-	Slow      []string                  `json:"slow"`   // methods that wait for release
-	Events    []control.Event           `json:"events"` // for each watcher, after the state
-	Late      []control.Event           `json:"late"`   // for each watcher, after release
+	Messages  []control.Message         `json:"messages"`
+	Unread    control.Unread            `json:"unread"`
+	Message   control.Message           `json:"message"` // that was sent
+	Fail      map[string]*control.Error `json:"fail"`    // by method
+	Slow      []string                  `json:"slow"`    // methods that wait for release
+	Events    []control.Event           `json:"events"`  // for each watcher, after the state
+	Late      []control.Event           `json:"late"`    // for each watcher, after release
 }
 
 // newBackend reads the common script and the one in file, unless that is "".
@@ -133,6 +137,38 @@ func (s served) PauseTransfer(ctx context.Context, id string) error {
 func (s served) ResumeTransfer(ctx context.Context, id string) error {
 	return s.b.ask(ctx, "ResumeTransfer", id)
 }
+func (s served) SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error) {
+	return s.b.Message, s.b.ask(ctx, "SendMessage", r)
+}
+func (s served) CancelMessage(ctx context.Context, id string) error {
+	return s.b.ask(ctx, "CancelMessage", id)
+}
+func (s served) ReadMessages(ctx context.Context, r control.ReadRequest) (control.Unread, error) {
+	return control.Unread{Read: r.Seq}, s.b.ask(ctx, "ReadMessages", r)
+}
+
+// Messages serves pages as the agent does, but leaves searching to it.
+func (s served) Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error) {
+	page := control.MessagePage{Unread: s.b.Unread}
+	all := s.b.script.Messages
+	if s.b.Message.ID != "" {
+		all = append(slices.Clone(all), s.b.Message)
+	}
+	for _, m := range all {
+		if m.Seq > q.Since && (q.Before == 0 || m.Seq < q.Before) {
+			page.Messages = append(page.Messages, m)
+		}
+	}
+	if n := len(page.Messages); q.Limit > 0 && n > q.Limit {
+		page.More = true
+		if q.Oldest {
+			page.Messages = page.Messages[:q.Limit]
+		} else {
+			page.Messages = page.Messages[n-q.Limit:]
+		}
+	}
+	return page, s.b.ask(ctx, "Messages", q)
+}
 func (s served) Trust(ctx context.Context) ([]control.Trusted, error) {
 	return s.b.Trust, s.b.ask(ctx, "Trust")
 }
@@ -176,7 +212,8 @@ func (s served) Watch(ctx context.Context) (<-chan control.Event, func(), error)
 	}
 	b := s.b
 	first := control.Event{Type: "state", State: &control.State{
-		Status: b.Status, Peers: b.Peers, Transfers: append(append([]control.Transfer{}, b.Transfers...), b.Sent...), Inbox: b.Inbox}}
+		Status: b.Status, Peers: b.Peers, Transfers: append(append([]control.Transfer{}, b.Transfers...), b.Sent...), Inbox: b.Inbox,
+		Messages: b.script.Messages, Unread: b.Unread}}
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan control.Event)
 	done := make(chan struct{})

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"nigh/agent/control"
@@ -135,6 +136,25 @@ func (a *app) completeTransfer(cmd *cobra.Command, _ []string, prefix string) ([
 		}
 		return all
 	})
+}
+
+// completeCancel completes what can be cancelled: transfers that go on, and messages
+// that wait.
+func (a *app) completeCancel(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	transfers, directive := a.completeTransfer(cmd, args, prefix)
+	messages, _ := a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		page, err := c.Messages(ctx, control.MessageQuery{Waiting: true})
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, m := range page.Messages {
+			text, _, _ := strings.Cut(m.Text, "\n")
+			all = append(all, m.ID+"\t"+describe(ansi.Truncate(text, 40, "…")))
+		}
+		return all
+	})
+	return append(transfers, messages...), directive
 }
 
 func (a *app) completeGroup(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

@@ -145,6 +145,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
   nigh send photos/ --to "Ana's laptop"
   nigh inbox                           what waits for your answer
   nigh accept 3f2a
+  nigh msg "Dinner is ready" --to kitchen-pi
   nigh doctor                          what is wrong, and what to do`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -168,7 +169,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		a.agentCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.findCommand(),
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
 		a.transfersCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
-		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(),
+		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(), a.msgCommand(), a.messagesCommand(),
 		a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })

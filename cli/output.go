@@ -66,6 +66,12 @@ func (a *app) print(format string, args ...any) error {
 	return err
 }
 
+// raw writes text that is safe to print already.
+func (a *app) raw(text string) error {
+	_, err := io.WriteString(a.env.Stdout, text)
+	return err
+}
+
 // document prints the one JSON document of a command, indented for a person.
 func (a *app) document(v any) error {
 	return a.writeJSON(v, isTerminal(a.env.Stdout))

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -147,7 +148,20 @@ func transferLine(t control.Transfer) string {
 }
 
 func (a *app) cancelCommand() *cobra.Command {
-	return a.transferVerb("cancel", "Cancel transfers for good", "cancelled", (*control.Client).CancelTransfer)
+	cmd := a.transferVerb("cancel", "Cancel transfers and waiting messages for good", "cancelled", func(c *control.Client, ctx context.Context, id string) error {
+		// The IDs of messages begin with an m, which is no hexadecimal digit.
+		if strings.HasPrefix(id, "m") {
+			return c.CancelMessage(ctx, id)
+		}
+		return c.CancelTransfer(ctx, id)
+	})
+	cmd.Long = `Cancel transfers for good, by their IDs in nigh transfers, or take back messages
+from the devices that do not have them yet, by their IDs in nigh messages, which
+begin with m. The beginning of an ID is enough.`
+	cmd.Example = "  nigh cancel 3f2a\n  nigh cancel m81c"
+	cmd.Args = takes(1, -1, "the ID of a transfer or a message")
+	cmd.ValidArgsFunction = a.completeCancel
+	return cmd
 }
 
 func (a *app) pauseCommand() *cobra.Command {

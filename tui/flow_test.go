@@ -205,6 +205,33 @@ func TestErrorTextIsHostile(t *testing.T) {
 	})
 }
 
+// TestMessageNotice: a message that was received is told on one line; what went wrong stays before it.
+func TestMessageNotice(t *testing.T) {
+	agent := &fakeAgent{state: sampleState()}
+	came := func(direction, text string) control.Event {
+		return control.Event{Type: "message", Message: &control.Message{Direction: direction, PeerName: "Ana", Text: text, State: "received"}}
+	}
+	drive(t, agent, func(u *ui) {
+		u.agent.emit(came("send", "of mine"))
+		u.settle()
+		u.expectNot("of mine")
+		u.agent.emit(came("receive", "dinner\x1b[2J is ready\nsecond line"))
+		u.settle()
+		u.expect("Message from Ana: dinner?[2J is ready ...")
+		u.wait(5 * time.Second)
+		u.expectNot("dinner")
+		u.agent.fail = errors.New("it did not work")
+		u.press("s")
+		u.expect("It did not work.")
+		u.agent.emit(came("receive", "another"))
+		u.agent.emit(control.Event{Type: "message_gone", Key: "m1"})
+		u.agent.emit(control.Event{Type: "unread", Unread: &control.Unread{Read: 1, Count: 2}})
+		u.settle()
+		u.expect("It did not work.")
+		u.expectNot("No answer")
+	})
+}
+
 func TestQuit(t *testing.T) {
 	drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
 		u.press("esc", "esc")

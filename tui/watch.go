@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -116,6 +117,12 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 	}
 	var cmds []tea.Cmd
 	for _, e := range m.list {
+		if e.Message != nil {
+			// One line is all that there is room for.
+			if first, _, more := strings.Cut(e.Message.Text, "\n"); more {
+				e.Message.Text = first + " ..."
+			}
+		}
 		if !a.st.apply(e, m.at, a.th.ASCIIOnly) {
 			// Cut for being slow, or a line is missing: the snapshot of a new
 			// watch sets it right.
@@ -125,12 +132,24 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 		if e.Type == "step" && e.Step != nil {
 			cmds = append(cmds, a.stepped(*e.Step))
 		}
+		if e.Type == "message" && e.Message != nil {
+			cmds = append(cmds, a.messageCame(*e.Message))
+		}
 	}
 	cmds = append(cmds, a.prune())
 	if m.ended {
 		return tea.Batch(append(cmds, a.lost(m.at, control.NoAgent()))...)
 	}
 	return tea.Batch(append(cmds, next(m.gen, m.events), a.offer())...)
+}
+
+// messageCame tells in the status line of a message that was received, unless that
+// says what went wrong.
+func (a *app) messageCame(m control.Message) tea.Cmd {
+	if m.Direction != "receive" || a.notice.failed {
+		return nil
+	}
+	return a.say("Message from " + m.PeerName + ": " + m.Text)
 }
 
 // lost plans the next try.

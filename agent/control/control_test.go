@@ -64,6 +64,8 @@ var (
 	sampleStatus   = control.Status{ID: "ZZZZ-YYYY", Short: "ZZZZ-YYYY", Name: "pi5", Version: "1.0", Agent: control.AgentInfo{PID: 7, Mode: "service"}, Radio: control.Radio{State: "ready", Ifname: "wlan0"}, Groups: []control.Group{sampleGroup}}
 	samplePairing  = control.Pairing{ID: "pair-0a1b2c3d", Peer: samplePeer.ID, Short: samplePeer.Short, PeerName: samplePeer.Name, State: "comparing", Code: "482913", Own: true, Expires: 60}
 	sampleSetup    = control.SetupCode{Code: "AAAA-BBBB-CCCC-DDDD-E", Locked: 60, Wrong: 3}
+	sampleMessage  = control.Message{Seq: 7, ID: "m00112233", Direction: "send", Text: "a\n\tb ü", State: "waiting", To: []control.Recipient{{Peer: samplePeer.ID, PeerName: samplePeer.Name, State: "waiting", Near: true, Error: "x", ErrorCode: "busy", Hint: "y"}}}
+	samplePage     = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
 	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
@@ -94,6 +96,18 @@ func (b *backend) PauseTransfer(_ context.Context, id string) error {
 }
 func (b *backend) ResumeTransfer(_ context.Context, id string) error {
 	return b.note([]any{"resume", id})
+}
+func (b *backend) Messages(_ context.Context, q control.MessageQuery) (control.MessagePage, error) {
+	return samplePage, b.note(q)
+}
+func (b *backend) SendMessage(_ context.Context, r control.MessageRequest) (control.Message, error) {
+	return sampleMessage, b.note(r)
+}
+func (b *backend) CancelMessage(_ context.Context, id string) error {
+	return b.note([]any{"cancel message", id})
+}
+func (b *backend) ReadMessages(_ context.Context, r control.ReadRequest) (control.Unread, error) {
+	return samplePage.Unread, b.note(r)
 }
 func (b *backend) Trust(context.Context) ([]control.Trusted, error) {
 	return []control.Trusted{sampleTrusted}, b.note("trust")
@@ -195,6 +209,8 @@ func TestEveryRoute(t *testing.T) {
 	yes, intent := true, 15
 	send := control.SendRequest{Paths: []string{"/a b/ü"}, To: []string{"Ana's laptop"}, Name: "x"}
 	trust := control.TrustRequest{Action: "set", Device: "ana", AutoAccept: &yes}
+	query := control.MessageQuery{Since: 1 << 60, Before: 3, Oldest: true, Limit: 5, Search: "a&b=ü ?", From: "Ana's laptop", Waiting: true}
+	say := control.MessageRequest{Text: "a\n<\tb>", To: []string{"ana"}, All: true}
 	group := control.GroupRequest{Action: "join", Device: "ana", Intent: &intent}
 	status := sampleStatus
 	openGroup := sampleGroup
@@ -217,6 +233,11 @@ func TestEveryRoute(t *testing.T) {
 		{"cancel", func() (any, error) { return nil, c.CancelTransfer(ctx, "00") }, []any{"cancel", "00"}, nil},
 		{"pause", func() (any, error) { return nil, c.PauseTransfer(ctx, "00") }, []any{"pause", "00"}, nil},
 		{"resume", func() (any, error) { return nil, c.ResumeTransfer(ctx, "00") }, []any{"resume", "00"}, nil},
+		{"messages", func() (any, error) { return c.Messages(ctx, control.MessageQuery{}) }, control.MessageQuery{}, samplePage},
+		{"some messages", func() (any, error) { return c.Messages(ctx, query) }, query, samplePage},
+		{"send a message", func() (any, error) { return c.SendMessage(ctx, say) }, say, sampleMessage},
+		{"cancel a message", func() (any, error) { return nil, c.CancelMessage(ctx, "m0/../1") }, []any{"cancel message", "m0/../1"}, nil},
+		{"read messages", func() (any, error) { return c.ReadMessages(ctx, control.ReadRequest{Seq: 1 << 60}) }, control.ReadRequest{Seq: 1 << 60}, samplePage.Unread},
 		{"trust", func() (any, error) { return c.Trust(ctx) }, "trust", []control.Trusted{sampleTrusted}},
 		{"change trust", func() (any, error) { return c.ChangeTrust(ctx, trust) }, trust, sampleTrusted},
 		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},

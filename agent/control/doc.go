@@ -24,7 +24,7 @@
 //	POST   /v1/transfers/{id}/cancel  {} -> {}
 //	POST   /v1/transfers/{id}/pause   {} -> {}
 //	POST   /v1/transfers/{id}/resume  {} -> {}
-//	GET    /v1/messages               MessagePage; ?since=SEQ&before=SEQ&limit=N&search=TEXT&from=DEVICE&waiting=true
+//	GET    /v1/messages               MessagePage; ?since=SEQ&before=SEQ&oldest=true&limit=N&search=TEXT&from=DEVICE&waiting=true
 //	POST   /v1/messages               MessageRequest -> Message
 //	POST   /v1/messages/read          ReadRequest -> Unread
 //	POST   /v1/messages/{id}/cancel   {} -> {}

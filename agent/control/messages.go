@@ -8,6 +8,9 @@ import (
 	"strconv"
 )
 
+// MaxMessage is the longest text of a message, in bytes.
+const MaxMessage = 32 << 10
+
 // Message is a text that was written here or received.
 type Message struct {
 	// Seq is its place among all that this device wrote or received; it grows by
@@ -55,8 +58,9 @@ type MessageRequest struct {
 
 // MessageQuery says which messages are wanted; the zero value is the newest 50.
 type MessageQuery struct {
-	Since  uint64 // with a higher number, oldest first taken, so that a reader can go on; 0 takes the newest
+	Since  uint64 // with a higher number; 0 is no bound
 	Before uint64 // with a lower number; 0 is no bound
+	Oldest bool   // the oldest of those that fit are taken, so that a reader can go on, else the newest
 	Limit  int    // at most so many, and never more than 500 or some 1 MiB; 0 is 50
 	Search string // with this in their text, whatever its case
 	From   string // that this device sent here: anything that names a device
@@ -92,8 +96,10 @@ func (q MessageQuery) values() url.Values {
 			v.Set(name, s)
 		}
 	}
-	if q.Waiting {
-		v.Set("waiting", "true")
+	for name, on := range map[string]bool{"oldest": q.Oldest, "waiting": q.Waiting} {
+		if on {
+			v.Set(name, "true")
+		}
 	}
 	return v
 }
@@ -119,6 +125,8 @@ func messageQuery(v url.Values) (MessageQuery, error) {
 			q.Search = value
 		case "from":
 			q.From = value
+		case "oldest":
+			q.Oldest, err = strconv.ParseBool(value)
 		case "waiting":
 			q.Waiting, err = strconv.ParseBool(value)
 		default:

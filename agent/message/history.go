@@ -17,9 +17,10 @@ type Unread struct {
 
 // A Query says which messages are wanted. The zero value is the newest ones.
 type Query struct {
-	// Since wants those with a higher number, oldest first taken, so that a reader can go on where it was. Otherwise the newest are
-	// taken. Before wants those with a lower number; 0 is no bound.
+	// Since wants those with a higher number, Before those with a lower one; 0 is no bound.
 	Since, Before uint64
+	// Oldest takes the oldest of those that fit, so that a reader can go on where it was. Otherwise the newest are taken.
+	Oldest bool
 	// Limit is the most that are wanted; 0 is 50, and never more than 500 come, nor more than 1 MiB of text.
 	Limit int
 	// Search wants those whose text has these words or parts of words, whatever their case. "" wants all.
@@ -47,7 +48,7 @@ func (e *Engine) List(ctx context.Context, q Query) (list []Message, more bool, 
 		}
 	}
 	e.mu.Unlock()
-	if q.Since == 0 {
+	if !q.Oldest {
 		slices.Reverse(wanted)
 	}
 	search := strings.ToLower(q.Search)
@@ -67,7 +68,7 @@ func (e *Engine) List(ctx context.Context, q Query) (list []Message, more bool, 
 		list = append(list, m)
 		size += len(m.Text)
 	}
-	if q.Since == 0 {
+	if !q.Oldest {
 		slices.Reverse(list)
 	}
 	return list, more, nil
