@@ -330,7 +330,10 @@ func TestImpostorWithoutTheCode(t *testing.T) {
 func TestAPeerThatNeverEnds(t *testing.T) {
 	for name, serve := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"open for ever": func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, confirmAnswer{State: "open"}) },
-		"silent":        func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"silent": func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the asker has gone
+			<-r.Context().Done()
+		},
 		"endless": func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := io.WriteString(w, strings.Repeat(" ", 1000)); err != nil {
