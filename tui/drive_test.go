@@ -42,6 +42,10 @@ type fakeAgent struct {
 	fail   error // what every verb answers
 	made   []control.Transfer
 	group  chan error // Group waits for it when it is not nil
+
+	pairing control.Pairing // what Pair answers
+	begin   chan error      // Pair waits for it when it is not nil
+	outcome chan error      // WaitPairing waits for it, or for the end when it is nil
 }
 
 func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
@@ -99,6 +103,37 @@ func (f *fakeAgent) ResumeTransfer(_ context.Context, id string) error {
 }
 func (f *fakeAgent) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return control.Trusted{}, f.called("trust %s %s", r.Action, shortID(r.Device))
+}
+func (f *fakeAgent) Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error) {
+	device := r.Device
+	if len(device) > 20 {
+		device = shortID(device)
+	}
+	if err := f.called("pair %s %s", device, r.Code); err != nil {
+		return control.Pairing{}, err
+	}
+	if f.begin != nil {
+		select {
+		case err := <-f.begin:
+			if err != nil {
+				return control.Pairing{}, err
+			}
+		case <-ctx.Done():
+			f.called("pair given up")
+			return control.Pairing{}, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pairing, nil
+}
+func (f *fakeAgent) WaitPairing(ctx context.Context, id string) (control.Pairing, error) {
+	select {
+	case err := <-f.outcome:
+		return control.Pairing{ID: id, State: "paired"}, err
+	case <-ctx.Done():
+		return control.Pairing{}, ctx.Err()
+	}
 }
 func (f *fakeAgent) Find(_ context.Context, r control.FindRequest) error {
 	return f.called("find %v", r.Seconds)

@@ -6,8 +6,8 @@ import "strings"
 var words = [][2]string{
 	{"Direct", "Wi-Fi Direct (P2P): two devices without a router"},
 	{"GO", "group owner: the device that plays access point for a group"},
-	{"trusted", "somebody compared its ID; it may still have to ask"},
-	{"new", "nobody has compared its ID yet"},
+	{"trusted", "paired with, or its ID was added; it may still have to ask"},
+	{"new", "not paired with"},
 	{"ready", "connected and its key is proved"},
 	{"visible", "near, but not connected"},
 	{"away", "known, but not near on any path"},

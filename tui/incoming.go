@@ -43,8 +43,11 @@ func (a *app) openIncoming() tea.Cmd {
 
 func (a *app) ask(q *question, byItself bool) tea.Cmd {
 	q.shown = true
-	if q.Kind == "group" {
+	switch q.Kind {
+	case "group":
 		return a.open(&requestDialog{id: q.ID}, byItself)
+	case "pair":
+		return newPairQuestion(q).begin(a, byItself)
 	}
 	return a.open(&offerDialog{id: q.ID}, byItself)
 }
@@ -108,7 +111,7 @@ func (d *offerDialog) draw(a *app, w, h int) panel {
 	p.content = append(p.content, who+"  ("+a.trustStyle(q.Trust)(q.Trust)+", "+shortID(q.Peer)+")",
 		"sends "+contents(t))
 	if q.Trust == "new" && room > 10 {
-		p.content = append(p.content, th.Warn.Render("Nobody has compared its ID yet. All of it:"))
+		p.content = append(p.content, th.Warn.Render("Not paired with this device. All of its ID:"))
 		p.content = append(p.content, idLines(q.Peer, w)...)
 	}
 	st := &a.st.status
@@ -169,7 +172,7 @@ func (d *offerDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 	act := find(k.String(), inOffer)
 	if d.never(q)(act) {
 		if act == actAlways {
-			return a.fail("Only a trusted device can be accepted always.", "Compare its ID first: t in Peers.")
+			return a.fail("Only a trusted device can be accepted always.", "Pair with it first: p in Peers.")
 		}
 		return nil
 	}

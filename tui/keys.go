@@ -31,7 +31,7 @@ const (
 	// screens
 	actSend
 	actConnect
-	actTrust
+	actPair
 	actBlock
 	actUnblock
 	actForget
@@ -71,6 +71,7 @@ const (
 	noAgent
 	inOffer
 	inRequest
+	inPair
 	inQuestion
 	inPicker
 	inForm
@@ -100,7 +101,7 @@ var keymap = []section{
 	{onPeers, "Peers", []binding{
 		{actSend, []string{"enter"}, "enter", "send", "send files or folders to the device"},
 		{actConnect, []string{"c"}, "c", "connect", "connect over Wi-Fi Direct (form or join a group)"},
-		{actTrust, []string{"t"}, "t", "trust", "trust the device, after comparing its ID"},
+		{actPair, []string{"p"}, "p", "pair", "pair with the device: compare a code on both, or type its setup code"},
 		{actBlock, []string{"b"}, "b", "block", "block the device: nothing from it gets through"},
 		{actUnblock, []string{"u"}, "u", "unblock", "unblock the device"},
 		{actForget, []string{"X"}, "X", "forget", "forget the device: it is new again (asks first)"},
@@ -151,6 +152,11 @@ var keymap = []section{
 		{actYes, []string{"y"}, "y", "connect", "connect"},
 		{actNo, []string{"n"}, "n", "refuse", "refuse"},
 		{actBack, []string{"esc"}, "esc", "later", "leave it waiting; enter does nothing"},
+	}},
+	{inPair, "Comparing codes to pair", []binding{
+		{actYes, []string{"y"}, "y", "codes match", "the codes are the same: pair"},
+		{actNo, []string{"n", "esc", "enter"}, "n", "do not pair", "do not pair; enter and esc mean no too"},
+		{actBlock, []string{"b"}, "b", "block device", "do not pair, and block the device (asks once more)"},
 	}},
 	{inQuestion, "Questions", []binding{
 		{actYes, []string{"y"}, "y", "yes", "yes"},

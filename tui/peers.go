@@ -204,7 +204,7 @@ func trustText(p *peer) string {
 	case p.Trust == "blocked":
 		return "blocked: nothing from it gets through (u unblocks)"
 	}
-	return "new: nobody has compared its ID yet (t)"
+	return "new: not paired yet (p)"
 }
 
 func pathText(p control.Path) string {

@@ -20,8 +20,8 @@ func (s *peersScreen) idle(a *app, act action) bool {
 		return true
 	case act == actConnect:
 		return !a.radioReady() || !slices.ContainsFunc(p.Paths, func(p control.Path) bool { return p.Kind == "direct" && !p.Active })
-	case act == actTrust:
-		return p.Trust != "new" || p.ID == ""
+	case act == actPair:
+		return p.Trust != "new"
 	case act == actBlock:
 		return p.Trust == "blocked"
 	case act == actUnblock:
@@ -47,8 +47,8 @@ func (s *peersScreen) act(a *app, act action) tea.Cmd {
 		return s.send(a, p)
 	case actConnect:
 		return s.connect(a, p)
-	case actTrust:
-		return s.trust(a, p)
+	case actPair:
+		return s.pair(a, p)
 	case actBlock:
 		return s.block(a, p)
 	case actUnblock:
@@ -97,9 +97,9 @@ func (s *peersScreen) send(a *app, p *peer) tea.Cmd {
 		return a.open(&confirmation{
 			title: "Send to a new device?",
 			text: []string{
-				fmt.Sprintf("Nobody has compared the ID of %s yet, so it may be another device with the same name.", quoted(name)),
+				fmt.Sprintf("This device is not paired with %s, so it may be another one with the same name.", quoted(name)),
 				"Its ID begins with " + p.Short + ".",
-				"No goes back; then t compares the ID.",
+				"No goes back; then p pairs with it.",
 			},
 			yes: "send anyway", no: "go back", do: open,
 		}, false)
@@ -148,17 +148,22 @@ func (a *app) noRadio() tea.Cmd {
 	return a.fail("Wi-Fi Direct cannot be used: "+radioText(r.State, r.Ifname)+".", sentence(r.Hint))
 }
 
-func (s *peersScreen) trust(a *app, p *peer) tea.Cmd {
-	name := nameOf(p.Peer)
+func (s *peersScreen) pair(a *app, p *peer) tea.Cmd {
+	name, device := nameOf(p.Peer), p.ID
+	for _, path := range p.Paths {
+		if device == "" && path.Kind == "direct" {
+			device = path.Address // it shows who it is once a group stands
+		}
+	}
 	switch {
-	case p.ID == "":
-		return a.fail(name+" has not shown who it is yet.", "Press c to connect to it first.")
+	case device == "":
+		return a.fail(name+" has not shown who it is yet.", "")
 	case p.Trust == "trusted":
 		return a.fail(name+" is trusted already.", "X forgets it.")
 	case p.Trust == "blocked":
 		return a.fail(name+" is blocked.", "Press u to unblock it first.")
 	}
-	return a.open(&trustDialog{id: p.ID, name: name}, false)
+	return a.open(newPair(device, name), false)
 }
 
 func (s *peersScreen) block(a *app, p *peer) tea.Cmd {
@@ -186,7 +191,7 @@ func (s *peersScreen) forget(a *app, p *peer) tea.Cmd {
 	}
 	return a.open(&confirmation{
 		title: "Forget this device?",
-		text:  []string{fmt.Sprintf("%s (%s) becomes new: to trust it again somebody has to compare its ID again. Files that were received stay.", quoted(name), p.Short)},
+		text:  []string{fmt.Sprintf("%s (%s) becomes new: to trust it again somebody has to pair with it again. Files that were received stay.", quoted(name), p.Short)},
 		yes:   "forget", no: "keep",
 		do: func(a *app) tea.Cmd {
 			return a.changeTrust(control.TrustRequest{Action: "remove", Device: id}, name+" is forgotten.")

@@ -74,8 +74,9 @@ func (d dice) transfer() control.Transfer {
 }
 
 func (d dice) question(n int) control.InboxItem {
-	q := control.InboxItem{ID: fmt.Sprintf("q%d", n), Kind: d.of("transfer", "group"), Peer: d.of("", idAna), PeerName: d.text(), Trust: d.of("new", "trusted"),
-		Expires: d.float(), Method: d.of("pbc", "show_pin", "enter_pin"), PIN: d.of("", "12345670"), Address: d.text()}
+	q := control.InboxItem{ID: fmt.Sprintf("q%d", n), Kind: d.of("transfer", "group", "pair"), Peer: d.of("", idAna), PeerName: d.text(), Trust: d.of("new", "trusted"),
+		Expires: d.float(), Method: d.of("pbc", "show_pin", "enter_pin"), PIN: d.of("", "12345670"), Address: d.text(),
+		Code: d.of("", "482913"), Own: d.IntN(2) == 0, Answered: d.IntN(3) == 0}
 	if d.IntN(8) > 0 {
 		t := d.transfer()
 		q.Transfer = &t

@@ -30,6 +30,8 @@ type Control interface {
 	PauseTransfer(ctx context.Context, id string) error
 	ResumeTransfer(ctx context.Context, id string) error
 	ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error)
+	Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error)
+	WaitPairing(ctx context.Context, id string) (control.Pairing, error)
 	Find(ctx context.Context, r control.FindRequest) error
 	Group(ctx context.Context, r control.GroupRequest) (control.Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error

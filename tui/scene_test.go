@@ -95,6 +95,10 @@ func sampleRequest() control.InboxItem {
 	return control.InboxItem{ID: "i2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: 48, Method: "pbc", Address: "9e:0b:44:10:2f:01"}
 }
 
+func samplePairing() control.InboxItem {
+	return control.InboxItem{ID: "pair-1", Kind: "pair", Peer: idPixel, PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}
+}
+
 func sampleGroup() control.Group {
 	return control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2, Address: "192.168.49.1/24",
 		LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}
@@ -154,7 +158,38 @@ var scenes = []struct {
 		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
 		u.settle()
 	}},
-	{"trust", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "t") }},
+	{"pair", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "p") }},
+	{"pair-setup-code", sampleState, func(u *ui) {
+		u.agent.fail = &control.Error{Code: control.CodeUsage, Message: "that is not a setup code", Hint: "x"}
+		u.press("/")
+		u.typed("pixel")
+		u.press("enter", "p", " ", "tab")
+		u.typed("cgrt-6u6b-spis-flvl-5")
+		u.press("enter")
+	}},
+	{"pair-connecting", sampleState, func(u *ui) {
+		u.agent.begin = make(chan error)
+		u.press("/")
+		u.typed("pixel")
+		u.press("enter", "p", "enter")
+	}},
+	{"pair-asked", sampleState, func(u *ui) { u.offerNow(samplePairing()) }},
+	{"pair-own", sampleState, func(u *ui) {
+		i := samplePairing()
+		i.Own = true
+		u.offerNow(i)
+	}},
+	{"pair-waiting", sampleState, func(u *ui) {
+		u.offerNow(samplePairing())
+		u.wait(500 * time.Millisecond)
+		u.press("y")
+	}},
+	{"pair-refused", sampleState, func(u *ui) {
+		u.agent.outcome = make(chan error)
+		u.offerNow(samplePairing())
+		u.agent.outcome <- &control.Error{Code: control.CodeRefused, Message: "the other side said no; nothing is trusted", Hint: "compare the codes with its user and try again"}
+		u.settle()
+	}},
 	{"cancel", sampleState, func(u *ui) { u.press("2", "x") }},
 	{"connect", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "c") }},
 	{"create", sampleState, func(u *ui) { u.press("3", "c") }},

@@ -282,8 +282,11 @@ func shortID(id string) string {
 
 // summary is the question in one line.
 func (q *question) summary() string {
-	if q.Kind == "group" {
+	switch {
+	case q.Kind == "group":
 		return askerOf(q.InboxItem) + " wants to connect over Wi-Fi Direct"
+	case q.Kind == "pair":
+		return askerOf(q.InboxItem) + " and this device are to pair"
 	}
 	if q.Transfer == nil {
 		return askerOf(q.InboxItem) + " asks something"

@@ -35,7 +35,11 @@ var scenes = []scene{
 		s.Inbox = []control.InboxItem{{ID: "2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: -1, Method: "show_pin", PIN: "12345670", Address: "9e:0b:44:10:2f:01"}}
 		return s
 	}},
-	{name: "trust", state: state, keys: []string{"j", "j", "j", "t"}},
+	{name: "pair", state: func() control.State {
+		s := state()
+		s.Inbox = []control.InboxItem{{ID: "pair-1", Kind: "pair", Peer: id("pixel"), PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}}
+		return s
+	}},
 	{name: "network", state: func() control.State {
 		s := state()
 		s.Status.Groups = []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2,
@@ -129,6 +133,11 @@ func (s scene) show() error {
 type still struct {
 	control.Backend
 	state control.State
+}
+
+func (s still) WaitPairing(ctx context.Context, _ string) (control.Pairing, error) {
+	<-ctx.Done()
+	return control.Pairing{}, ctx.Err()
 }
 
 // Watch sends the state and then stays silent.
