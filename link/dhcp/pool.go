@@ -13,6 +13,7 @@ const (
 	leaseTime   = time.Hour
 	offerTime   = 10 * time.Second
 	declineTime = 10 * time.Minute
+	declinesMax = 3 // addresses that one client has declined at a time
 	poolMax     = 1024
 )
 
@@ -32,6 +33,7 @@ func mac(raw net.HardwareAddr) (m macAddr) {
 // use is what became of an address.
 type use struct {
 	client macAddr   // zero while declined
+	by     macAddr   // who declined it
 	until  time.Time // end of the lease, the offer or the ban
 	bound  bool      // was leased, and is remembered after its end; false: only offered, or declined
 }
@@ -150,8 +152,11 @@ func (p *pool) mayHave(now time.Time, client macAddr, a netip.Addr) bool {
 	return p.free(now, a, false)
 }
 
-func (p *pool) bind(now time.Time, client macAddr, a netip.Addr) {
+// bind leases an address and reports whether it is another than the client had.
+func (p *pool) bind(now time.Time, client macAddr, a netip.Addr) (changed bool) {
+	before := p.used[a]
 	p.take(a, use{client: client, until: now.Add(leaseTime), bound: true})
+	return !before.bound || before.client != client
 }
 
 // withdraw takes back an offer.
@@ -162,14 +167,25 @@ func (p *pool) withdraw(client macAddr) {
 	}
 }
 
-// decline bans an address that its client found taken. Only the client that got it may say so.
+// decline bans an address that its client found taken, and reports whether a binding ended. Only the client that got it may
+// say so, and not of one address after the other: it would empty the pool.
 func (p *pool) decline(now time.Time, client macAddr, a netip.Addr) bool {
 	if own, ok := p.of[client]; !ok || own != a {
 		return false
 	}
+	bound := p.used[a].bound
 	delete(p.of, client)
-	p.used[a] = use{until: now.Add(declineTime)}
-	return true
+	delete(p.used, a)
+	banned := 0
+	for _, u := range p.used {
+		if u.by == client && now.Before(u.until) {
+			banned++
+		}
+	}
+	if banned < declinesMax {
+		p.used[a] = use{by: client, until: now.Add(declineTime)}
+	}
+	return bound
 }
 
 // release ends a lease early; the address stays remembered for its client.

@@ -15,12 +15,20 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
-	"golang.org/x/time/rate"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	packetsPerSecond = 20
+	packetsPerSecond = 20 // answered or looked at, of all clients
+	clientPerSecond  = 5  // of one client, so that one cannot silence the others
+	clientBurst      = 10
+	strangersPerSec  = 5   // of devices that are not members, which may become members any moment
+	clientsMax       = 512 // counted one by one
 	packetMaxBytes   = 1500
+
+	memberWait = 500 * time.Millisecond // for a device that asks before we are told that it is a member
+	memberPoll = 20 * time.Millisecond
+	storePause = time.Second // between two calls of Store
 )
 
 var (
@@ -38,9 +46,11 @@ type Config struct {
 	Subnet      netip.Prefix // our own address on the link with the prefix length, such as 192.168.49.1/24
 	First, Last netip.Addr   // the pool, both included; at most 1024 addresses within the subnet
 	Bindings    []Binding    // what earlier runs gave to whom; may be nil
-	// Store is called with all bindings after each change, never twice at a time; nil keeps them in memory only.
+	// Store is called with all bindings after something changed in them, at most once a second, never twice at a time, and a last
+	// time at the end of Run; nil keeps them in memory only.
 	Store func([]Binding)
-	// Allowed says whether a device is a member of the group; nil allows all. It must not block.
+	// Allowed says whether a device is a member of the group; nil allows all. It must not block, and may be called from
+	// several goroutines. A device that asks before it is one gets half a second to become one.
 	Allowed func(net.HardwareAddr) bool
 }
 
@@ -49,15 +59,17 @@ type Server struct {
 	config Config
 	logger *slog.Logger
 
+	renew, rebind time.Duration // T1 and T2
+
 	mu   sync.Mutex
 	pool *pool // guarded by mu
 
-	storing sync.Mutex // held while Store runs
+	changed chan struct{} // capacity 1: bindings are to be stored
 }
 
 // NewServer checks the configuration. The error wraps ErrConfig.
 func NewServer(c Config) (*Server, error) {
-	s := &Server{config: c, logger: c.Logger}
+	s := &Server{config: c, logger: c.Logger, renew: leaseTime / 2, rebind: leaseTime * 7 / 8, changed: make(chan struct{}, 1)}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -97,28 +109,63 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("dhcp: serve on %s: %w", s.config.Ifname, err)
 	}
-	limited := &limitedConn{PacketConn: conn, limit: rate.NewLimiter(packetsPerSecond, packetsPerSecond)}
+	limited := newLimitedConn(conn, s.config.Allowed)
+	work, stopWork := context.WithCancel(ctx)
 	srv, err := server4.NewServer(s.config.Ifname, nil, func(conn net.PacketConn, to net.Addr, m *dhcpv4.DHCPv4) {
 		limited.busy.Add(1)
 		defer limited.busy.Done()
-		s.handle(conn, to, m)
+		s.handle(work, conn, to, m)
 	}, server4.WithConn(limited))
 	if err != nil {
+		stopWork()
 		return errors.Join(fmt.Errorf("dhcp: serve on %s: %w", s.config.Ifname, err), conn.Close())
 	}
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		s.store(work)
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	err = srv.Serve()
+	stopWork()
 	limited.busy.Wait()
+	<-stored
 	if ctx.Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("dhcp: serve on %s: %w", s.config.Ifname, err)
 }
 
+// store hands out the bindings after they changed, until ctx ends, and then once more if they changed again.
+func (s *Server) store(ctx context.Context) {
+	if s.config.Store == nil {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+		case <-s.changed:
+			s.config.Store(s.Bindings())
+			if pause(ctx, storePause) {
+				continue
+			}
+		}
+		select {
+		case <-s.changed:
+			s.config.Store(s.Bindings())
+		default:
+		}
+		return
+	}
+}
+
 // portFree finds other servers: the library shares the port (SO_REUSEPORT), so binding it would succeed.
 func portFree(ifname string) error {
-	conn, err := listenAlone(ifname)
+	conn, err := listenOn(context.Background(), ifname, netip.AddrPortFrom(netip.IPv4Unspecified(), dhcpv4.ServerPort))
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("%w (%w)", ErrPortTaken, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -148,37 +195,28 @@ func (s *Server) listen(ctx context.Context) (conn net.PacketConn, err error) {
 	return nil, err
 }
 
-// limitedConn keeps floods, and what is no DHCP request, from the library, which starts a goroutine for each packet.
-type limitedConn struct {
-	net.PacketConn
-	limit *rate.Limiter
-	busy  sync.WaitGroup
-}
-
-// ReadFrom returns the next packet that is worth looking at.
-func (c *limitedConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	for {
-		n, from, err := c.PacketConn.ReadFrom(b)
-		if err != nil || n <= packetMaxBytes && n > 0 && b[0] == byte(dhcpv4.OpcodeBootRequest) && c.limit.Allow() {
-			return n, from, err
-		}
-	}
-}
-
 // handle answers one packet. A panic ends that packet only.
-func (s *Server) handle(conn net.PacketConn, to net.Addr, m *dhcpv4.DHCPv4) {
+func (s *Server) handle(ctx context.Context, conn net.PacketConn, to net.Addr, m *dhcpv4.DHCPv4) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.logger.Error("DHCP request ended in a panic", "ifname", s.config.Ifname, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
+	if !s.member(ctx, m.ClientHWAddr) {
+		return
+	}
+	var from netip.Addr
+	if u, ok := to.(*net.UDPAddr); ok {
+		from, _ = ip4(u.IP)
+	}
 	s.mu.Lock()
-	reply, changed := s.answer(time.Now(), m)
+	reply, changed := s.answer(time.Now(), from, m)
 	s.mu.Unlock()
-	if changed && s.config.Store != nil {
-		s.storing.Lock()
-		s.config.Store(s.Bindings())
-		s.storing.Unlock()
+	if changed {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
 	}
 	if reply == nil {
 		return
@@ -194,13 +232,32 @@ func (s *Server) handle(conn net.PacketConn, to net.Addr, m *dhcpv4.DHCPv4) {
 	}
 }
 
-// answer decides what to say to a request, nil for nothing, and whether bindings changed. The caller holds mu.
-func (s *Server) answer(now time.Time, m *dhcpv4.DHCPv4) (reply *dhcpv4.DHCPv4, changed bool) {
-	if m.OpCode != dhcpv4.OpcodeBootRequest || m.HWType != 1 || len(m.ClientHWAddr) != 6 ||
-		!m.GatewayIPAddr.Equal(net.IPv4zero) || s.config.Allowed != nil && !s.config.Allowed(slices.Clone(m.ClientHWAddr)) {
+// member says whether a device is one of the group's. The first request of a new member can be faster than the word of
+// the supplicant that it is one, and a phone asks again only after a second or more.
+func (s *Server) member(ctx context.Context, client net.HardwareAddr) bool {
+	if s.config.Allowed == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, memberWait)
+	defer cancel()
+	for !s.config.Allowed(slices.Clone(client)) {
+		if !pause(ctx, memberPoll) {
+			return false
+		}
+	}
+	return true
+}
+
+// answer decides what to say to a member's request, nil for nothing, and whether bindings changed. from is the sender's
+// IPv4 address; of a client without one it is the broadcast address. The caller holds mu.
+func (s *Server) answer(now time.Time, from netip.Addr, m *dhcpv4.DHCPv4) (reply *dhcpv4.DHCPv4, changed bool) {
+	if m.OpCode != dhcpv4.OpcodeBootRequest || m.HWType != 1 || len(m.ClientHWAddr) != 6 || !m.GatewayIPAddr.Equal(net.IPv4zero) {
 		return nil, false
 	}
 	client := mac(m.ClientHWAddr)
+	if client == (macAddr{}) || client[0]&1 != 0 {
+		return nil, false // no device's
+	}
 	self := s.config.Subnet.Addr()
 	server, named := ip4(m.ServerIdentifier())
 	if named && server != self {
@@ -220,8 +277,8 @@ func (s *Server) answer(now time.Time, m *dhcpv4.DHCPv4) (reply *dhcpv4.DHCPv4, 
 			s.logger.Warn("DHCP pool exhausted", "ifname", s.config.Ifname)
 			return nil, false
 		case m.Options.Has(dhcpv4.OptionRapidCommit):
-			s.pool.bind(now, client, a)
-			return s.lease(m, dhcpv4.MessageTypeAck, a, dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil)), true
+			changed = s.pool.bind(now, client, a)
+			return s.lease(m, dhcpv4.MessageTypeAck, a, dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil)), changed
 		}
 		return s.lease(m, dhcpv4.MessageTypeOffer, a), false
 	case dhcpv4.MessageTypeRequest:
@@ -229,13 +286,19 @@ func (s *Server) answer(now time.Time, m *dhcpv4.DHCPv4) (reply *dhcpv4.DHCPv4, 
 		if !s.pool.mayHave(now, client, want) {
 			return s.reply(m, dhcpv4.MessageTypeNak), false
 		}
-		s.pool.bind(now, client, want)
-		return s.lease(m, dhcpv4.MessageTypeAck, want), true
+		changed = s.pool.bind(now, client, want)
+		return s.lease(m, dhcpv4.MessageTypeAck, want), changed
 	case dhcpv4.MessageTypeDecline:
 		return nil, s.pool.decline(now, client, asked)
 	case dhcpv4.MessageTypeRelease:
-		s.pool.release(client, current)
+		// It is sent from the address that is given back. Somebody else's word for it does not count.
+		if from == current {
+			s.pool.release(client, current)
+		}
 	case dhcpv4.MessageTypeInform:
+		if from != current || !s.config.Subnet.Contains(current) {
+			return nil, false
+		}
 		return s.reply(m, dhcpv4.MessageTypeAck, dhcpv4.OptSubnetMask(net.CIDRMask(s.config.Subnet.Bits(), 32))), false
 	}
 	return nil, false
@@ -247,6 +310,8 @@ func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, options ...dhc
 	if err != nil {
 		return nil
 	}
+	// The library copies it; here is no relay.
+	r.Options.Del(dhcpv4.OptionRelayAgentInformation)
 	for _, o := range options {
 		r.UpdateOption(o)
 	}
@@ -257,8 +322,8 @@ func (s *Server) lease(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, a netip.Addr, 
 	r := s.reply(m, kind, append(options,
 		dhcpv4.OptSubnetMask(net.CIDRMask(s.config.Subnet.Bits(), 32)),
 		dhcpv4.OptIPAddressLeaseTime(leaseTime),
-		dhcpv4.OptRenewTimeValue(leaseTime/2),
-		dhcpv4.OptRebindingTimeValue(leaseTime*7/8))...)
+		dhcpv4.OptRenewTimeValue(s.renew),
+		dhcpv4.OptRebindingTimeValue(s.rebind))...)
 	if r != nil {
 		r.YourIPAddr = a.AsSlice()
 	}
