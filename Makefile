@@ -19,7 +19,7 @@ export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 # What the tests run beside our own programs.
 test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils \
-	busybox-static dosfstools e2fsprogs nftables ufw groff-base
+	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

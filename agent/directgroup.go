@@ -52,8 +52,13 @@ func (g *directGroup) live(ctx context.Context) {
 		spec.V4 = netip.PrefixFrom(pool.Addr().Next(), pool.Bits())
 	case !owner && group.Local.IsValid():
 		spec.V4 = netip.PrefixFrom(group.Local, maskBits(group.Mask4))
+		// The owner's word is anybody's.
+		if err := dhcp.CheckAddress(spec.V4); err != nil {
+			d.log.Warn("The group's owner gave an address that cannot be used", "group", group.Ifname, "err", err)
+			spec.V4 = netip.Prefix{}
+		}
 	}
-	addressed, err := d.a.book.EnsureGroup(ctx, spec)
+	addressed, v4, err := g.ensure(ctx, spec)
 	if err != nil {
 		d.log.Warn("Addressing the group failed", "group", group.Ifname, "err", err)
 		d.a.step("address", "failed", explain(err).Message)
@@ -65,18 +70,19 @@ func (g *directGroup) live(ctx context.Context) {
 			d.log.Warn("Taking the group's addresses away failed", "group", group.Ifname, "err", err)
 		}
 	}()
-	g.addressed(addressed.LinkLocal(), spec.V4)
+	g.addressed(addressed.LinkLocal(), v4)
 	work, ctx := errgroup.WithContext(ctx)
 	defer func() { _ = work.Wait() }() // its goroutines log what went wrong and return nil
 	later := func(f func()) { work.Go(func() error { f(); return nil }) }
 	if owner {
-		if pool.IsValid() {
-			work.Go(func() error { g.serveLeases(ctx, group, pool, spec.V4); return nil })
+		if v4.IsValid() {
+			work.Go(func() error { g.serveLeases(ctx, group, pool, v4); return nil })
 		}
 	} else {
 		defer d.a.lose(g.meetOwner(ctx, group, later))
-		if !spec.V4.IsValid() {
-			work.Go(func() error { g.lease(ctx, spec); return nil })
+		if !v4.IsValid() {
+			spec.V4 = v4
+			work.Go(func() error { g.lease(ctx, group, spec); return nil })
 		}
 	}
 	for {
@@ -127,47 +133,6 @@ func (g *directGroup) addressed(linkLocal netip.Addr, v4 netip.Prefix) {
 	}
 	g.d.a.step("address", "ok", text)
 	g.d.a.publishStatus()
-}
-
-// serveLeases gives addresses to members that have none from the handshake:
-// phones and plain Wi-Fi devices. The handshake's pool is .2 to .9, so that the
-// two never meet.
-func (g *directGroup) serveLeases(ctx context.Context, group wpa.Group, pool, own netip.Prefix) {
-	server, err := dhcp.NewServer(dhcp.Config{
-		Logger: g.d.log, Ifname: group.Ifname, Index: group.Index, Subnet: own,
-		First: host(pool, 10), Last: host(pool, 199),
-		Store: func(given []dhcp.Binding) {
-			g.d.mu.Lock()
-			g.given = given
-			g.d.mu.Unlock()
-			g.d.a.publishStatus()
-		},
-	})
-	if err == nil {
-		err = server.Run(ctx)
-	}
-	if err != nil && ctx.Err() == nil {
-		g.d.log.Warn("Serving addresses on the group failed; nigh devices need none", "group", group.Ifname, "err", err)
-	}
-}
-
-// lease asks the owner for an IPv4 address when the handshake gave none. nigh
-// itself does not wait for it.
-func (g *directGroup) lease(ctx context.Context, spec link.GroupSpec) {
-	lease, err := dhcp.Acquire(ctx, spec.Ifname)
-	if err != nil {
-		if ctx.Err() == nil {
-			g.d.log.Debug("No lease on the group", "group", spec.Ifname, "err", err)
-		}
-		return
-	}
-	spec.V4 = lease.Prefix
-	addressed, err := g.d.a.book.EnsureGroup(ctx, spec)
-	if err != nil {
-		g.d.log.Warn("Addressing the group failed", "group", spec.Ifname, "err", err)
-		return
-	}
-	g.addressed(addressed.LinkLocal(), spec.V4)
 }
 
 // isGroup reports whether an interface belongs to one of our groups.

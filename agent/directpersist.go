@@ -44,6 +44,7 @@ func (d *direct) eachGroup(fn func(savedGroup) *savedGroup) {
 		now := fn(s)
 		switch {
 		case now == nil:
+			d.dropLeases(before.SSID)
 			return bucket.Delete(key)
 		case now.BSSID != before.BSSID || now.Peer != before.Peer || !slices.Equal(now.Devices, before.Devices):
 			return bucket.Put(key, *now)

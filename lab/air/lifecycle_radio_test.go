@@ -310,7 +310,10 @@ func TestPlainClient(t *testing.T) {
 	}
 	await(t, ada, time.Minute, clients(1, func(s control.Station) bool { return s.Address != "" }))
 	var lease dhcp.Lease
-	if err := phone.Do(func() (err error) { lease, err = dhcp.Acquire(within(t, time.Minute), phone.Ifname); return err }); err != nil {
+	if err := phone.Do(func() (err error) {
+		lease, err = dhcp.Acquire(within(t, time.Minute), dhcp.ClientConfig{Ifname: phone.Ifname})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	await(t, ada, time.Minute, clients(1, func(s control.Station) bool { return s.IPv4 == lease.Prefix.Addr().String() }))

@@ -332,10 +332,12 @@ func TestKeepOnARealLink(t *testing.T) {
 	go func() {
 		kept <- client.Do(func() error {
 			return Keep(ctx, ClientConfig{Ifname: "grp0"}, func(l Lease) {
+				args := []string{"-n", client.Namespace, "address", "flush", "dev", "grp0", "scope", "global"}
 				if l.Prefix.IsValid() {
-					client.IP("address", "replace", l.Prefix.String(), "dev", "grp0")
-				} else {
-					client.IP("address", "flush", "dev", "grp0", "scope", "global")
+					args = []string{"-n", client.Namespace, "address", "replace", l.Prefix.String(), "dev", "grp0"}
+				}
+				if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+					t.Errorf("ip %v: %v: %s", args, err, out)
 				}
 				leases <- l
 			})
