@@ -231,7 +231,7 @@ func remedies() []cli.Remedy {
 	for _, r := range doctor.Remedies(os.Getenv("NIGH_WPA_BUS")) {
 		all = append(all, cli.Remedy{
 			Name: r.Name, Does: r.Does, Lost: r.Lost, Path: r.Path, Text: r.Text,
-			InForce: r.InForce, Allowed: r.Allowed, Apply: r.Apply, Undo: r.Undo,
+			Plan: r.Plan, InForce: r.InForce, Allowed: r.Allowed, Apply: r.Apply, Undo: r.Undo,
 		})
 	}
 	return all

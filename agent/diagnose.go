@@ -8,8 +8,10 @@ import (
 	"nigh/agent/receive"
 )
 
-// Doctor implements [control.Backend].
+// Doctor implements [control.Backend]. What status says of the radio is made true again, too: the person may just have mended
+// what a check said.
 func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
+	b.a.direct.reconsider(ctx)
 	c := b.a.cfg.doctor()
 	c.Port = b.a.sessions.Port()
 	return checks(doctor.Run(ctx, c)), nil

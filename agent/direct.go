@@ -50,6 +50,7 @@ type direct struct {
 	forming chan struct{} // one group formation of ours at a time
 	killed  atomic.Bool   // NetworkManager removed a group in spite of the policy
 	telling chan struct{} // capacity 1: what the radio says is not what it should
+	better  chan struct{} // capacity 1: another engine is better now
 	gate    *gate
 
 	mu          sync.Mutex
@@ -80,7 +81,7 @@ type ending struct {
 func newDirect(a *Agent) *direct {
 	d := &direct{
 		a: a, log: a.log,
-		forming: make(chan struct{}, 1), telling: make(chan struct{}, 1), wantWake: make(chan struct{}, 1), gate: newGate(),
+		forming: make(chan struct{}, 1), telling: make(chan struct{}, 1), better: make(chan struct{}, 1), wantWake: make(chan struct{}, 1), gate: newGate(),
 		groups: map[wpa.GroupID]*directGroup{}, wants: map[identity.DeviceID]bool{},
 		formings: map[*forming]bool{}, regroup: make(chan struct{}, 1), macs: map[identity.DeviceID]string{},
 		down: control.Radio{State: "starting"},
@@ -147,6 +148,7 @@ func (d *direct) radioLife(ctx context.Context) error {
 	group.Go(func() error { return d.connectWanted(ctx) })
 	group.Go(func() error { return d.keepTelling(ctx, radio) })
 	group.Go(func() error { return d.keepProfiles(ctx) })
+	group.Go(func() error { return d.keepEngine(ctx) })
 	return group.Wait()
 }
 

@@ -74,3 +74,42 @@ func (d *direct) groupKilled(ctx context.Context, radio *wpa.Radio) error {
 	d.a.step("engine", "running", choice.Why)
 	return errOtherEngine
 }
+
+// reconsider looks whether the engine is still the best one, when a person asks what is wrong or has just mended it.
+func (d *direct) reconsider(ctx context.Context) {
+	d.mu.Lock()
+	radio := d.radio
+	d.mu.Unlock()
+	if radio == nil {
+		return
+	}
+	choice, err := radio.Reconsider(ctx)
+	if err != nil || choice.Engine == radio.Status().Engine {
+		return
+	}
+	d.mu.Lock()
+	idle := len(d.groups)+len(d.formings) == 0 && d.radio == radio
+	d.mu.Unlock()
+	if !idle {
+		return // it is asked again
+	}
+	d.log.Info("Taking another engine", "engine", string(choice.Engine), "why", choice.Why)
+	select {
+	case d.better <- struct{}{}:
+	default:
+	}
+}
+
+// keepEngine ends the radio's life when another engine is better.
+func (d *direct) keepEngine(ctx context.Context) error {
+	select {
+	case <-d.better: // that was about the radio before
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.better:
+		return errOtherEngine
+	}
+}

@@ -2,28 +2,31 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"nigh/agent/control"
 )
 
-// Remedy is a change of the system that a person may have made, as one file. It can be taken back.
+// Remedy is a change of the system that a person may have made: a file, commands, or both. It can be taken back.
 type Remedy struct {
-	Name    string                      // after --fix
-	Does    string                      // what it does, one sentence
-	Lost    string                      // what is lost by it, one sentence
-	Path    string                      // of the file
-	Text    string                      // of the file
-	InForce func() (bool, error)        // whether it is made already
-	Allowed func() error                // not nil when this user may not make it
-	Apply   func(context.Context) error // makes it
-	Undo    func(context.Context) error // takes it back
+	Name    string                                                 // after --fix
+	Does    string                                                 // what it does, one sentence
+	Lost    string                                                 // what is lost by it, one sentence; "" = nothing
+	Path    string                                                 // of the file; "" = none
+	Text    string                                                 // of the file
+	Plan    func(ctx context.Context, undo bool) ([]string, error) // the command lines that Apply or Undo will run; called before them
+	InForce func() (bool, error)                                   // whether it is made already
+	Allowed func() error                                           // not nil when this user may not make it
+	Apply   func(context.Context) error                            // makes it
+	Undo    func(context.Context) error                            // takes it back
 }
 
 func (a *app) remedyNames() []string {
@@ -48,24 +51,36 @@ func (a *app) fix(cmd *cobra.Command, name string, undo, yes bool) error {
 	}
 	there, err := r.InForce()
 	if err != nil {
-		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "look at " + r.Path + ", and remove it if it is not needed"}
+		hint := "look at the journal of changes, which only root may read: sudo " + ownPath() + " doctor --fix " + name
+		if r.Path != "" {
+			hint = "look at " + r.Path + ", and remove it if it is not needed"
+		}
+		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: hint}
 	}
 	if there != undo {
 		state := "is in force already: there is nothing to do"
 		if undo {
 			state = "is not there: there is nothing to take back"
 		}
-		return a.print("%s %s", r.Path, state)
+		return a.print("%s %s", cmp.Or(r.Path, "The change "+r.Name), state)
 	}
 	command := "sudo " + ownPath() + " doctor --fix " + name
-	if err := a.showRemedy(r, undo); err != nil {
-		return err
-	}
 	if undo {
 		command += " --undo"
 	}
+	onlyRoot := &control.Error{Code: control.CodePermission, Message: "only root may do this", Hint: "run: " + command}
+	lines, err := r.Plan(ctx, undo)
+	if err != nil {
+		if r.Allowed() != nil {
+			return onlyRoot
+		}
+		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "see what is wrong with: nigh doctor"}
+	}
+	if err := a.showRemedy(r, lines, undo); err != nil {
+		return err
+	}
 	if err := r.Allowed(); err != nil {
-		return &control.Error{Code: control.CodePermission, Message: "only root may do this", Hint: "run: " + command}
+		return onlyRoot
 	}
 	if !yes {
 		if ok, err := a.confirm(cmd); err != nil || !ok {
@@ -79,20 +94,48 @@ func (a *app) fix(cmd *cobra.Command, name string, undo, yes bool) error {
 	if err := do(ctx); err != nil {
 		return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "nothing else was changed; run the command again when the cause is mended"}
 	}
+	a.tellAgent(ctx)
 	if undo {
-		return a.print("Done: %s is removed.", r.Path)
+		return a.print("Done: %s is removed.", cmp.Or(r.Path, "the change "+r.Name))
 	}
 	return a.print("Done. To take it back: %s --undo", command)
 }
 
+// refreshLimit bounds how long an agent may take to look again.
+const refreshLimit = 20 * time.Second
+
+// tellAgent has a running agent look again, so that its status does not go on saying what was mended. Without an agent there is
+// nobody to tell.
+func (a *app) tellAgent(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshLimit)
+	defer cancel()
+	_, _ = a.agent().Doctor(ctx)
+}
+
 // showRemedy prints what will be done, so that nobody agrees to something unseen.
-func (a *app) showRemedy(r *Remedy, undo bool) error {
-	if undo {
-		return a.print("This removes %s, which does this:\n%s", r.Path, r.Does)
+func (a *app) showRemedy(r *Remedy, commands []string, undo bool) error {
+	err := a.print("%s", r.Does)
+	switch {
+	case undo && r.Path != "":
+		err = errors.Join(err, a.print("\nThis is taken back: what it wrote to %s is removed.", r.Path))
+	case undo:
+		err = errors.Join(err, a.print("\nThis is taken back."))
+	default:
+		if r.Lost != "" {
+			err = errors.Join(err, a.print("%s", r.Lost))
+		}
+		if r.Path != "" {
+			err = errors.Join(err, a.print("\nIt writes %s:", r.Path))
+			for line := range strings.Lines(r.Text) {
+				err = errors.Join(err, a.print("  | %s", strings.TrimSuffix(line, "\n")))
+			}
+		}
 	}
-	err := a.print("%s\n%s\n\nIt writes %s:", r.Does, r.Lost, r.Path)
-	for line := range strings.Lines(r.Text) {
-		err = errors.Join(err, a.print("  | %s", strings.TrimSuffix(line, "\n")))
+	if len(commands) > 0 {
+		err = errors.Join(err, a.print("\nIt runs:"))
+	}
+	for _, c := range commands {
+		err = errors.Join(err, a.print("  # %s", c))
 	}
 	return err
 }

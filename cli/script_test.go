@@ -84,6 +84,12 @@ func remedy(path string) cli.Remedy {
 	const text = "<policy user=\"root\">\n  <deny/>\n</policy>\n"
 	return cli.Remedy{
 		Name: "keeper", Does: "Keeps it off.", Lost: "Casting is lost.", Path: path, Text: text,
+		Plan: func(_ context.Context, undo bool) ([]string, error) {
+			if undo {
+				return []string{"keeper forget"}, nil
+			}
+			return []string{"keeper reload"}, nil
+		},
 		InForce: func() (bool, error) {
 			got, err := os.ReadFile(path)
 			if err == nil && string(got) != text {

@@ -1,5 +1,5 @@
 // Package systemd holds the files that fit nigh into a Linux system, and the tests that
-// hold them to what they promise. Its only code hands the text of one of them to nigh doctor.
+// hold them to what they promise. Its only code hands the text of some of them to nigh doctor.
 //
 //   - nigh@.service runs the agent as one user of the machine, in a sandbox.
 //   - nigh-wifi.service and the script nigh-wifi give idle radios to wpa_supplicant where

@@ -52,6 +52,7 @@ func TestFixBesideNetworkManager(t *testing.T) {
 	if !strings.Contains(out, KeepPolicy[strings.Index(KeepPolicy, "<policy"):strings.Index(KeepPolicy, ">\n    <deny")]) || !strings.Contains(out, "--undo") {
 		t.Errorf("the fix says: %s", out)
 	}
+	await(t, alice, "no hint at what was mended", func(s control.State) bool { return !strings.Contains(s.Status.Radio.Hint, remedy) })
 	if c := check(t, alice); c.State != "ok" {
 		t.Errorf("doctor after the fix: %+v", c)
 	}
@@ -70,6 +71,7 @@ func TestFixBesideNetworkManager(t *testing.T) {
 	}
 
 	run(t, nigh, "doctor", "--fix", "networkmanager", "--undo", "--yes")
+	await(t, alice, "the hint again", func(s control.State) bool { return strings.Contains(s.Status.Radio.Hint, remedy) })
 	if c := check(t, alice); c.State != "warn" {
 		t.Errorf("doctor after taking it back: %+v", c)
 	}

@@ -302,3 +302,19 @@ func TestDiagnose(t *testing.T) {
 		}
 	}
 }
+
+// TestReconsider has a radio say what was true when it was opened, and look again.
+func TestReconsider(t *testing.T) {
+	bus := startBus(t, allowAll)
+	startSupplicant(t, bus)
+	r, await := open(t, Config{Bus: bus})
+	await("supplicant", func(s Status) bool { return errors.Is(s.Err, ErrNoInterface) })
+	why := r.Status().Why
+	r.in.command(func(m *machine) { m.choice.Why, m.choice.Fix, m.dirty = "It was so.", "Mend it.", true })
+	await("what was", func(s Status) bool { return s.Why == "It was so." })
+	choice, err := r.Reconsider(t.Context())
+	if err != nil || choice.Engine != EngineSystem || choice.Why != why {
+		t.Errorf("%+v, %v", choice, err)
+	}
+	await("what is", func(s Status) bool { return s.Why == why })
+}

@@ -199,6 +199,28 @@ func (r *Radio) watch(workers *sync.WaitGroup) func() {
 	}
 }
 
+// Reconsider looks again at what the choice of the engine depends on, such as the D-Bus policy that a person has just put in
+// place, and has Status say what is so now. It returns what would be chosen now: when that is another engine, it needs a Radio
+// of its own. An engine that has the radio to itself stays. It blocks like Choose.
+func (r *Radio) Reconsider(ctx context.Context) (Choice, error) {
+	if r.choice.Engine == EnginePrivate {
+		return r.choice, nil
+	}
+	choice, err := Choose(ctx, r.cfg)
+	if err != nil {
+		return Choice{}, fmt.Errorf("wpa: reconsider: %w", err)
+	}
+	if choice.Engine == r.choice.Engine {
+		r.in.command(func(m *machine) {
+			if m.choice.Why != choice.Why || m.choice.Fix != choice.Fix {
+				m.choice.Why, m.choice.Fix = choice.Why, choice.Fix
+				m.dirty = true
+			}
+		})
+	}
+	return choice, nil
+}
+
 // Events returns the channel of events. It never holds the radio up: changes of the same thing that were not taken yet
 // become one. It is closed when Run returned.
 func (r *Radio) Events() <-chan Event { return r.events }

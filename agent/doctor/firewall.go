@@ -193,7 +193,7 @@ func nftBarrier(c Config, rules *ruleset, l link.Link, firewalld bool) *barrier 
 
 // nftRule lets sessions and discovery in, before every other rule of a chain.
 func nftRule(at place, port uint16) string {
-	return fmt.Sprintf("insert rule %s %s %s meta l4proto { tcp, udp } th dport { %d, 5353 } accept comment \"nigh\"", at.Family, at.Table, at.Chain, port)
+	return fmt.Sprintf("insert rule %s %s %s meta l4proto { tcp, udp } th dport { %d, 5353 } accept comment %q", at.Family, at.Table, at.Chain, port, ownComment)
 }
 
 // zones is what firewalld says; nil when it does not run.

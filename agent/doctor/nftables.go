@@ -48,7 +48,17 @@ type place struct{ Family, Table, Chain string }
 type ruleset struct {
 	chains map[place]*chain
 	sets   map[place][]any // by family, table and the name of the set
+	own    []ownRule
 }
+
+// ownRule is one that nftRule made.
+type ownRule struct {
+	place
+	handle int
+}
+
+// ownComment marks our rules.
+const ownComment = "nigh"
 
 type chain struct {
 	place
@@ -98,8 +108,9 @@ func parseRules(raw []byte) (*ruleset, error) {
 				Prio                              int
 			}
 			Rule *struct {
-				Family, Table, Chain string
-				Expr                 []map[string]json.RawMessage
+				Family, Table, Chain, Comment string
+				Handle                        int
+				Expr                          []map[string]json.RawMessage
 			}
 			Set, Map *struct {
 				Family, Table, Name string
@@ -110,7 +121,7 @@ func parseRules(raw []byte) (*ruleset, error) {
 	if err := json.Unmarshal(raw, &file); err != nil {
 		return nil, fmt.Errorf("doctor: nft: %w", err)
 	}
-	r := &ruleset{map[place]*chain{}, map[place][]any{}}
+	r := &ruleset{chains: map[place]*chain{}, sets: map[place][]any{}}
 	for _, o := range file.Nftables {
 		if c := o.Chain; c != nil {
 			at := place{c.Family, c.Table, c.Name}
@@ -126,6 +137,9 @@ func parseRules(raw []byte) (*ruleset, error) {
 	for _, o := range file.Nftables {
 		if o.Rule == nil {
 			continue
+		}
+		if o.Rule.Comment == ownComment {
+			r.own = append(r.own, ownRule{place{o.Rule.Family, o.Rule.Table, o.Rule.Chain}, o.Rule.Handle})
 		}
 		if c := r.chains[place{o.Rule.Family, o.Rule.Table, o.Rule.Chain}]; c != nil {
 			c.rules = append(c.rules, o.Rule.Expr)

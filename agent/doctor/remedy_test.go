@@ -5,22 +5,183 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // keep is the remedy for NetworkManager with its file in a folder of the test.
-func keep(t *testing.T, reload func(context.Context) error) Remedy {
+func keep(t *testing.T, reload func(context.Context) error) *Remedy {
 	t.Helper()
-	for _, r := range Remedies("") {
-		if r.Name == "networkmanager" {
-			r.Path = filepath.Join(t.TempDir(), "system.d", filepath.Base(r.Path))
-			r.reload = reload
-			return r
+	r := Find(Remedies(""), "networkmanager")
+	if r == nil {
+		t.Fatal("no remedy for NetworkManager")
+	}
+	r.Path = filepath.Join(t.TempDir(), "system.d", filepath.Base(r.Path))
+	r.journal = filepath.Join(t.TempDir(), "var/fixes.json")
+	r.reload = reload
+	return r
+}
+
+// steps is a remedy of every kind of step at once, with commands that leave a trace in a folder.
+func steps(t *testing.T, fail bool) (r *Remedy, trace func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	say := func(word string) []string { return []string{"sh", "-c", "echo " + word + " >> " + log} }
+	r = &Remedy{
+		Name: "steps", Path: filepath.Join(dir, "etc/conf"), Text: "ours\n", journal: filepath.Join(dir, "fixes.json"),
+		apply: [][]string{say("apply")}, back: [][]string{say("back")}, after: [][]string{say("after")},
+	}
+	if fail {
+		r.apply = append(r.apply, []string{"sh", "-c", "echo no such zone >&2; exit 3"})
+	}
+	return r, func() string {
+		text, err := os.ReadFile(log)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.Fields(string(text)), " ")
+	}
+}
+
+func TestRemedyOfFileAndCommands(t *testing.T) {
+	r, trace := steps(t, false)
+	again := *r // as another run of the program has it
+	plan, err := r.Plan(t.Context(), false)
+	if err != nil || len(plan) != 1 || !strings.HasPrefix(plan[0], "sh -c 'echo apply") {
+		t.Errorf("plan %q, %v", plan, err)
+	}
+	for range 2 {
+		if err := r.Apply(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	t.Fatal("no remedy for NetworkManager")
-	panic("unreachable")
+	if text, err := os.ReadFile(r.Path); string(text) != "ours\n" || err != nil || trace() != "apply" {
+		t.Errorf("%q, %v, %s", text, err, trace())
+	}
+	if there, err := again.InForce(); !there || err != nil {
+		t.Errorf("in force: %v, %v", there, err)
+	}
+	if plan, err := again.Plan(t.Context(), true); err != nil || len(plan) != 2 {
+		t.Errorf("plan of the undo %q, %v", plan, err)
+	}
+	again.back, again.after = nil, nil // a later version may know others: those of the journal count
+	for range 2 {
+		if err := again.Undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if trace() != "apply back after" {
+		t.Error(trace())
+	}
+	for _, path := range []string{r.Path, r.journal} {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// A file that was there before, as the package installs it, is not ours to remove.
+func TestRemedyKeepsTheFileOfThePackage(t *testing.T) {
+	r, _ := steps(t, false)
+	if err := replaceFile(r.Path, r.Text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := r.InForce(); there || err != nil {
+		t.Errorf("in force before: %v, %v", there, err)
+	}
+	if err := errors.Join(r.Apply(t.Context()), r.Undo(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(r.Path); string(text) != r.Text || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestRemedyWhoseCommandFails(t *testing.T) {
+	r, trace := steps(t, true)
+	err := r.Apply(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "no such zone") {
+		t.Errorf("%v", err)
+	}
+	if trace() != "apply back after" {
+		t.Errorf("the commands were %s", trace())
+	}
+	if there, err := r.InForce(); there || err != nil {
+		t.Errorf("in force: %v, %v", there, err)
+	}
+	if _, err := os.Stat(r.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file: %v", err)
+	}
+}
+
+// dhcpcd.conf is the administrator's: our lines go before it and come out again, whatever else was changed.
+func TestRemedyInAnAdministratorsFile(t *testing.T) {
+	r := Find(Remedies(""), "dhcpcd")
+	dir := t.TempDir()
+	r.Path, r.journal = filepath.Join(dir, "dhcpcd.conf"), filepath.Join(dir, "fixes.json")
+	r.apply, r.after = nil, nil
+	if err := os.WriteFile(r.Path, []byte("hostname\ninterface eth0\nstatic ip_address=10.0.0.2/24\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(r.Path)
+	if err != nil || dhcpcdKeepsOff(string(before)) {
+		t.Fatalf("%s, %v", before, err)
+	}
+	if err := r.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(r.Path)
+	if err != nil || !dhcpcdKeepsOff(string(text)) || !strings.HasSuffix(string(text), string(before)) {
+		t.Fatalf("%s, %v", text, err)
+	}
+	if err := os.WriteFile(r.Path, append([]byte("# mine\n"), text...), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(r.Path); string(text) != "# mine\n"+string(before) || err != nil {
+		t.Errorf("%s, %v", text, err)
+	}
+	if info, err := os.Stat(r.Path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestRemediesAreWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Remedies("") {
+		if seen[r.Name] || r.Name == "" || r.Does == "" || (r.Path == "") != (r.Text == "") || r.journal == "" {
+			t.Errorf("%+v", r)
+		}
+		seen[r.Name] = true
+		if len(r.apply) == 0 && r.look == nil && r.reload == nil {
+			t.Errorf("%s: nobody reads the file", r.Name)
+		}
+		if r.Path == "" && r.back == nil && r.lookBack == nil {
+			t.Errorf("%s cannot be taken back", r.Name)
+		}
+	}
+}
+
+func FuzzDeeds(f *testing.F) {
+	f.Add([]byte(`[{"name":"ufw","path":"/etc/ufw/applications.d/nigh","text":"x","back":[["ufw","delete","allow","Nigh"]]}]`))
+	f.Add([]byte(`[{"name":"x","back":[["/tmp/evil"]]}]`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		all, err := parseDeeds(raw)
+		if err != nil {
+			return
+		}
+		for _, d := range all {
+			for _, c := range slices.Concat(d.Back, d.After) {
+				if len(c) == 0 || strings.Contains(c[0], "/") {
+					t.Errorf("%q would be run", c)
+				}
+			}
+		}
+	})
 }
 
 func TestRemedyIsWrittenAndTakenBack(t *testing.T) {
