@@ -213,9 +213,16 @@ func Apply(s *control.State, e control.Event) {
 		s.Inbox = put(s.Inbox, *e.Inbox, inboxID)
 	case "inbox_gone":
 		s.Inbox = remove(s.Inbox, e.Key, inboxID)
+	case "message":
+		s.Messages = put(s.Messages, *e.Message, messageID)
+	case "message_gone":
+		s.Messages = remove(s.Messages, e.Key, messageID)
+	case "unread":
+		s.Unread = *e.Unread
 	}
 }
 
+func messageID(m control.Message) string   { return m.ID }
 func transferID(t control.Transfer) string { return t.ID }
 func inboxID(i control.InboxItem) string   { return i.ID }
 
