@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -92,6 +93,9 @@ func (a *app) text(arg string) (string, error) {
 	}
 	if len(text) > control.MaxMessage {
 		return "", &control.Error{Code: control.CodeUsage, Message: "the message is longer than 32 KiB", Hint: "send it as a file: nigh send"}
+	}
+	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+		return "", &control.Error{Code: control.CodeUsage, Message: "the message is not UTF-8 text", Hint: "send it as a file: nigh send"}
 	}
 	if strings.TrimSpace(text) == "" {
 		return "", &control.Error{Code: control.CodeUsage, Message: "the message is empty", Hint: "write something"}

@@ -55,6 +55,8 @@ type Engine struct {
 
 	// writing orders new messages: their numbers are given in the order in which they reach the disk. Taken before mu.
 	writing sync.Mutex
+	// marking orders the writing of marks. Taken before mu.
+	marking sync.Mutex
 
 	mu      sync.Mutex
 	run     context.Context            // of Run while it runs
@@ -67,7 +69,6 @@ type Engine struct {
 	seen    map[identity.DeviceID][]seenID
 	pace    map[identity.DeviceID]*pace
 	saving  map[uint64]*entry // marks to be written
-	saveAt  time.Time         // not before
 	active  int               // boxes being delivered
 	changed []uint64          // numbers to report, oldest first
 	gone    []string          // IDs to report
@@ -103,7 +104,8 @@ type box struct {
 	bytes    int      // of their texts
 	busy     bool     // a task delivers
 	stop     context.CancelCauseFunc
-	woken    bool // Wake came while a task was busy
+	landed   chan struct{} // closed when the task ends
+	woken    bool          // Wake came while a task was busy
 	tries    int
 	earliest time.Time // of the next try
 	parked   bool      // only Wake goes on
@@ -223,12 +225,16 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	reported := make(chan struct{})
 	go e.reportAll(ctx, reported)
+	var saveAt time.Time // not before: the disk is full
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		next := e.schedule(ctx)
-		if at := e.save(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
+		if !time.Now().Before(saveAt) {
+			saveAt, _ = e.save()
+		}
+		if !saveAt.IsZero() && (next.IsZero() || saveAt.Before(next)) {
+			next = saveAt
 		}
 		if next.IsZero() {
 			timer.Stop()
@@ -242,21 +248,20 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	e.tasks.Wait()
-	e.mu.Lock()
-	e.saveAt = time.Time{}
-	e.mu.Unlock()
-	e.save()
+	_, _ = e.save() // it was logged
 	<-reported
 	e.report()
 	return nil
 }
 
 // save writes the marks that changed, in one step. It returns when to try again what could not be written.
-func (e *Engine) save() time.Time {
+func (e *Engine) save() (again time.Time, err error) {
+	e.marking.Lock()
+	defer e.marking.Unlock()
 	e.mu.Lock()
-	if len(e.saving) == 0 || time.Now().Before(e.saveAt) {
-		defer e.mu.Unlock()
-		return e.saveAt
+	if len(e.saving) == 0 {
+		e.mu.Unlock()
+		return time.Time{}, nil
 	}
 	marks := make(map[uint64][]Recipient, len(e.saving))
 	for seq, en := range e.saving {
@@ -264,9 +269,8 @@ func (e *Engine) save() time.Time {
 	}
 	written := e.saving
 	e.saving = map[uint64]*entry{}
-	e.saveAt = time.Time{}
 	e.mu.Unlock()
-	err := e.db.saveMarks(marks)
+	err = e.db.saveMarks(marks)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
@@ -274,15 +278,14 @@ func (e *Engine) save() time.Time {
 		for seq, en := range written {
 			e.saving[seq] = en
 		}
-		e.saveAt = time.Now().Add(saveRetry)
-		return e.saveAt
+		return time.Now().Add(saveRetry), fmt.Errorf("message: %w", err)
 	}
 	for seq, en := range written {
 		if e.saving[seq] == nil && en.waiting() == 0 {
 			en.to = nil // the store has it
 		}
 	}
-	return time.Time{}
+	return time.Time{}, nil
 }
 
 // reportAll reports changes until ctx ends.

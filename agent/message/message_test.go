@@ -166,12 +166,16 @@ func TestCancel(t *testing.T) {
 	bob.cut(true)
 	m := ada.say("oops", bob, eve)
 	ada.becomes(m, eve, Delivered)
+	ada.await("a try is over", func() bool { _, code := ada.state(m, bob); return code != "" })
 	if err := ada.Cancel(m.ID); err != nil {
 		t.Fatal(err)
 	}
-	ada.becomes(m, bob, Failed)
 	if _, code := ada.state(m, bob); code != "cancelled" {
 		t.Errorf("the reason is %q", code)
+	}
+	// On the disk at once: an agent that is killed now must not send it later.
+	if r, err := ada.db.get(m.Seq); err != nil || r.To[0].State != Failed {
+		t.Errorf("the store has %+v, %v", r.To, err)
 	}
 	if state, _ := ada.state(m, eve); state != Delivered {
 		t.Errorf("for the other it is %s", state)
@@ -210,7 +214,9 @@ func TestCancelInFlight(t *testing.T) {
 	if err := ada.Cancel(m.ID); err != nil {
 		t.Fatal(err)
 	}
-	ada.becomes(m, bob, Failed)
+	if r, err := ada.db.get(m.Seq); err != nil || r.To[0].State != Failed {
+		t.Errorf("the store has %+v, %v", r.To, err)
+	}
 	ada.becomes(next, bob, Delivered)
 	if got := bob.texts(); !slices.Equal(got, []string{"next"}) {
 		t.Errorf("received %q", got)

@@ -92,24 +92,40 @@ func (e *Engine) admit(r *record) bool {
 	return any
 }
 
-// Cancel takes a message back from the devices that do not have it. It returns [ErrNotFound], or [ErrState] when it waits for
-// nobody. A device that is just being sent it may get it all the same: then it is marked delivered.
+// Cancel takes a message back from the devices that do not have it, on the disk before it returns. It returns [ErrNotFound], or
+// [ErrState] when it waits for nobody. A device that is just being sent it may get it all the same: its mark tells.
 func (e *Engine) Cancel(id string) error {
+	flying, err := e.cancel(id)
+	if err != nil {
+		return err
+	}
+	for _, landed := range flying {
+		<-landed // a request whose context ended is over at once
+	}
+	_, err = e.save()
+	return err
+}
+
+// cancel begins to cancel and returns the tasks that have to end first.
+func (e *Engine) cancel(id string) (flying []<-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	en := e.byID[id]
 	switch {
 	case en == nil:
-		return ErrNotFound
+		return nil, ErrNotFound
 	case en.waiting() == 0:
-		return ErrState
+		return nil, ErrState
 	}
 	for _, to := range slices.Clone(en.to) {
-		if to.State == Waiting {
-			e.withdraw(to.Peer, en, ErrCancelled)
+		if to.State != Waiting {
+			continue
+		}
+		if landed := e.withdraw(to.Peer, en, ErrCancelled); landed != nil {
+			flying = append(flying, landed)
 		}
 	}
-	return nil
+	return flying, nil
 }
 
 // Dismiss ends everything that waits for a device that is trusted no more.
@@ -125,17 +141,18 @@ func (e *Engine) Dismiss(id identity.DeviceID) {
 }
 
 // withdraw ends the waiting of one message for one device; with mu held. What is in flight is ended by its task, which alone knows
-// what came of it.
-func (e *Engine) withdraw(id identity.DeviceID, en *entry, why error) {
+// what came of it and closes landed.
+func (e *Engine) withdraw(id identity.DeviceID, en *entry, why error) (landed <-chan struct{}) {
 	b := e.boxes[id]
 	if b == nil {
-		return
+		return nil
 	}
-	if b.busy && b.queue[0] == en {
+	if b.busy && len(b.queue) > 0 && b.queue[0] == en {
 		b.stop(why)
-		return
+		return b.landed
 	}
 	e.settle(id, en, Failed, why)
+	return nil
 }
 
 // settle takes a message out of the outbox of a device and marks it; with mu held.
@@ -202,7 +219,7 @@ func (e *Engine) schedule(ctx context.Context) (next time.Time) {
 		case e.active >= maxDelivering: // the end of a task kicks
 		default:
 			task, stop := context.WithCancelCause(ctx)
-			b.busy, b.woken, b.stop = true, false, stop
+			b.busy, b.woken, b.stop, b.landed = true, false, stop, make(chan struct{})
 			e.active++
 			e.tasks.Go(func() { e.deliver(task, id, b) })
 		}
@@ -257,6 +274,7 @@ func (e *Engine) rest(id identity.DeviceID, b *box) {
 	e.active--
 	b.busy = false
 	b.stop(nil)
+	close(b.landed)
 	if len(b.queue) == 0 {
 		delete(e.boxes, id)
 	}
