@@ -36,11 +36,11 @@ func TestCheckName(t *testing.T) {
 
 func isPlain(s string) bool {
 	for _, r := range s {
-		if r < 0x20 || r == utf8.RuneError || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e {
 			return false
 		}
 	}
-	return true
+	return utf8.ValidString(s)
 }
 
 func TestCheckPath(t *testing.T) {
