@@ -36,7 +36,7 @@ func (s *Shares) hashAll(ctx context.Context) error {
 			return nil
 		case <-s.hash:
 		}
-		rest.Reset(hashSettle)
+		rest.Reset(s.hashSettle)
 		select {
 		case <-ctx.Done():
 			return nil

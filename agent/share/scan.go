@@ -41,7 +41,7 @@ func (s *Shares) keep(ctx context.Context) error {
 			// One change seldom comes alone.
 			select {
 			case <-ctx.Done():
-			case <-time.After(settle):
+			case <-time.After(s.settle):
 			}
 		}
 	}

@@ -131,6 +131,9 @@ type Shares struct {
 	gate  gate
 	quiet pause
 
+	// From limits.go; tests shorten them.
+	settle, hashSettle time.Duration
+
 	mu       sync.Mutex
 	folders  map[string]*folder // by ID
 	watcher  *fsnotify.Watcher  // nil when there is none
@@ -150,7 +153,7 @@ func New(cfg Config) (*Shares, error) {
 		cfg.Changed = func() {}
 	}
 	s := &Shares{cfg: cfg, log: cfg.Logger, db: index{cfg.Store}, scan: make(chan struct{}, 1), hash: make(chan struct{}, 1),
-		folders: map[string]*folder{}}
+		folders: map[string]*folder{}, settle: settle, hashSettle: hashSettle}
 	err := cfg.Store.Bucket(bucketShares).ForEach(func(key, raw []byte) error {
 		var r record
 		if err := json.Unmarshal(raw, &r); err != nil || r.ID != string(key) || len(r.ID) != idLength {
