@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nigh/agent/content"
 	"nigh/agent/control"
 	"nigh/lab"
@@ -85,6 +87,8 @@ func must(t *testing.T, a *node.Agent, args ...string) string {
 
 func fails(t *testing.T, a *node.Agent, want int, says string, args ...string) {
 	t.Helper()
+	began := time.Now()
+	defer func() { t.Logf("nigh %q took %.1f s", args, time.Since(began).Seconds()) }()
 	out, errs, code := a.Run(within(t, time.Minute), args...)
 	if code != want || !strings.Contains(errs, says) || strings.Count(strings.TrimSpace(errs), "\n") > 1 {
 		t.Errorf("nigh %q on %s: exit %d, want %d with %q\n%s%s", args, a.Name, code, want, says, out, errs)
@@ -235,4 +239,108 @@ func TestKilledGetResumes(t *testing.T) {
 	if want, got := digest(t, film), digest(t, filepath.Join(bob.Inbox, "film.mov")); want != got {
 		t.Error("the hashes differ")
 	}
+}
+
+// TestGetThroughAFirewall has one side's firewall drop what comes in: to ask and to be asked work from both sides.
+func TestGetThroughAFirewall(t *testing.T) {
+	n := lab.NewNet(t)
+	lan := n.Bridge("lan")
+	ha, hb := n.Host("ada"), n.Host("bob")
+	lan.Join(ha, "eth0", "10.0.0.1/24")
+	lan.Join(hb, "eth0", "10.0.0.2/24")
+	cmd := hb.Command(t.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(`table inet filter {
+		chain input {
+			type filter hook input priority 0; policy drop;
+			iif lo accept
+			ct state established,related accept
+			meta l4proto ipv6-icmp accept
+			udp dport 5353 accept
+		}
+	}
+`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	ada, bob := start(t, ha, "ada"), start(t, hb, "bob")
+	befriend(t, ada, bob)
+	for _, tt := range []struct{ asks, has *node.Agent }{{ada, bob}, {bob, ada}} {
+		if err := tt.asks.Await(within(t, 30*time.Second), hasPeer(tt.has.Name, "ready")); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "s")
+		random(t, filepath.Join(dir, "film.mkv"), 5<<20)
+		random(t, filepath.Join(dir, "sub/x"), 10)
+		shareFolder(t, tt.has, dir)
+		if out := must(t, tt.asks, "browse", tt.has.Name+":s"); !strings.Contains(out, "film.mkv") {
+			t.Errorf("%s sees %s", tt.asks.Name, out)
+		}
+		if out := must(t, tt.asks, "search", "film"); !strings.Contains(out, tt.has.Name+":s/film.mkv") {
+			t.Errorf("%s finds %s", tt.asks.Name, out)
+		}
+		must(t, tt.asks, "get", tt.has.Name+":s", "--wait")
+		if want, got := digest(t, dir), digest(t, filepath.Join(tt.asks.Inbox, "s")); want != got {
+			t.Errorf("%s got\n%s\nwant\n%s", tt.asks.Name, got, want)
+		}
+	}
+}
+
+// TestGetThatFails has every way to fail that a person can meet, each with its sentence and exit code.
+func TestGetThatFails(t *testing.T) {
+	lab.NeedRoot(t)
+	// Before the agents start: each has mounts of its own.
+	small := filepath.Join(t.TempDir(), "small")
+	if err := os.Mkdir(small, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", small, "tmpfs", 0, "size=300m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(small, unix.MNT_DETACH) })
+	agents := circle(t, "ada", "bob")
+	ada, bob := agents[0], agents[1]
+	dir := filepath.Join(t.TempDir(), "disk")
+	random(t, filepath.Join(dir, "big"), 700<<20)
+	random(t, filepath.Join(dir, "x"), 10)
+	must(t, ada, "share", "add", dir)
+	awaitShares(t, ada, func(s control.Share) bool { return s.State == "ready" })
+	fails(t, bob, 2, "needs DEVICE:SHARE", "get", "ada")
+	fails(t, bob, 7, "/proc/none", "get", "ada:disk/x", "--into", "/proc/none")
+	fails(t, ada, 2, "state", "share", "add", ada.State)
+	fails(t, ada, 2, "machine", "share", "add", "/")
+	fails(t, ada, 2, "already", "share", "add", dir, "--name", "again")
+	fails(t, ada, 4, "zoe", "share", "add", dir, "--for", "zoe")
+	fails(t, ada, 4, "no such share", "share", "remove", "none")
+	// No room: said before a byte moves, and nothing is left.
+	fails(t, bob, 1, "not enough free space", "get", "ada:disk/big", "--into", small)
+	// The share ends while it is being sent: so does what is on its way.
+	id := strings.TrimSpace(must(t, bob, "get", "ada:disk/big"))
+	if err := bob.Await(within(t, 30*time.Second), transferIs("running")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, ada, "share", "remove", "disk")
+	err := bob.Await(within(t, 30*time.Second), func(s control.State) bool {
+		return slices.ContainsFunc(s.Transfers, func(tr control.Transfer) bool { return tr.ID == id && tr.State == "failed" })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(bob.Inbox); err != nil || len(entries) > 1 {
+		t.Error(entries, err)
+	}
+	// The holder goes away in the middle, for good: waiting for it ends in time.
+	must(t, ada, "share", "add", dir)
+	awaitShares(t, ada, func(s control.Share) bool { return s.State == "ready" })
+	if err := ada.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := bob.Run(within(t, 90*time.Second), "get", "ada:disk/x", "--timeout", "5s"); code != 4 && code != 5 {
+		t.Errorf("a holder that is gone: exit %d: %s", code, errs)
+	}
+	// Who is not trusted is not asked.
+	must(t, bob, "trust", "remove", "ada")
+	if _, errs, code := bob.Run(within(t, 90*time.Second), "browse", "ada:disk"); code != 4 && code != 7 {
+		t.Errorf("a device that is not trusted: exit %d: %s", code, errs)
+	}
+	fails(t, bob, 4, "no trusted device is connected", "search", "x")
 }
