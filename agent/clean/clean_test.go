@@ -38,6 +38,33 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestLines(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"plain", "hello", "hello"},
+		{"line breaks and tabs stay", "a\n\tb\n\n", "a\n\tb\n\n"},
+		{"CR LF is a line break", "a\r\nb\r\n", "a\nb\n"},
+		{"CR alone acts on the line", "safe\revil\r\r\nx", "safe\\x0devil\\x0d\nx"},
+		{"other breaks", "a\vb\fc\u2028d\u0085e", `a\x0bb\x0cc\u2028d\x85e`},
+		{"escapes", "a\n\x1b[2J\u202eb\x00\xff", "a\n\\x1b[2J\\u202eb\\x00\\xff"},
+		{"what looks like an escape", `a\x0ab`, `a\x0ab`},
+		{"unicode", "größe 👍\nñ", "größe 👍\nñ"},
+		{"empty", "", ""},
+	} {
+		got := Lines(c.in)
+		if got != c.want {
+			t.Errorf("%s: Lines(%q) = %q, want %q", c.name, c.in, got, c.want)
+		}
+		if again := Lines(got); again != got {
+			t.Errorf("%s: Lines of %q is %q", c.name, got, again)
+		}
+		for line := range strings.SplitSeq(strings.ReplaceAll(got, "\t", ""), "\n") {
+			if Text(line) != line {
+				t.Errorf("%s: the line %q is not safe", c.name, line)
+			}
+		}
+	}
+}
+
 func TestTextBoundsCombiningMarks(t *testing.T) {
 	in := "a" + strings.Repeat("\u0301", 200)
 	got := Text(in)

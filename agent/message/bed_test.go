@@ -247,6 +247,9 @@ func (d *device) say(text string, to ...*device) Message {
 	return m
 }
 
+// only is a list of one device.
+func (b *bed) only(d *device) []identity.DeviceID { return []identity.DeviceID{d.id} }
+
 // state returns what became of a message for a device.
 func (d *device) state(m Message, to *device) (State, string) {
 	d.bed.t.Helper()
