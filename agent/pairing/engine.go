@@ -346,6 +346,9 @@ func (e *Engine) finish(p *pairing, err error) {
 	if useless {
 		p.cancel()
 	}
+	if p.Asked {
+		p.binding.Protect(false)
+	}
 	if errors.Is(err, ErrTampered) || errors.Is(err, ErrProtocol) {
 		e.gate.shut(p.Peer, e.limits.culprit)
 		e.log.Warn("Pairing broken off", "peer", p.Peer.Short(), "err", err)

@@ -12,7 +12,7 @@ import (
 const (
 	maxBody     = 4 << 10 // bytes of a message
 	maxName     = 64      // characters of the name that a device says
-	maxTries    = 3       // to begin, when the connection breaks at once
+	maxTries    = 5       // to begin, when the connection breaks at once
 	maxRecent   = 32      // pairings that are over and can still be asked about
 	maxCulprits = 256     // devices that broke the protocol, remembered
 

@@ -23,6 +23,15 @@ type Binding struct {
 	Key identity.PublicKey
 	// Done is closed when the connection is.
 	Done <-chan struct{}
+	conn *conn
+}
+
+// Protect keeps the connection from being closed for newer ones, until it is called
+// with false. The caller bounds how many it protects: a few.
+func (b Binding) Protect(on bool) {
+	if b.conn != nil {
+		b.conn.protected.Store(on)
+	}
 }
 
 func (c *conn) binding() (Binding, error) {
@@ -35,7 +44,7 @@ func (c *conn) binding() (Binding, error) {
 	if err != nil {
 		return Binding{}, fmt.Errorf("session: binding: %w", err)
 	}
-	return Binding{Value: [32]byte(value), Key: key, Done: c.done}, nil
+	return Binding{Value: [32]byte(value), Key: key, Done: c.done, conn: c}, nil
 }
 
 // BindingFrom returns the binding of the connection that a request came on; ctx is
@@ -54,7 +63,6 @@ type Channel struct {
 	// Client makes requests on this connection only; once it is closed they fail with
 	// [ErrLost].
 	Client *http.Client
-	conn   *conn
 }
 
 // Close closes the connection.
@@ -79,7 +87,7 @@ func (s *Sessions) Open(ctx context.Context, id identity.DeviceID) (*Channel, er
 	unused <- c
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	return &Channel{Binding: b, conn: c, Client: &http.Client{
+	return &Channel{Binding: b, Client: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return ErrRedirect },
 		Timeout:       responseHeaderTimeout,
 		Transport: &http.Transport{

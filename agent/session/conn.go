@@ -30,7 +30,8 @@ type conn struct {
 	serving bool // we serve on it
 	dialled bool // we dialled it
 
-	requests *rate.Limiter // counts while the peer is a stranger
+	requests  *rate.Limiter // counts while the peer is a stranger
+	protected atomic.Bool   // not closed for newer connections
 
 	ahead []byte // read already; the reader's own
 

@@ -291,9 +291,9 @@ func (s *Sessions) admitConn(c *conn) bool {
 	}
 	s.mu.Unlock()
 	switch {
-	case own >= each:
+	case own >= each && quietOwn != nil:
 		_ = quietOwn.Close()
-	case like >= all && trusted:
+	case own >= each, like >= all && (trusted || quietLike == nil):
 		return false
 	case like >= all:
 		_ = quietLike.Close()
@@ -302,6 +302,9 @@ func (s *Sessions) admitConn(c *conn) bool {
 }
 
 func quieter(a, b *conn) *conn {
+	if b.protected.Load() {
+		return a
+	}
 	if a == nil || b.quiet.Load() < a.quiet.Load() {
 		return b
 	}

@@ -140,6 +140,11 @@ func (d *device) addr() netip.AddrPort {
 	return addrPort(d.listener.Addr())
 }
 
+// loopback is an address of a device that listens on all of them.
+func (d *device) loopback() netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), d.Port())
+}
+
 func (d *device) lan() Candidate { return Candidate{Addr: d.addr(), Kind: "lan", Ifname: "lo"} }
 
 // until waits for a state of a held peer that ok accepts.
