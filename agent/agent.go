@@ -61,6 +61,7 @@ type Agent struct {
 	table     *table
 	watchers  hub
 	change    signal
+	clones    clones
 	keys      chan identity.PublicKey // of trusted devices, not in the book
 	nameless  chan identity.DeviceID  // trusted, near, and without a name in the book
 	command   atomic.Value            // time.Time of the last command that steps count from
@@ -296,6 +297,10 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
+			if e.Op == discovery.Clone || e.Op == discovery.CloneGone {
+				a.cloneAnnounced(e)
+				continue
+			}
 			s := sighting{
 				key: instanceKey(e), kind: kindLAN,
 				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs, known: a.announced(e.TXT),
@@ -326,6 +331,9 @@ func instanceKey(e discovery.Event) string {
 // lose forgets a sighting and what the table built on it.
 func (a *Agent) lose(key string) {
 	a.prover.gone(key)
+	if a.clones.gone(key) {
+		a.publishStatus()
+	}
 	if id, ok := a.table.detach(key); ok {
 		a.sessions.Kick(id)
 		a.publishPeer(id)
@@ -334,7 +342,11 @@ func (a *Agent) lose(key string) {
 
 // proved is the prover's word that the device behind s holds the key id.
 func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
-	if id == a.id.ID || a.trust.Standing(id) == trust.Blocked && !a.table.know(id) {
+	if id == a.id.ID {
+		a.cloneProved(s)
+		return
+	}
+	if a.trust.Standing(id) == trust.Blocked && !a.table.know(id) {
 		return
 	}
 	if !a.table.attach(id, hello.Name, s) {

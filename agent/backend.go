@@ -279,7 +279,7 @@ func (a *Agent) status() control.Status {
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
 		Limits:  control.Limits{Transfers: transfer.MaxRunning, Peers: maxPeers, MinFree: receive.Reserve(total)},
-		Notices: a.notices,
+		Notices: slices.Concat(a.notices, a.clones.notices()),
 	}
 	for _, l := range a.links.Links() {
 		v := control.Link{Ifname: l.Name, Kind: l.Kind.String(), Up: l.Up, Usable: l.Usable, Why: l.Why, Addresses: []string{}}

@@ -37,15 +37,23 @@ func (l *link) addresses(kind uint16) []dns.RR {
 	global := slices.ContainsFunc(l.ifi.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsGlobalUnicast() })
 	for _, p := range l.ifi.Prefixes {
 		a := p.Addr()
-		hdr := dns.RR_Header{Name: l.d.host, Rrtype: kind, Class: dns.ClassINET | cacheFlush, Ttl: uint32(ttlMax / time.Second)}
-		switch {
-		case kind == dns.TypeA && a.Is4():
-			out = append(out, &dns.A{Hdr: hdr, A: a.AsSlice()})
-		case kind == dns.TypeAAAA && a.Is6() && (!global || !a.IsLinkLocalUnicast()):
-			out = append(out, &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()})
+		if a.Is4() == (kind == dns.TypeA) && (a.Is4() || !global || !a.IsLinkLocalUnicast()) {
+			rr := addressRecord(l.d.host, a, ttlMax)
+			rr.Header().Class |= cacheFlush
+			out = append(out, rr)
 		}
 	}
 	return out
+}
+
+// addressRecord is the A or AAAA record of an address; a ttl of 0 withdraws it.
+func addressRecord(host string, a netip.Addr, ttl time.Duration) dns.RR {
+	hdr := dns.RR_Header{Name: host, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: uint32(ttl / time.Second)}
+	if a.Is4() {
+		return &dns.A{Hdr: hdr, A: a.AsSlice()}
+	}
+	hdr.Rrtype = dns.TypeAAAA
+	return &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()}
 }
 
 // suppressed says that the asker knows all of it already (RFC 6762 7.1).

@@ -17,9 +17,11 @@ const (
 	ttlMax = 120 * time.Second
 	grace  = time.Second // RFC 6762 10.1, 10.2: what is withdrawn may still be rescued
 
-	instancesMax = 512 // of one link
-	targetsMax   = 4   // SRV records of one instance
-	addressesMax = 16  // of one host
+	instancesMax = 512             // of one link
+	targetsMax   = 4               // SRV records of one instance
+	addressesMax = 16              // of one host
+	replaceMax   = 32              // instances thrown out a second where all sources are equal
+	settledAfter = 5 * time.Minute // an instance is not thrown out then
 
 	missingFirst = 100 * time.Millisecond // from the first record of an instance to the question for the others
 	missingMax   = time.Minute
@@ -94,7 +96,9 @@ func (l *lease) due(now time.Time) bool {
 type target struct {
 	host string // printed form
 	port uint16
-	via  netip.Addr // link-local address that the record came from, if it came from one
+	via  netip.Addr        // link-local address that the record came from, if it came from one
+	from netip.Addr        // whom the record came from last
+	txt  map[string]string // that came with it; nil when none did yet
 	lease
 }
 
@@ -102,6 +106,7 @@ type instance struct {
 	name    string // printed form, whole
 	label   string
 	source  netip.Addr // who told us first
+	since   time.Time
 	ptr     lease
 	targets map[string]*target // by folded host
 	txt     map[string]string  // nil until one came; the last one is kept when it expires
@@ -127,6 +132,9 @@ type cache struct {
 	sources   map[netip.Addr]int // how many instances each source told us
 	touched   bool               // something came since settle
 	heard     time.Time          // when somebody else asked for the instances
+	full      bool               // this packet's sender gets no more instances
+	replacing time.Time          // begin of the second that replaced counts
+	replaced  int                // instances thrown out for newcomers although nobody told us too many
 }
 
 func newCache(service string) *cache {
@@ -137,17 +145,24 @@ func newCache(service string) *cache {
 // matter: instances come first, then their records, then the addresses of the hosts these name. The work is bounded by the
 // packet, not by the cache.
 func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed bool) {
+	c.full = false
 	for _, rr := range rrs {
 		if ptr, ok := rr.(*dns.PTR); ok && strings.EqualFold(ptr.Hdr.Name, c.service) {
 			changed = c.applyPTR(now, ptr, source) || changed
 		}
 	}
+	targets := map[string]string{} // of the instances in this packet
 	for _, rr := range rrs {
-		switch rr := rr.(type) {
-		case *dns.SRV:
-			changed = c.applySRV(now, rr, source) || changed
-		case *dns.TXT:
-			changed = c.applyTXT(now, rr) || changed
+		if srv, ok := rr.(*dns.SRV); ok {
+			changed = c.applySRV(now, srv, source) || changed
+			if srv.Hdr.Ttl > 0 {
+				targets[fold(srv.Hdr.Name)] = fold(srv.Target)
+			}
+		}
+	}
+	for _, rr := range rrs {
+		if txt, ok := rr.(*dns.TXT); ok {
+			changed = c.applyTXT(now, txt, targets[fold(txt.Hdr.Name)], source) || changed
 		}
 	}
 	for _, rr := range rrs {
@@ -179,10 +194,14 @@ func (c *cache) applyPTR(now time.Time, rr *dns.PTR, source netip.Addr) bool {
 		return false
 	}
 	label, ok := instanceOf(rr.Ptr, c.service)
-	if !ok || len(c.instances) >= instancesMax && !c.makeRoom(source) {
+	if !ok || c.full {
 		return false
 	}
-	c.instances[k] = &instance{name: rr.Ptr, label: label, source: source, ptr: newLease(now, rr.Hdr.Ttl), targets: map[string]*target{}}
+	if len(c.instances) >= instancesMax && !c.makeRoom(now, source) {
+		c.full = true
+		return false
+	}
+	c.instances[k] = &instance{name: rr.Ptr, label: label, source: source, since: now, ptr: newLease(now, rr.Hdr.Ttl), targets: map[string]*target{}}
 	c.sources[source]++
 	return true
 }
@@ -206,19 +225,37 @@ func (c *cache) leave(name string) {
 	}
 }
 
-// makeRoom throws out an instance of the source that told us most, so that one flooding device does not hide the others.
-func (c *cache) makeRoom(newcomer netip.Addr) bool {
+// makeRoom throws out an instance of the source that told us most, so that one flooding device does not hide the others. Where
+// each told us one, as with forged sources, one that came lately goes, a few times a second: what has been here for long stays,
+// and who comes when the flood is over gets a place.
+func (c *cache) makeRoom(now time.Time, newcomer netip.Addr) bool {
 	most := newcomer
 	for source, n := range c.sources {
 		if n > c.sources[most] {
 			most = source
 		}
 	}
-	if c.sources[most] <= c.sources[newcomer]+1 {
+	if c.sources[most] > c.sources[newcomer]+1 {
+		for k, in := range c.instances {
+			if in.source == most {
+				c.remove(k)
+				return true
+			}
+		}
+	}
+	if c.sources[newcomer] > 0 {
 		return false
 	}
+	if now.Sub(c.replacing) >= time.Second {
+		c.replacing, c.replaced = now, 0
+	}
+	if c.replaced == replaceMax {
+		return false
+	}
+	// A map gives its keys in no order.
 	for k, in := range c.instances {
-		if in.source == most {
+		if now.Sub(in.since) < settledAfter {
+			c.replaced++
 			c.remove(k)
 			return true
 		}
@@ -257,7 +294,10 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {
 		}
 		c.hosts[name].users++
 	}
-	fresh := &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, lease: newLease(now, rr.Hdr.Ttl)}
+	fresh := &target{host: strings.TrimSuffix(rr.Target, "."), port: rr.Port, from: source, lease: newLease(now, rr.Hdr.Ttl)}
+	if t != nil {
+		fresh.txt = t.txt
+	}
 	switch {
 	case source.Is6() && source.IsLinkLocalUnicast():
 		fresh.via = source
@@ -269,7 +309,8 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {
 	return changed
 }
 
-func (c *cache) applyTXT(now time.Time, rr *dns.TXT) bool {
+// applyTXT takes a TXT record. Where two devices have one name, host says whose it is, or else who sent it.
+func (c *cache) applyTXT(now time.Time, rr *dns.TXT, host string, source netip.Addr) bool {
 	in := c.instances[fold(rr.Hdr.Name)]
 	switch {
 	case in == nil:
@@ -279,8 +320,17 @@ func (c *cache) applyTXT(now time.Time, rr *dns.TXT) bool {
 		return false
 	}
 	txt := parseTXT(rr.Txt)
-	changed := in.txt == nil || !maps.Equal(in.txt, txt)
+	same := in.txt != nil && maps.Equal(in.txt, txt)
 	in.txt, in.txtLife = txt, newLease(now, rr.Hdr.Ttl)
+	changed := len(in.targets) == 0 && !same
+	for h, t := range in.targets {
+		if h == host || host == "" && (len(in.targets) == 1 || t.from == source) {
+			changed = changed || t.txt == nil && !same || t.txt != nil && !maps.Equal(t.txt, txt)
+			t.txt = txt
+		} else if t.txt == nil {
+			changed = changed || !same
+		}
+	}
 	return changed
 }
 
@@ -417,7 +467,10 @@ func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
 		}
 		for host, t := range in.targets {
 			k := key{ifi.Index, name, host}
-			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: in.txt}
+			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: t.txt}
+			if t.txt == nil {
+				e.TXT = in.txt
+			}
 			add := func(a netip.Addr) {
 				if a.Is6() && a.IsLinkLocalUnicast() {
 					a = a.WithZone(ifi.Name)

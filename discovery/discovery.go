@@ -24,7 +24,7 @@ type Config struct {
 	Instance    string       // what the user calls the device; up to 40 bytes of it are announced
 	ShortID     string       // makes the instance and host names unique, such as "7Q4K-M2XD"; empty makes up a random one
 	Port        uint16       // TCP port of the service; must not be 0 unless NoPublish
-	TXT         []string     // such as "v=1"; each at most 255 bytes, together at most 1024; unchangeable while it runs
+	TXT         []string     // such as "v=1"; each at most 255 bytes, together at most 1024; see SetTXT
 	ServiceType string       // "" is DefaultServiceType
 	NoPublish   bool         // browse only
 }
@@ -89,9 +89,11 @@ type Discovery struct {
 	events  chan Event
 	poke    chan struct{} // capacity 1: wanted differs
 
-	mu     sync.Mutex
-	wanted []Interface             // guarded by mu
-	status map[int]InterfaceStatus // guarded by mu
+	mu        sync.Mutex
+	wanted    []Interface             // guarded by mu
+	txt       []string                // of our service, as the Server wants it; replaced, never changed; guarded by mu
+	status    map[int]InterfaceStatus // guarded by mu
+	addresses ownAddresses            // guarded by mu
 }
 
 // New checks the configuration and returns a Discovery that does nothing until Run. The error wraps ErrConfig.
@@ -102,6 +104,7 @@ func New(c Config) (*Discovery, error) {
 	d := &Discovery{
 		logger: c.Logger, config: c, service: c.ServiceType + ".local.",
 		queue: newQueue(), events: make(chan Event), poke: make(chan struct{}, 1), status: map[int]InterfaceStatus{},
+		addresses: ownAddresses{until: map[netip.Addr]time.Time{}},
 	}
 	if d.logger == nil {
 		d.logger = slog.New(slog.DiscardHandler)
@@ -142,25 +145,54 @@ func (d *Discovery) announce(c Config) error {
 	if c.Port == 0 {
 		return fmt.Errorf("port 0: %w", ErrConfig)
 	}
-	total := 0
-	for _, s := range c.TXT {
-		total += len(s) + 1
-		if s == "" || len(s) > 255 || total > txtMaxBytes {
-			return fmt.Errorf("TXT string of %d bytes: %w", len(s), ErrConfig)
-		}
+	txt, err := serverTXT(c.TXT)
+	if err != nil {
+		return err
 	}
-	d.config.TXT = make([]string, 0, len(c.TXT))
-	for _, s := range c.TXT {
-		d.config.TXT = append(d.config.TXT, escapeTXT(s))
-	}
-	if len(c.TXT) == 0 {
-		// RFC 6763 6.1: a TXT record has at least one string.
-		d.config.TXT = []string{""}
-	}
+	d.txt = txt
 	d.config.Instance = instanceLabel(c.Instance, c.ShortID)
 	d.name = escapeLabel(d.config.Instance) + "." + d.service
 	d.host = "nigh-" + id + ".local."
 	return nil
+}
+
+// serverTXT writes the strings of a TXT record as the Server wants them.
+func serverTXT(strings []string) ([]string, error) {
+	total := 0
+	out := make([]string, 0, len(strings))
+	for _, s := range strings {
+		total += len(s) + 1
+		if s == "" || len(s) > 255 || total > txtMaxBytes {
+			return nil, fmt.Errorf("TXT string of %d bytes: %w", len(s), ErrConfig)
+		}
+		out = append(out, escapeTXT(s))
+	}
+	if len(out) == 0 {
+		// RFC 6763 6.1: a TXT record has at least one string.
+		out = []string{""}
+	}
+	return out, nil
+}
+
+// SetTXT announces another TXT record from now on, under the rules of Config.TXT; the error wraps ErrConfig. The others see the
+// record change and never the instance go. It may be called before and during Run, from any goroutine.
+func (d *Discovery) SetTXT(txt []string) error {
+	fresh, err := serverTXT(txt)
+	if err != nil {
+		return fmt.Errorf("discovery: %w", err)
+	}
+	d.mu.Lock()
+	d.txt = fresh
+	d.mu.Unlock()
+	d.wake()
+	return nil
+}
+
+func (d *Discovery) wake() {
+	select {
+	case d.poke <- struct{}{}:
+	default:
+	}
 }
 
 // Name returns the label under which this device is announced, or "" when it is not.
@@ -183,13 +215,16 @@ func (d *Discovery) SetInterfaces(list []Interface) {
 	for i := range copied {
 		copied[i].Prefixes = slices.Clone(copied[i].Prefixes)
 	}
+	now := time.Now()
 	d.mu.Lock()
+	for _, ifi := range slices.Concat(d.wanted, copied) {
+		for _, p := range ifi.Prefixes {
+			d.addresses.keep(now, p.Addr())
+		}
+	}
 	d.wanted = copied
 	d.mu.Unlock()
-	select {
-	case d.poke <- struct{}{}:
-	default:
-	}
+	d.wake()
 }
 
 // Status returns how discovery does on each link, sorted by index.
@@ -205,10 +240,20 @@ func (d *Discovery) setStatus(s InterfaceStatus) {
 	d.mu.Unlock()
 }
 
+// linkState is what a link's goroutine is told.
+type linkState struct {
+	Interface
+	txt []string
+}
+
+func (s linkState) equal(o linkState) bool {
+	return s.Interface.equal(o.Interface) && slices.Equal(s.txt, o.txt)
+}
+
 // running is the goroutine of one link.
 type running struct {
-	ifi    Interface
-	update chan Interface // capacity 1, the latest
+	state  linkState
+	update chan linkState // capacity 1, the latest
 	stop   context.CancelFunc
 	quiet  chan struct{} // closed when it has said its last about instances; its goodbyes may still be under way
 }
@@ -233,9 +278,9 @@ func (d *Discovery) Run(ctx context.Context) error {
 		case <-d.poke:
 		}
 		d.mu.Lock()
-		wanted := map[int]Interface{}
+		wanted := map[int]linkState{}
 		for _, ifi := range d.wanted {
-			wanted[ifi.Index] = ifi
+			wanted[ifi.Index] = linkState{ifi, d.txt}
 		}
 		d.mu.Unlock()
 		d.reconcile(ctx, &wg, links, wanted)
@@ -243,10 +288,10 @@ func (d *Discovery) Run(ctx context.Context) error {
 }
 
 // reconcile starts, stops and updates the goroutines of links. It does not wait for a Server to shut down.
-func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map[int]*running, wanted map[int]Interface) {
+func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map[int]*running, wanted map[int]linkState) {
 	for index, r := range links {
 		// A link that was renamed is another one to whoever reads zones.
-		if ifi, ok := wanted[index]; ok && ifi.Name == r.ifi.Name {
+		if state, ok := wanted[index]; ok && state.Name == r.state.Name {
 			continue
 		}
 		r.stop()
@@ -256,13 +301,13 @@ func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map
 		delete(d.status, index)
 		d.mu.Unlock()
 	}
-	for index, ifi := range wanted {
+	for index, state := range wanted {
 		r := links[index]
 		if r == nil {
 			linkCtx, stop := context.WithCancel(ctx)
-			r = &running{ifi: ifi, update: make(chan Interface, 1), stop: stop, quiet: make(chan struct{})}
+			r = &running{state: state, update: make(chan linkState, 1), stop: stop, quiet: make(chan struct{})}
 			links[index] = r
-			l := newLink(d, ifi)
+			l := newLink(d, state)
 			wg.Go(func() {
 				l.run(linkCtx, r.update)
 				close(r.quiet)
@@ -271,15 +316,15 @@ func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map
 			})
 			continue
 		}
-		if r.ifi.equal(ifi) {
+		if r.state.equal(state) {
 			continue
 		}
-		r.ifi = ifi
+		r.state = state
 		select {
 		case <-r.update:
 		default:
 		}
-		r.update <- ifi
+		r.update <- state
 	}
 }
 

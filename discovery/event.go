@@ -13,12 +13,14 @@ type Op int
 
 // The operations.
 const (
-	Found   Op = iota + 1 // an instance that was not known on this link
-	Changed               // its TXT record, port or addresses differ now
-	Gone                  // it said goodbye, its records expired, or the link is gone
+	Found     Op = iota + 1 // an instance that was not known on this link
+	Changed                 // its TXT record, port or addresses differ now
+	Gone                    // it said goodbye, its records expired, or the link is gone
+	Clone                   // another device announces itself by our own names; Addrs is where it did so from, without a port
+	CloneGone               // it was not heard any more, or the link is gone
 )
 
-// String returns "found", "changed" or "gone".
+// String returns the operation in lower case, such as "found".
 func (o Op) String() string {
 	switch o {
 	case Found:
@@ -27,6 +29,10 @@ func (o Op) String() string {
 		return "changed"
 	case Gone:
 		return "gone"
+	case Clone:
+		return "clone"
+	case CloneGone:
+		return "clone gone"
 	}
 	return "op?"
 }
@@ -48,11 +54,15 @@ func (e Event) equal(o Event) bool {
 		maps.Equal(e.TXT, o.TXT) && slices.Equal(e.Addrs, o.Addrs)
 }
 
-// key tells sightings apart. Two devices may claim one instance name: then both are shown.
+// key tells sightings apart. Two devices may claim one instance name: then both are shown. With instance "" it is that of
+// the device that uses our own names.
 type key struct {
 	index          int
 	instance, host string // folded
 }
+
+// queueSlack is how many keys more than there are sightings may wait before those that are over already are dropped.
+const queueSlack = 64
 
 // queue holds what the reader of events has been told and what is true now, and tells it the difference. So it is bounded by
 // the caches, a slow reader misses only what is over, and no one waits for it.
@@ -81,11 +91,25 @@ func (q *queue) set(k key, e *Event) {
 		q.queued[k] = true
 		q.order = append(q.order, k)
 	}
+	if len(q.order) > len(q.want)+len(q.told)+queueSlack {
+		q.order = slices.DeleteFunc(q.order, q.over)
+	}
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
+}
+
+// over drops a key that the reader never heard of and need not any more. The caller holds mu.
+func (q *queue) over(k key) bool {
+	_, wanted := q.want[k]
+	_, told := q.told[k]
+	if wanted || told {
+		return false
+	}
+	delete(q.queued, k)
+	return true
 }
 
 // next returns the next difference and counts it as told.
@@ -99,6 +123,12 @@ func (q *queue) next() (Event, bool) {
 		e, wanted := q.want[k]
 		old, told := q.told[k]
 		switch {
+		case wanted && k.instance == "":
+			if told {
+				// Where it was heard last is no news.
+				continue
+			}
+			e.Op = Clone
 		case wanted && !told:
 			e.Op = Found
 		case wanted && !e.equal(old):
@@ -106,6 +136,9 @@ func (q *queue) next() (Event, bool) {
 		case !wanted && told:
 			delete(q.told, k)
 			old.Op = Gone
+			if k.instance == "" {
+				old.Op = CloneGone
+			}
 			return old, true
 		default:
 			continue

@@ -17,7 +17,7 @@ func offline(t testing.TB) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newLink(d, eth0)
+	return newLink(d, linkState{eth0, d.txt})
 }
 
 func packed(t testing.TB, m *dns.Msg) []byte {

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -18,6 +19,8 @@ const (
 	nudgeAgain = time.Second
 	retryFirst = time.Second
 	retryMax   = time.Minute
+
+	missedEvery = 10 * time.Second
 )
 
 // askAfter are the times between the first questions on a link.
@@ -36,21 +39,28 @@ type link struct {
 	packets   chan packet
 	cache     *cache
 	shown     map[key]Event
+	txt       []string                 // as the Server wants it; printed form
+	doubts    map[netip.Addr]time.Time // addresses that the Server announced and we were not told of: when to withdraw them, zero when done
+	clone     clone
 
-	askAt   time.Time // next question by the schedule
-	asked   int       // questions asked by the schedule
-	nudgeAt time.Time // next question for our own instance; zero when none is due
-	nudges  int       // that are still to come after nudgeAt
-	viewed  time.Time // when shown was made
-	dirty   bool      // the cache differs from shown
-	retryAt time.Time // when to try again what failed
-	retry   time.Duration
-	replied [2]time.Time // when our addresses were last sent, by family of the record
-	status  InterfaceStatus
+	askAt    time.Time    // next question by the schedule
+	asked    int          // questions asked by the schedule
+	missedAt time.Time    // before this the questions do not start anew because of a flood
+	nudgeAt  time.Time    // next question for our own instance; zero when none is due
+	nudges   int          // that are still to come after nudgeAt
+	lost     []netip.Addr // addresses that were ours, to be withdrawn once more
+	lostAt   time.Time    // when; zero when there are none
+	viewed   time.Time    // when shown was made
+	dirty    bool         // the cache differs from shown
+	retryAt  time.Time    // when to try again what failed
+	retry    time.Duration
+	replied  [2]time.Time // when our addresses were last sent, by family of the record
+	status   InterfaceStatus
 }
 
-func newLink(d *Discovery, ifi Interface) *link {
-	l := &link{d: d, ifi: ifi, packets: make(chan packet, packetsIn), cache: newCache(d.service), shown: map[key]Event{}}
+func newLink(d *Discovery, s linkState) *link {
+	ifi := s.Interface
+	l := &link{d: d, ifi: ifi, txt: s.txt, packets: make(chan packet, packetsIn), cache: newCache(d.service), shown: map[key]Event{}, doubts: map[netip.Addr]time.Time{}}
 	l.cache.own, l.cache.ownHost = fold(d.name), fold(d.host)
 	l.status = InterfaceStatus{Index: ifi.Index, Name: ifi.Name}
 	l.stopRead = func() {}
@@ -58,14 +68,14 @@ func newLink(d *Discovery, ifi Interface) *link {
 }
 
 // run works until ctx ends, and then takes back what it said about instances. The link must be closed afterwards.
-func (l *link) run(ctx context.Context, update <-chan Interface) {
+func (l *link) run(ctx context.Context, update <-chan linkState) {
 	l.open(ctx)
 	l.schedule(time.Now())
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case ifi := <-update:
-			l.change(ctx, ifi)
+		case s := <-update:
+			l.change(ctx, s)
 		case p := <-l.packets:
 			l.take(time.Now(), p)
 			l.drain()
@@ -75,6 +85,9 @@ func (l *link) run(ctx context.Context, update <-chan Interface) {
 	}
 	for k := range l.shown {
 		l.d.queue.set(k, nil)
+	}
+	if !l.clone.heard.IsZero() {
+		l.d.queue.set(key{index: l.ifi.Index}, nil)
 	}
 }
 
@@ -103,7 +116,7 @@ func (l *link) open(ctx context.Context) {
 		return
 	}
 	if l.publisher.server == nil && l.d.name != "" {
-		if err := l.publisher.start(l.d, l.ifi); err != nil {
+		if err := l.publisher.start(l.d, l.ifi, l.txt); err != nil {
 			failed = err
 		} else {
 			// Asking for our own instance makes the Server announce it now and not after its half second of pretended
@@ -166,23 +179,37 @@ func (l *link) close(goodbyes bool) {
 	l.shut()
 }
 
-// change takes other addresses of the link.
-func (l *link) change(ctx context.Context, ifi Interface) {
-	lost := slices.ContainsFunc(l.ifi.Prefixes, func(p netip.Prefix) bool { return !slices.Contains(ifi.Prefixes, p) })
+// change takes other addresses of the link, or another TXT record.
+func (l *link) change(ctx context.Context, s linkState) {
+	ifi := s.Interface
+	renew := !slices.Equal(l.txt, s.txt)
+	for _, p := range l.ifi.Prefixes {
+		if a := p.Addr(); !ifi.own(a) {
+			l.lose(a)
+			renew = true
+		}
+	}
+	maps.DeleteFunc(l.doubts, func(a netip.Addr, _ time.Time) bool { return ifi.own(a) })
 	families := l.ifi.has(false) != ifi.has(false) || l.ifi.has(true) != ifi.has(true)
-	l.ifi = ifi
+	l.ifi, l.txt = ifi, s.txt
 	if families {
 		l.shut()
 	}
-	if lost {
-		// Only a new Server says, by the cache-flush bit, that an address is no longer ours. The nudge makes it speak within
-		// the second in which its predecessor's goodbye is not yet believed.
+	if renew {
+		// Only a new Server says, by the cache-flush bit, that an address is no longer ours, or what the TXT record is now. The
+		// nudge makes it speak within the second in which its predecessor's goodbye is not yet believed.
 		l.publisher.stop()
 	}
 	l.open(ctx)
-	l.nudge(time.Now(), 1)
+	now := time.Now()
+	l.withdraw(now)
+	if !renew {
+		// A new Server repeats itself. Saying it more often would keep the old records alive in Avahi, which begins its second of
+		// grace anew with each cache-flush bit.
+		l.nudge(now, 1)
+	}
 	if families {
-		l.schedule(time.Now())
+		l.schedule(now)
 	}
 	// Other neighbours are on the link now.
 	l.dirty = true
@@ -194,17 +221,26 @@ func (l *link) schedule(now time.Time) {
 	l.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 }
 
+// missed has the questions come soon again, as on a new link: who came while others flooded it was not heard.
+func (l *link) missed(now time.Time) {
+	if now.Before(l.missedAt) {
+		return
+	}
+	l.missedAt = now.Add(missedEvery)
+	l.asked, l.askAt = 1, now.Add(askAfter[0])
+}
+
 // nudge makes our Server announce its present addresses, now and again so many times, a second apart.
 func (l *link) nudge(now time.Time, again int) {
 	if l.publisher.server != nil {
-		l.nudgeAt, l.nudges = now, again
+		l.nudgeAt, l.nudges = now, max(l.nudges, again)
 	}
 }
 
 // next returns when step has something to do.
 func (l *link) next() time.Time {
 	at := l.askAt
-	for _, t := range []time.Time{l.cache.next(), l.nudgeAt, l.retryAt} {
+	for _, t := range []time.Time{l.cache.next(), l.nudgeAt, l.retryAt, l.clone.next(), l.nextDoubt(), l.lostAt} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -230,6 +266,12 @@ func (l *link) step(ctx context.Context, now time.Time) {
 	}
 	if l.dirty && now.Sub(l.viewed) >= viewEvery {
 		l.show(now)
+	}
+	l.watchClone(now)
+	l.settleDoubts(now)
+	if !l.lostAt.IsZero() && !now.Before(l.lostAt) {
+		l.withdraw(now)
+		l.lost, l.lostAt = nil, time.Time{}
 	}
 	if !l.nudgeAt.IsZero() && !now.Before(l.nudgeAt) {
 		l.ask([]dns.Question{{Name: l.d.name, Qtype: dns.TypeSRV, Qclass: dns.ClassINET}}, nil)
@@ -295,6 +337,10 @@ func (l *link) report() {
 
 // take looks at one packet. What is not multicast DNS from a neighbour on this link is dropped (RFC 6762 11).
 func (l *link) take(now time.Time, p packet) {
+	if p.lost {
+		l.missed(now)
+		return
+	}
 	msg, ok := l.accept(p)
 	if !ok {
 		l.status.Dropped++
@@ -309,7 +355,13 @@ func (l *link) take(now time.Time, p packet) {
 		l.answer(now, msg)
 		return
 	}
-	if l.cache.apply(now, append(msg.Answer, msg.Extra...), p.src.Addr()) {
+	rrs := append(msg.Answer, msg.Extra...)
+	if l.ifi.own(p.src.Addr()) {
+		l.hearOwn(now, rrs)
+	} else {
+		l.meet(now, rrs, p.src.Addr())
+	}
+	if l.cache.apply(now, rrs, p.src.Addr()) {
 		l.dirty = true
 	}
 }

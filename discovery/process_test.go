@@ -5,17 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"nigh/lab"
+	"nigh/lab/links"
 )
 
 // A Discovery looks its addresses up from many goroutines, so one in a network namespace must be a process of its own: the
@@ -38,6 +40,9 @@ const late = 15 * time.Second
 // The zeroconf library's announcing goroutine outlives Shutdown by up to four seconds; doc.go says so.
 var libraryLeak = goleak.IgnoreAnyFunction("github.com/grandcat/zeroconf.(*Server).probe")
 
+// parallel, when positive, is how many tests may run at once, whatever the command line says.
+var parallel int
+
 func TestMain(m *testing.M) {
 	if config := os.Getenv(processVariable); config != "" {
 		if err := process(config, os.Stdin, os.Stdout); err != nil {
@@ -46,6 +51,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	flag.Parse()
+	if parallel > 0 {
+		if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil {
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m, libraryLeak)
 }
 
@@ -53,12 +64,16 @@ func TestMain(m *testing.M) {
 type report struct {
 	Event      *Event            `json:",omitempty"`
 	Status     []InterfaceStatus `json:",omitempty"`
+	At         time.Time         // when it was told
 	Files      int               // open descriptors
 	Goroutines int
-	Done       string // the command that was carried out
+	Resident   int           // bytes of memory
+	CPU        time.Duration // of the processors, so far
+	Done       string        // the command that was carried out
 }
 
-// process runs a Discovery by commands from in: "refresh" reads the links anew, "status", "stop".
+// process runs a Discovery on the links that the real monitor finds, by commands from in: "status", "txt" with strings in
+// JSON, "stop".
 func process(config string, in io.Reader, out io.Writer) error {
 	var c Config
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
@@ -90,21 +105,23 @@ func process(config string, in io.Reader, out io.Writer) error {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
+	ready := make(chan struct{})
 	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- follow(ctx, d, sync.OnceFunc(func() { close(ready) })) }()
 	forwarded := make(chan struct{})
 	go func() {
 		defer close(forwarded)
 		for e := range d.Events() {
-			reports <- report{Event: &e}
+			reports <- report{Event: &e, At: time.Now()}
 		}
 	}()
-	if err := refresh(d); err != nil {
-		return err
-	}
+	reports <- report{Done: "begun", At: time.Now()}
+	<-ready
 	for scan := bufio.NewScanner(in); scan.Scan() && scan.Text() != "stop"; {
-		if scan.Text() == "refresh" {
-			if err := refresh(d); err != nil {
+		if raw, ok := strings.CutPrefix(scan.Text(), "txt "); ok {
+			var txt []string
+			if err := errors.Join(json.Unmarshal([]byte(raw), &txt), d.SetTXT(txt)); err != nil {
 				return err
 			}
 		}
@@ -113,10 +130,24 @@ func process(config string, in io.Reader, out io.Writer) error {
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
-		reports <- report{Done: scan.Text(), Status: d.Status(), Files: len(files), Goroutines: runtime.NumGoroutine()}
+		r := report{Done: scan.Text(), Status: d.Status(), Files: len(files), Goroutines: runtime.NumGoroutine(), At: time.Now()}
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+			return err
+		}
+		r.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+		statm, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Sscan(string(statm), new(int), &r.Resident); err != nil {
+			return err
+		}
+		r.Resident *= os.Getpagesize()
+		reports <- r
 	}
 	cancel()
-	if err := <-ended; err != nil {
+	if err := errors.Join(<-ended, <-ended); err != nil {
 		return err
 	}
 	<-forwarded
@@ -128,36 +159,16 @@ func process(config string, in io.Reader, out io.Writer) error {
 	return goleak.Find(libraryLeak)
 }
 
-// refresh is what the agent does by link.Monitor.
-func refresh(d *Discovery) error {
-	all, err := net.Interfaces()
-	if err != nil {
-		return err
-	}
-	var list []Interface
-	for _, ifi := range all {
-		const usable = net.FlagUp | net.FlagRunning | net.FlagMulticast
-		if ifi.Flags&usable != usable || ifi.Flags&net.FlagLoopback != 0 {
-			continue
+// follow gives d the links, as the agent does.
+func follow(ctx context.Context, d *Discovery, done func()) error {
+	return links.Follow(ctx, func(usable []links.Link) {
+		var list []Interface
+		for _, l := range usable {
+			list = append(list, Interface(l))
 		}
-		addrs, err := ifi.Addrs()
-		if err != nil {
-			return err
-		}
-		i := Interface{Index: ifi.Index, Name: ifi.Name}
-		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err != nil {
-				return err
-			}
-			i.Prefixes = append(i.Prefixes, p)
-		}
-		if len(i.Prefixes) > 0 {
-			list = append(list, i)
-		}
-	}
-	d.SetInterfaces(list)
-	return nil
+		d.SetInterfaces(list)
+		done()
+	})
 }
 
 // peer is a Discovery in a host's namespace.
@@ -166,10 +177,12 @@ type peer struct {
 	name   string // short ID
 	label  string // label it is announced under
 	stdin  io.WriteCloser
-	events chan Event
+	cmd    *exec.Cmd
+	begun  time.Time // when Run was called
+	events chan report
 	done   chan report
-	kill   context.CancelFunc
 	exited chan error
+	killed bool
 	seen   []string // events taken, for messages
 }
 
@@ -202,8 +215,8 @@ func start(t *testing.T, h *lab.Host, c Config, env ...string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{t: t, name: c.ShortID, label: instanceLabel(c.Instance, c.ShortID), kill: cancel,
-		events: make(chan Event, 4096), done: make(chan report, 16), exited: make(chan error, 1)}
+	p := &peer{t: t, name: c.ShortID, label: instanceLabel(c.Instance, c.ShortID), cmd: cmd,
+		events: make(chan report, 1<<16), done: make(chan report, 16), exited: make(chan error, 1)}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +231,7 @@ func start(t *testing.T, h *lab.Host, c Config, env ...string) *peer {
 				continue
 			}
 			if r.Event != nil {
-				p.events <- *r.Event
+				p.events <- r
 			} else {
 				p.done <- r
 			}
@@ -230,7 +243,7 @@ func start(t *testing.T, h *lab.Host, c Config, env ...string) *peer {
 		_ = p.stdin.Close()
 		select {
 		case err := <-p.exited:
-			if err != nil && ctx.Err() == nil {
+			if err != nil && !p.killed {
 				t.Errorf("%s: %v", p.name, err)
 			}
 		case <-time.After(late):
@@ -238,9 +251,15 @@ func start(t *testing.T, h *lab.Host, c Config, env ...string) *peer {
 		}
 		cancel()
 		if t.Failed() {
-			t.Logf("%s took %q\n%s", p.name, p.seen, tail(stderr.String()))
+			t.Logf("%s took %q\n%s", p.name, p.seen[max(0, len(p.seen)-100):], tail(stderr.String()))
 		}
 	})
+	select {
+	case r := <-p.done:
+		p.begun = r.At
+	case <-time.After(late):
+		t.Fatalf("%s does not begin", p.name)
+	}
 	return p
 }
 
@@ -264,30 +283,34 @@ func (p *peer) do(command string) report {
 	return report{}
 }
 
-// await returns the first event that ok accepts, and how long it took.
-func (p *peer) await(what string, ok func(Event) bool) (Event, time.Duration) {
+// await returns the first event that ok accepts, and when it was told.
+func (p *peer) await(what string, ok func(Event) bool) (Event, time.Time) {
 	p.t.Helper()
-	began := time.Now()
-	deadline := time.After(late)
+	return p.awaitFor(late, what, ok)
+}
+
+func (p *peer) awaitFor(limit time.Duration, what string, ok func(Event) bool) (Event, time.Time) {
+	p.t.Helper()
+	deadline := time.After(limit)
 	for {
 		select {
-		case e, open := <-p.events:
+		case r, open := <-p.events:
 			if !open {
 				p.t.Fatalf("%s ended while waiting for: %s", p.name, what)
 			}
-			p.note(e)
-			if ok(e) {
-				return e, time.Since(began)
+			p.note(*r.Event)
+			if ok(*r.Event) {
+				return *r.Event, r.At
 			}
 		case <-deadline:
-			p.t.Fatalf("%s: not in %v: %s", p.name, late, what)
+			p.t.Fatalf("%s: not in %v: %s", p.name, limit, what)
 		}
 	}
 }
 
 func (p *peer) note(e Event) {
 	p.seen = append(p.seen, fmt.Sprintf("%v %s %s %v", e.Op, e.Ifname, e.Instance, e.Addrs))
-	if e.Instance == p.label {
+	if e.Instance == p.label && e.Op != Clone && e.Op != CloneGone {
 		p.t.Errorf("%s: its own announcement came as an event: %+v", p.name, e)
 	}
 }
@@ -296,12 +319,12 @@ func (p *peer) note(e Event) {
 func (p *peer) pending() (out []Event) {
 	for {
 		select {
-		case e, open := <-p.events:
+		case r, open := <-p.events:
 			if !open {
 				return out
 			}
-			p.note(e)
-			out = append(out, e)
+			p.note(*r.Event)
+			out = append(out, *r.Event)
 		default:
 			return out
 		}
@@ -312,16 +335,52 @@ func of(op Op, o *peer) func(Event) bool {
 	return func(e Event) bool { return e.Op == op && e.Instance == o.label }
 }
 
-// stop ends the process with goodbyes, without waiting.
-func (p *peer) stop() {
+// stop ends the process with goodbyes, without waiting, and returns when.
+func (p *peer) stop() time.Time {
 	p.t.Helper()
+	now := time.Now()
 	if _, err := io.WriteString(p.stdin, "stop\n"); err != nil {
 		p.t.Fatal(err)
 	}
+	return now
+}
+
+// kill ends the process as a crash does, and returns when.
+func (p *peer) kill() time.Time {
+	p.t.Helper()
+	p.killed = true
+	now := time.Now()
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Fatal(err)
+	}
+	return now
+}
+
+// setTXT changes what the process announces.
+func (p *peer) setTXT(txt ...string) {
+	p.t.Helper()
+	raw, err := json.Marshal(txt)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.do("txt " + string(raw))
 }
 
 // summary gives the middle and the largest of some times.
 func summary(d []time.Duration) (median, largest time.Duration) {
 	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2], d[len(d)-1]
+}
+
+// awaitPublishing returns when the service is announced on at least one link.
+func (p *peer) awaitPublishing() {
+	p.t.Helper()
+	for deadline := time.Now().Add(late); ; {
+		if slices.ContainsFunc(p.do("status").Status, func(s InterfaceStatus) bool { return s.Publishing }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s does not publish", p.name)
+		}
+	}
 }

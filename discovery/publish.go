@@ -21,13 +21,13 @@ type publisher struct {
 }
 
 // start announces the service on one link. No addresses are given: the library then looks up those of the link at each packet.
-func (p *publisher) start(d *Discovery, ifi Interface) error {
+func (p *publisher) start(d *Discovery, ifi Interface, txt []string) error {
 	dev, err := net.InterfaceByIndex(ifi.Index)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	s, err := zeroconf.RegisterProxy(escapeLabel(d.config.Instance), d.config.ServiceType, "local", int(d.config.Port), d.host, nil,
-		d.config.TXT, []net.Interface{*dev})
+		txt, []net.Interface{*dev})
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type packet struct {
 	data []byte
 	src  netip.AddrPort // without zone
 	hops int            // TTL or hop limit; -1 when the kernel did not tell
+	lost bool           // it is none, but says that some were not looked at because there were too many
 }
 
 // socket is the mDNS group of one address family on one link.
@@ -126,6 +128,7 @@ func (s *socket) send(data []byte) error {
 	return err
 }
 
+// read reads one packet, whose data is in buf.
 func (s *socket) read(buf []byte) (packet, error) {
 	p := packet{hops: -1}
 	var n int
@@ -155,7 +158,7 @@ func (s *socket) read(buf []byte) (packet, error) {
 	if to, ok := netip.AddrFromSlice(dst); ok && to.Unmap() != group4 && to != group6 {
 		p.hops = -1
 	}
-	p.data = append([]byte(nil), buf[:n]...)
+	p.data = buf[:n]
 	return p, nil
 }
 
@@ -174,9 +177,16 @@ func (s *socket) receive(ctx context.Context, out chan<- packet) {
 			case <-time.After(readPause):
 			}
 			continue
-		case len(p.data) > packetMaxBytes || !limit.allow(time.Now(), p.src.Addr()):
+		case len(p.data) > packetMaxBytes:
+			continue
+		case !limit.allow(time.Now(), p.src.Addr()):
+			if limit.tell() {
+				p = packet{lost: true}
+				break
+			}
 			continue
 		}
+		p.data = bytes.Clone(p.data)
 		select {
 		case <-ctx.Done():
 		case out <- p:
@@ -225,6 +235,7 @@ func (s *sockets) close() {
 const (
 	floodPerSource = 200 // packets a second
 	floodTotal     = 2000
+	floodAlways    = 4 // of each source, even beyond the total: many forged sources must not silence the others
 	floodSources   = 1024
 )
 
@@ -233,19 +244,32 @@ type flood struct {
 	since time.Time
 	total int
 	count map[netip.Addr]int
+	lost  bool // packets of sources that did not send too many were not looked at in this second
+	told  bool
 }
 
 func (f *flood) allow(now time.Time, src netip.Addr) bool {
 	if f.count == nil || now.Sub(f.since) >= time.Second {
-		f.since, f.total = now, 0
+		f.since, f.total, f.lost, f.told = now, 0, false, false
 		f.count = map[netip.Addr]int{}
 	}
 	// What one source sends beyond its share must not use up that of the others.
 	n := f.count[src]
-	if n == floodPerSource || f.total == floodTotal || n == 0 && len(f.count) == floodSources {
+	if n == floodPerSource {
+		return false
+	}
+	if f.total >= floodTotal && n >= floodAlways || n == 0 && len(f.count) == floodSources {
+		f.lost = true
 		return false
 	}
 	f.total++
 	f.count[src] = n + 1
 	return true
+}
+
+// tell says, once in a second, that packets were lost to others' flooding.
+func (f *flood) tell() bool {
+	now := f.lost && !f.told
+	f.told = f.told || now
+	return now
 }

@@ -196,6 +196,12 @@ func (h *Host) Command(ctx context.Context, name string, arg ...string) *exec.Cm
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.Namespace, name}, arg...)...)
 }
 
+// Run runs a program in the host's namespace and returns its standard output. The test fails when the program does.
+func (h *Host) Run(name string, arg ...string) string {
+	h.net.tb.Helper()
+	return h.net.ip(append([]string{"netns", "exec", h.Namespace, name}, arg...)...)
+}
+
 // Do runs fn as [Inside] does, in the host's namespace.
 func (h *Host) Do(fn func() error) error { return Inside(h.Path, fn) }
 
