@@ -117,6 +117,15 @@ func FuzzText(f *testing.F) {
 		if again := Text(got); again != got {
 			t.Fatalf("Text is not stable: %q, then %q", got, again)
 		}
+		lines := Lines(s)
+		if again := Lines(lines); again != lines {
+			t.Fatalf("Lines is not stable: %q, then %q", lines, again)
+		}
+		for _, r := range lines {
+			if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)) {
+				t.Fatalf("Lines(%q) = %q holds %U", s, lines, r)
+			}
+		}
 		if max > 1<<16 {
 			max = 1 << 16
 		}
