@@ -87,7 +87,7 @@ func (n *Net) Bridge(name string) *Bridge {
 	h := n.namespace(name, "bridge-"+name)
 	h.IP("link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
 	h.IP("link", "set", "br0", "up")
-	return &Bridge{Name: name, host: h}
+	return &Bridge{Name: name, host: h, ports: map[string]string{}}
 }
 
 func (n *Net) namespace(name, unique string) *Host {
@@ -139,7 +139,7 @@ func run(name string, args ...string) (string, error) {
 type Bridge struct {
 	Name  string
 	host  *Host
-	ports int
+	ports map[string]string // names in host by the namespace and link that they lead to
 }
 
 // Join gives h a link named ifname on this segment, with addresses such as "10.0.0.1/24" or "fd00::1/64" beside the
@@ -153,8 +153,8 @@ func (b *Bridge) Join(h *Host, ifname string, addrs ...string) {
 			tb.Fatalf("lab: join %s: %v", b.Name, err)
 		}
 	}
-	b.ports++
-	port := "port" + strconv.Itoa(b.ports)
+	port := "port" + strconv.Itoa(len(b.ports)+1)
+	b.ports[h.Namespace+"/"+ifname] = port
 	h.net.ip("link", "add", "name", ifname, "netns", h.Namespace, "type", "veth", "peer", "name", port, "netns", b.host.Namespace)
 	b.host.IP("link", "set", port, "master", "br0", "up")
 	for _, a := range addrs {
@@ -162,6 +162,33 @@ func (b *Bridge) Join(h *Host, ifname string, addrs ...string) {
 	}
 	h.IP("link", "set", ifname, "up")
 	h.awaitUsable(ifname, addrs...)
+}
+
+// Cut makes a link of h silent without taking its carrier, as a switch that broke behind it does.
+func (b *Bridge) Cut(h *Host, ifname string) {
+	h.net.tb.Helper()
+	b.host.IP("link", "set", b.port(h, ifname), "nomaster")
+}
+
+// Unplug takes the carrier of a link of h, as pulling its cable does.
+func (b *Bridge) Unplug(h *Host, ifname string) {
+	h.net.tb.Helper()
+	b.host.IP("link", "set", b.port(h, ifname), "down")
+}
+
+// Mend undoes Cut and Unplug.
+func (b *Bridge) Mend(h *Host, ifname string) {
+	h.net.tb.Helper()
+	b.host.IP("link", "set", b.port(h, ifname), "master", "br0", "up")
+}
+
+func (b *Bridge) port(h *Host, ifname string) string {
+	h.net.tb.Helper()
+	port, ok := b.ports[h.Namespace+"/"+ifname]
+	if !ok {
+		h.net.tb.Fatalf("lab: %s of %s is not on %s", ifname, h.Name, b.Name)
+	}
+	return port
 }
 
 // Host is a machine of the bed. All its methods but Do and Command are for the test's own goroutine.

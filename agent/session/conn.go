@@ -26,9 +26,11 @@ type conn struct {
 	id      identity.DeviceID
 	path    Candidate // how we reach the peer; of an accepted one, where it came from
 	local   netip.AddrPort
-	reverse bool // the side that dialled serves
-	serving bool // we serve on it
-	dialled bool // we dialled it
+	reverse bool        // the side that dialled serves
+	serving bool        // we serve on it
+	dialled bool        // we dialled it
+	bulk    atomic.Bool // we ask for data on it
+	made    time.Time
 
 	requests  *rate.Limiter // counts while the peer is a stranger
 	protected atomic.Bool   // not closed for newer connections

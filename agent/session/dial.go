@@ -106,6 +106,27 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 
 // dial makes one connection and its handshake.
 func (s *Sessions) dial(ctx context.Context, to Candidate, what purpose) (*conn, error) {
+	return s.dialBy(ctx, to, what, connect)
+}
+
+// dialOnce is dial without a second attempt: what the first one meets is told.
+func (s *Sessions) dialOnce(ctx context.Context, to Candidate, what purpose) (*conn, error) {
+	return s.dialBy(ctx, to, what, func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+		c, err := dialNumeric(ctx, newDialer(), to)
+		if err != nil {
+			return nil, err
+		}
+		return c.(*net.TCPConn), nil
+	})
+}
+
+func newDialer() *net.Dialer {
+	d := &net.Dialer{Control: prepare, KeepAlive: -1}
+	d.SetMultipathTCP(false)
+	return d
+}
+
+func (s *Sessions) dialBy(ctx context.Context, to Candidate, what purpose, connect func(context.Context, netip.AddrPort) (*net.TCPConn, error)) (*conn, error) {
 	began := time.Now()
 	tcp, err := connect(ctx, to.Addr)
 	if err != nil {
@@ -215,10 +236,9 @@ func connect(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 // connectOnce makes one attempt. On a link that just came up the kernel says for
 // a while that there is no address or route yet; it asks again until ctx ends.
 func connectOnce(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{Control: prepare, KeepAlive: -1}
-	d.SetMultipathTCP(false)
+	d := newDialer()
 	for {
-		c, err := dialNumeric(ctx, &d, to)
+		c, err := dialNumeric(ctx, d, to)
 		if err == nil {
 			return c.(*net.TCPConn), nil
 		}
@@ -251,19 +271,25 @@ func dialNumeric(ctx context.Context, d *net.Dialer, to netip.AddrPort) (net.Con
 	return d.DialContext(ctx, "tcp", to.String())
 }
 
-// names tells which interface has an address.
-type names map[netip.Addr]string
+// names tells which interface has an address, and which have no carrier.
+type names struct {
+	by   map[netip.Addr]string
+	dead map[string]bool
+}
 
 // interfaceNames reads the addresses of the interfaces that are up.
 func interfaceNames() (names, error) {
 	list, err := net.Interfaces()
 	if err != nil {
-		return nil, err
+		return names{}, err
 	}
-	n := make(names)
+	n := names{make(map[netip.Addr]string), make(map[string]bool)}
 	for _, ifi := range list {
 		if ifi.Flags&net.FlagUp == 0 {
 			continue
+		}
+		if ifi.Flags&net.FlagRunning == 0 {
+			n.dead[ifi.Name] = true
 		}
 		addrs, err := ifi.Addrs()
 		if err != nil {
@@ -280,11 +306,11 @@ func interfaceNames() (names, error) {
 			}
 			addr = addr.Unmap()
 			if addr.IsLinkLocalUnicast() && addr.Is6() {
-				n[addr.WithZone(ifi.Name)] = ifi.Name
-				n[addr.WithZone(strconv.Itoa(ifi.Index))] = ifi.Name
+				n.by[addr.WithZone(ifi.Name)] = ifi.Name
+				n.by[addr.WithZone(strconv.Itoa(ifi.Index))] = ifi.Name
 				continue
 			}
-			n[addr] = ifi.Name
+			n.by[addr] = ifi.Name
 		}
 	}
 	return n, nil
@@ -292,10 +318,10 @@ func interfaceNames() (names, error) {
 
 // of returns the interface that has addr, "" when none has.
 func (n names) of(addr netip.Addr) string {
-	if name, ok := n[addr]; ok || !addr.IsLoopback() {
+	if name, ok := n.by[addr]; ok || !addr.IsLoopback() {
 		return name
 	}
-	for other, name := range n { // all of 127/8 is on lo
+	for other, name := range n.by { // all of 127/8 is on lo
 		if other.IsLoopback() {
 			return name
 		}
@@ -315,11 +341,11 @@ func ifnameOf(addr netip.Addr) string {
 // with that address, else by the interface.
 func (s *Sessions) inboundPath(c *conn) Candidate {
 	remote := addrPort(c.RemoteAddr())
-	path := Candidate{Addr: remote, Kind: "lan", Ifname: ifnameOf(c.local.Addr())}
+	path := Candidate{Addr: remote, Kind: "lan", Ifname: ifnameOf(c.local.Addr()), Cost: unknownCost}
 	for _, known := range s.addresses(c.id) {
 		if known.Addr.Addr().WithZone("") == remote.Addr().WithZone("") ||
 			(known.Ifname != "" && known.Ifname == path.Ifname) {
-			path.Kind = known.Kind
+			path.Kind, path.Cost = known.Kind, known.Cost
 			break
 		}
 	}

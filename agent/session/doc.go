@@ -29,6 +29,8 @@
 //
 //	GET  /v1/hello     {"version","name","id"}; proof of life and round-trip time
 //	POST /v1/dialback  the peer opens one nigh/1r connection; 204 when it is open
+//	POST /v1/inbound   {"port"}: the peer dials that port where we come from, and
+//	                   answers {"outcome"}: open, refused, rejected or silent
 //
 // All other requests go to Config.Handler.
 //
@@ -38,6 +40,13 @@
 // (keep-alive and TCP_USER_TIMEOUT). A held peer is dialled again after 0.3 to
 // 10 s, at once after [Sessions.Kick], and at once when it connects to us.
 // Candidates are raced in their order with a head start of 250 ms (as RFC 8305).
+//
+// When a candidate of lower cost appears, the control connection moves to it, and
+// bulk connections follow: requests that run end where they began. Where data
+// should come and does not for 0.5 s, or the peer comes to us over another link,
+// the path is doubted: a hello is sent on it, and the other candidates are
+// dialled. When one of those answers and the path has not within 0.75 s, all its
+// connections are closed and everything moves.
 //
 // # Bounds
 //

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"slices"
 	"time"
 
 	"nigh/agent/clean"
@@ -128,7 +129,20 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 	back := time.NewTimer(reverseAfter)
 	defer back.Stop()
 	delay := reverseAfter
-	var opening, improving <-chan dialled
+	var opening, improving, doubting <-chan dialled
+	var doubted time.Time // when the path was last found to carry
+	stalled := time.NewTicker(stallLook)
+	stalled.Stop()
+	defer stalled.Stop()
+	waiting, asked := p.bulk.waits()
+	if waiting {
+		stalled.Reset(stallLook)
+	}
+	doubt := func() {
+		if doubting == nil && time.Since(doubted) > doubtEvery {
+			doubting = p.start(ctx, func(ctx context.Context) (*conn, error) { return p.doubt(ctx, c) })
+		}
+	}
 	moved := false // the connection that the peer asks us on takes the old path
 	kicked, changed, arrived := p.kicks(), p.changes(), p.arrivals()
 	p.moveBulk(c)
@@ -148,6 +162,26 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 		case <-kicked:
 			kicked = p.kicks()
 			improving = p.improve(ctx, c, improving)
+			if !p.announced(c) {
+				doubt()
+			}
+		case <-asked:
+			_, asked = p.bulk.waits()
+			stalled.Reset(stallLook)
+		case <-stalled.C:
+			if waiting, _ := p.bulk.waits(); !waiting {
+				stalled.Stop()
+			} else if p.stalled() {
+				doubt()
+			}
+		case r := <-doubting:
+			doubting, doubted = nil, time.Now()
+			if r.err == nil {
+				p.s.log.Debug("A path is silent, another one answers", "peer", p.id.Short(), "silent", c.path.Ifname, "ifname", r.conn.path.Ifname)
+				p.switchTo(r.conn, c)
+				p.leave(c)
+				hello = true
+			}
 		case <-ask.C:
 			hello = true
 			improving = p.improve(ctx, c, improving)
@@ -160,6 +194,9 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 		case <-changed:
 			changed = p.changes()
 			back.Reset(delay)
+			if p.cameElsewhere(c) {
+				doubt()
+			}
 		case r := <-opening:
 			opening = nil
 			if r.err == nil {
@@ -200,13 +237,11 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 // there are any and that is not under way.
 func (p *peer) improve(ctx context.Context, c *conn, underWay <-chan dialled) <-chan dialled {
 	better := func() []Candidate {
-		list := p.candidates()
-		for i, known := range list {
-			if known.Addr == c.path.Addr || (c.reverse && known.Addr.Addr() == c.path.Addr.Addr()) {
-				return list[:i]
-			}
-		}
-		return list
+		list := slices.Clone(p.candidates())
+		known := p.announced(c)
+		return slices.DeleteFunc(list, func(other Candidate) bool {
+			return other.Cost > c.path.Cost || other.Cost == c.path.Cost && known
+		})
 	}
 	if underWay != nil || len(better()) == 0 {
 		return underWay
@@ -216,6 +251,14 @@ func (p *peer) improve(ctx context.Context, c *conn, underWay <-chan dialled) <-
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
 		return p.s.race(ctx, better, never, purpose{want: p.id, urgent: true})
+	})
+}
+
+// announced reports whether the address that c leads to is one that the peer is
+// known to have.
+func (p *peer) announced(c *conn) bool {
+	return slices.ContainsFunc(p.candidates(), func(k Candidate) bool {
+		return k.Addr == c.path.Addr || c.reverse && k.Addr.Addr() == c.path.Addr.Addr()
 	})
 }
 
@@ -248,6 +291,15 @@ func samePath(a, b Candidate) bool {
 	return a.Kind == b.Kind && a.Ifname == b.Ifname && a.Addr.Addr() == b.Addr.Addr()
 }
 
+// sameLink reports whether two ways take the same link. Of a typed address the
+// link is not known before it is dialled.
+func sameLink(a, b Candidate) bool {
+	if a.Ifname == "" || b.Ifname == "" {
+		return a.Addr.Addr() == b.Addr.Addr()
+	}
+	return a.Ifname == b.Ifname
+}
+
 // moveBulk makes new bulk connections when the control connection has taken
 // another path than the bulk connections have.
 func (p *peer) moveBulk(c *conn) {
@@ -268,7 +320,7 @@ func (p *peer) hello(ctx context.Context, patience time.Duration) (*conn, PeerSt
 	var asked time.Time
 	hello, err := askHello(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { c, _ = info.Conn.(*conn); asked = time.Now() },
-	}), p.control.client, p.id)
+	}), p.control.client, p.id, p.s.greeting(p.id))
 	if err != nil {
 		if c != nil {
 			_ = c.Close()
@@ -278,12 +330,14 @@ func (p *peer) hello(ctx context.Context, patience time.Duration) (*conn, PeerSt
 	return c, PeerState{Connected: true, Path: c.path, RTT: time.Since(asked), Hello: hello}, nil
 }
 
-// askHello makes the request and checks that the answer is of the device id.
-func askHello(ctx context.Context, client *http.Client, id identity.DeviceID) (Hello, error) {
+// askHello makes the request, with what we say of ourselves, and checks that the
+// answer is of the device id.
+func askHello(ctx context.Context, client *http.Client, id identity.DeviceID, greeting string) (Hello, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+Host+"/v1/hello", nil)
 	if err != nil {
 		return Hello{}, err
 	}
+	r.Header.Set(greetingHeader, greeting)
 	answer, err := client.Do(r)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		// In TLS 1.3 the other side judges our key after our handshake is over.
@@ -335,7 +389,7 @@ func (s *Sessions) Greet(ctx context.Context, addr netip.AddrPort) (identity.Dev
 	once := newLine(newPeer(s, c.id), true)
 	once.spare = c
 	defer once.CloseIdleConnections()
-	hello, err := askHello(ctx, once.client, c.id)
+	hello, err := askHello(ctx, once.client, c.id, s.greeting(c.id))
 	if err != nil {
 		return identity.DeviceID{}, Hello{}, err
 	}

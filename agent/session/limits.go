@@ -17,7 +17,9 @@ const (
 	maxAddresses     = 256 // addresses remembered for acceptRate
 
 	// Connections that were accepted, or opened for the peer to ask on.
-	maxTrustedConns  = 64
+	// With 300 trusted devices near each has its control connection and may want
+	// data; an idle one costs about 30 KiB.
+	maxTrustedConns  = 1024
 	maxStrangerConns = 16
 	maxPeerConns     = 8 // of one device; a further one replaces the quietest
 	maxStrangerEach  = 4 // the same for a stranger
@@ -51,7 +53,8 @@ const (
 	// Dialling.
 	dialTimeout   = 10 * time.Second // for all candidates together
 	maxCandidates = 16
-	maxSameDials  = 2 // of one address, when there was a kick in between
+	unknownCost   = 1 << 20 // of a path that the peer found and we know nothing of
+	maxSameDials  = 2       // of one address, when there was a kick in between
 	dialStagger   = 250 * time.Millisecond
 	dialRetry     = 50 * time.Millisecond // while the link is not ready
 	dialBackAfter = 250 * time.Millisecond
@@ -70,6 +73,24 @@ const (
 	reverseAfter = 500 * time.Millisecond
 	reverseWait  = 3 * time.Second
 	retireAfter  = time.Second // the connection that a better one replaces
+	// A path that should carry data and does not is doubted: it is given up when
+	// another one answers and it does not, so that a transfer stands still for at
+	// most 2 s. Without another way the kernel's patience counts.
+	stallLook     = 250 * time.Millisecond // between two looks, while data is waited for
+	stallAfter    = 500 * time.Millisecond // without a byte
+	doubtPatience = 750 * time.Millisecond // for a hello on the path in doubt
+	doubtEvery    = 2 * time.Second        // after it was found to carry
+
+	// Checks whether connections from outside get in.
+	inboundTimeout  = 2500 * time.Millisecond // for the dial; a SYN is repeated after 1 s
+	inboundPatience = 5 * time.Second         // for the answer
+	inboundEvery    = 5 * time.Second         // for one device
+	inboundBurst    = 4
+	inboundStranger = time.Second // for all strangers
+	inboundAtOnce   = 4
+	firstUserPort   = 1024 // below are the services of others
+	maxInbound      = 256  // bytes of a question or an answer
+	maxGreeting     = 512  // bytes of the header that says who asks
 
 	// Sockets. The keep-alive values find a silent peer in 9 to 10 s: the kernel
 	// asks after keepIdle of silence, then every keepInterval, and gives up when

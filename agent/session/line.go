@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -25,10 +26,12 @@ type line struct {
 	warming   chan struct{}   // guarded by mu; closed when warm's dial is over; nil when there is none
 	path      Candidate       // guarded by mu; of the last connection
 	reversed  bool            // guarded by mu; the peer opened the last connection
+	asking    int             // guarded by mu; requests whose answer is not whole
+	asked     chan struct{}   // guarded by mu; closed and replaced by a request when there was none
 }
 
 func newLine(p *peer, urgent bool) *line {
-	l := &line{p: p, urgent: urgent}
+	l := &line{p: p, urgent: urgent, asked: make(chan struct{})}
 	l.transport = l.newTransport()
 	l.client = &http.Client{
 		Transport:     l,
@@ -76,8 +79,54 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	l.mu.Lock()
 	t := l.transport
+	l.asking++
+	if l.asking == 1 {
+		close(l.asked)
+		l.asked = make(chan struct{})
+	}
 	l.mu.Unlock()
-	return t.RoundTrip(r)
+	answer, err := t.RoundTrip(r)
+	if err != nil {
+		l.answered()
+		return nil, err
+	}
+	answer.Body = &body{ReadCloser: answer.Body, over: sync.OnceFunc(l.answered)}
+	return answer, nil
+}
+
+// answered ends what RoundTrip began.
+func (l *line) answered() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asking--
+}
+
+// waits returns whether an answer is waited for, and what tells of the next one.
+func (l *line) waits() (bool, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asking > 0, l.asked
+}
+
+// body tells when an answer was read or given up.
+type body struct {
+	io.ReadCloser
+	over func()
+}
+
+// Read reads the answer.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.over()
+	}
+	return n, err
+}
+
+// Close gives the answer up.
+func (b *body) Close() error {
+	b.over()
+	return b.ReadCloser.Close()
 }
 
 // CloseIdleConnections is called by http.Client.
@@ -172,6 +221,7 @@ func (l *line) use(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.path, l.reversed = c.path, c.reverse
+	c.bulk.Store(!l.urgent)
 	return c
 }
 

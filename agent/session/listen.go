@@ -233,6 +233,7 @@ func (s *Sessions) newConn(t *tls.Conn, r *records, id identity.DeviceID) *conn 
 		id:       id,
 		local:    addrPort(r.LocalAddr()),
 		requests: rate.NewLimiter(strangerRequestRate, strangerBurst),
+		made:     time.Now(),
 		done:     make(chan struct{}),
 		onClosed: s.closed,
 	}
@@ -256,8 +257,8 @@ func (s *Sessions) track(c *conn) bool {
 }
 
 // admitConn is track for a connection that the peer may make us bear: it applies
-// the bounds. A device that has too many loses its quietest; so do strangers all
-// together.
+// the bounds. A device that has too many loses its quietest; so do all trusted
+// devices together, and all strangers.
 func (s *Sessions) admitConn(c *conn) bool {
 	trusted := s.standing(c.id) == trust.Trusted
 	each, all := maxStrangerEach, maxStrangerConns
@@ -293,7 +294,7 @@ func (s *Sessions) admitConn(c *conn) bool {
 	switch {
 	case own >= each && quietOwn != nil:
 		_ = quietOwn.Close()
-	case own >= each, like >= all && (trusted || quietLike == nil):
+	case own >= each, like >= all && quietLike == nil:
 		return false
 	case like >= all:
 		_ = quietLike.Close()

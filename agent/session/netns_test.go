@@ -238,6 +238,117 @@ func TestPathChangesWhenAnAddressGoes(t *testing.T) {
 	}
 }
 
+// twoLANs makes two nodes on two segments, the first one better.
+func twoLANs(t *testing.T) (a, b *node, first, second *lab.Bridge) {
+	t.Helper()
+	net := lab.NewNet(t)
+	ha, hb := net.Host("se-a"), net.Host("se-b")
+	first, second = net.Bridge("se-one"), net.Bridge("se-two")
+	first.Join(ha, "eth0", "10.0.0.1/24")
+	first.Join(hb, "eth0", "10.0.0.2/24")
+	second.Join(ha, "eth1", "10.0.1.1/24")
+	second.Join(hb, "eth1", "10.0.1.2/24")
+	a, b = startNode(t, ha), startNode(t, hb)
+	both := func(n *node, last string) []Candidate {
+		one, two := n.candidate("lan", "eth0", "10.0.0."+last), n.candidate("lan", "eth1", "10.0.1."+last)
+		two.Cost++
+		return []Candidate{one, two}
+	}
+	a.at(b, both(b, "2")...)
+	b.at(a, both(a, "1")...)
+	a.tell(order{Op: "hold", ID: b.id})
+	b.tell(order{Op: "hold", ID: a.id})
+	for _, n := range []*node{a, b} {
+		if s := n.connected("lan"); s.Path.Ifname != "eth0" {
+			t.Fatalf("%s connected over %+v", n.host.Name, s.Path)
+		}
+	}
+	return a, b, first, second
+}
+
+func TestSilentPathIsLeftWhileDataIsAwaited(t *testing.T) {
+	a, b, first, _ := twoLANs(t)
+	hanging := a.begin(b, true, "/v1/hang")
+	a.get(b, true) // so that the other has begun
+	first.Cut(b.host, "eth0")
+	cut := time.Now()
+	v := a.result(hanging, wait)
+	t.Logf("the request was given up after %v", v.at.Sub(cut))
+	if v.Err == "" || v.at.Sub(cut) > quick {
+		t.Errorf("after %v: %q", v.at.Sub(cut), v.Err)
+	}
+	if got := a.get(b, true); got.Body != "eth1" {
+		t.Errorf("bulk came in on %q", got.Body)
+	}
+	// b is told by a's connection that comes over the other link.
+	moved := b.until("moved", wait, func(v news) bool { return v.Op == "state" })
+	t.Logf("the other side moved after %v", moved.at.Sub(cut))
+	if !moved.Connected || moved.Path.Ifname != "eth1" {
+		t.Errorf("b: %+v", moved)
+	}
+}
+
+func TestOnlyPathIsNotLeftForSilence(t *testing.T) {
+	a, b, segment := pair(t)
+	a.tell(order{Op: "hold", ID: b.id})
+	a.connected("lan")
+	hanging := a.begin(b, true, "/v1/hang")
+	a.get(b, true)
+	segment.Cut(b.host, "eth0")
+	select {
+	case v := <-a.out:
+		t.Errorf("while the link was silent: %+v", v)
+	case <-time.After(3 * time.Second):
+	}
+	segment.Mend(b.host, "eth0")
+	if got := a.get(b, true); got.Status != 200 {
+		t.Errorf("after it came back: %+v", got)
+	}
+	for _, v := range a.later {
+		if v.Token == hanging {
+			t.Errorf("the request that waits was given up: %s", v.Err)
+		}
+	}
+}
+
+func TestLinkWithoutCarrierIsLeftAtOnce(t *testing.T) {
+	a, b, first, _ := twoLANs(t)
+	first.Unplug(a.host, "eth0")
+	cut := time.Now()
+	a.tell(order{Op: "check"})
+	s := a.until("moved", wait, func(v news) bool { return v.Op == "state" && v.Connected })
+	t.Logf("moved after %v", s.at.Sub(cut))
+	if s.Path.Ifname != "eth1" || s.at.Sub(cut) > quick {
+		t.Errorf("after %v: %+v", s.at.Sub(cut), s.Path)
+	}
+	if got := b.get(a, true); got.Body != "eth1" {
+		t.Errorf("bulk came in on %q", got.Body)
+	}
+}
+
+func TestInboundIsChecked(t *testing.T) {
+	for outcome, verdict := range map[Inbound]string{
+		InboundOpen:     "",
+		InboundSilent:   "drop",
+		InboundRejected: "reject with icmpx type admin-prohibited",
+		InboundRefused:  "meta l4proto tcp reject with tcp reset",
+	} {
+		t.Run(string(outcome), func(t *testing.T) {
+			a, b, _ := pair(t)
+			if verdict != "" {
+				firewall(t, a, verdict)
+			}
+			a.tell(order{Op: "hold", ID: b.id})
+			a.connected("lan")
+			a.token++
+			a.tell(order{Op: "inbound", ID: b.id, Token: a.token})
+			if v := a.result(a.token, wait); v.Err != "" || v.Body != string(outcome)+" eth0" {
+				t.Errorf("a was told %q, %s", v.Body, v.Err)
+			}
+		})
+	}
+}
+
 func TestDefaultPortAndTheNext(t *testing.T) {
 	net := lab.NewNet(t)
 	var ports []uint16

@@ -28,7 +28,7 @@ import (
 
 // order is one line to a node.
 type order struct {
-	Op    string // "trust", "at", "hold", "release", "kick", "check", "close", "get"
+	Op    string // "trust", "at", "hold", "release", "kick", "check", "close", "get", "inbound"
 	ID    identity.DeviceID
 	At    []Candidate
 	Bulk  bool
@@ -134,6 +134,15 @@ func nodeMain() {
 			s.Check()
 		case "close":
 			s.Close(o.ID)
+		case "inbound":
+			go func() {
+				outcome, ifname, err := s.CheckInbound(ctx, o.ID, netip.AddrPort{})
+				n := news{Op: "got", ID: o.ID, Token: o.Token, Body: string(outcome) + " " + ifname}
+				if err != nil {
+					n.Err = err.Error()
+				}
+				say(n)
+			}()
 		case "get":
 			go func() { say(fetch(s, o)) }()
 		}
@@ -302,7 +311,8 @@ func (n *node) at(to *node, candidates ...Candidate) {
 }
 
 func (n *node) candidate(kind, ifname, addr string) Candidate {
-	return Candidate{Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), n.port), Kind: kind, Ifname: ifname}
+	cost := map[string]int{"direct": 0, "lan": 10}[kind]
+	return Candidate{Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), n.port), Kind: kind, Ifname: ifname, Cost: cost}
 }
 
 // linkLocal returns the address of a host's link with the zone of another's.

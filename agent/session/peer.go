@@ -1,13 +1,18 @@
 package session
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"nigh/agent/identity"
 )
@@ -30,6 +35,7 @@ type peer struct {
 	kicked    chan struct{}      // guarded by mu; closed and replaced by kick
 	arrived   chan struct{}      // guarded by mu; the same by park
 	changed   chan struct{}      // guarded by mu; the same when a connection ended or came in
+	inbound   *rate.Limiter      // of the checks that the peer asks for
 }
 
 func newPeer(s *Sessions, id identity.DeviceID) *peer {
@@ -39,6 +45,7 @@ func newPeer(s *Sessions, id identity.DeviceID) *peer {
 		arrived: make(chan struct{}),
 		changed: make(chan struct{}),
 	}
+	p.inbound = rate.NewLimiter(rate.Every(inboundEvery), inboundBurst)
 	p.control = newLine(p, true)
 	p.bulk = newLine(p, false)
 	return p
@@ -68,8 +75,39 @@ func (p *peer) start(ctx context.Context, dial func(context.Context) (*conn, err
 
 func (p *peer) dialDirect(urgent bool) func(context.Context) (*conn, error) {
 	return func(ctx context.Context) (*conn, error) {
-		return p.s.race(ctx, p.candidates, p.kicks, purpose{want: p.id, urgent: urgent})
+		candidates := p.candidates
+		if !urgent {
+			candidates = p.bulkCandidates
+		}
+		return p.s.race(ctx, candidates, p.kicks, purpose{want: p.id, urgent: urgent})
 	}
+}
+
+// bulkCandidates has the link of the control connection first: it carries now,
+// and what is better is for that connection to find out.
+func (p *peer) bulkCandidates() []Candidate {
+	list := slices.Clone(p.candidates())
+	p.control.mu.Lock()
+	path := p.control.path
+	p.control.mu.Unlock()
+	if path == (Candidate{}) {
+		return list
+	}
+	slices.SortStableFunc(list, func(a, b Candidate) int {
+		return cmp.Compare(distance(path, a), distance(path, b))
+	})
+	return list
+}
+
+// distance is how far c is from path: 0 for its address, 1 for its link.
+func distance(path, c Candidate) int {
+	switch {
+	case c.Addr.Addr() == path.Addr.Addr():
+		return 0
+	case sameLink(c, path):
+		return 1
+	}
+	return 2
 }
 
 func (p *peer) candidates() []Candidate { return p.s.addresses(p.id) }
@@ -174,16 +212,21 @@ func (p *peer) hasControl() bool {
 	return false
 }
 
+// post makes a request of one of the endpoints of this package.
+func post(ctx context.Context, client *http.Client, path string, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+Host+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(r)
+}
+
 // askDialBack asks the peer to open a connection to us and waits for it.
 func (p *peer) askDialBack(ctx context.Context) (*conn, error) {
 	p.ask(1)
 	defer p.ask(-1)
 	arrived := p.arrivals()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+Host+"/v1/dialback", nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := p.control.client.Do(r)
+	answer, err := post(ctx, p.control.client, "/v1/dialback", nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask to be dialled: %w", err)
 	}

@@ -48,6 +48,7 @@ func (s *Sessions) newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/hello", s.serveHello)
 	mux.HandleFunc("POST /v1/dialback", s.serveDialBack)
+	mux.HandleFunc("POST /v1/inbound", s.serveInbound)
 	if s.cfg.Handler != nil {
 		mux.Handle("/", s.cfg.Handler)
 	}
@@ -101,7 +102,7 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		var answered time.Time // no deadline: a film takes as long as it takes
 		if peer.Standing != trust.Trusted {
 			limit = maxStrangerBody
-			if !c.requests.Allow() {
+			if !s.granted(peer, r) && !c.requests.Allow() {
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
 			}
@@ -113,6 +114,10 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), peer)))
 	})
+}
+
+func (s *Sessions) granted(p Peer, r *http.Request) bool {
+	return s.cfg.Granted != nil && s.cfg.Granted(p, r)
 }
 
 // readBody reads the body of a request whole, in bounded time, so that handlers
@@ -141,9 +146,13 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) bool {
 }
 
 func (s *Sessions) serveHello(w http.ResponseWriter, r *http.Request) {
+	peer := PeerFrom(r.Context())
+	if s.cfg.Greeted != nil {
+		s.cfg.Greeted(peer, readGreeting(r.Header.Get(greetingHeader)))
+	}
 	hello := Hello{Version: Version, ID: s.cfg.Identity.ID}
 	if s.cfg.Name != nil {
-		hello.Name = s.cfg.Name(PeerFrom(r.Context()))
+		hello.Name = s.cfg.Name(peer)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(hello) // a lost peer is noticed on the connection

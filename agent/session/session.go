@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"nigh/agent/identity"
 	"nigh/agent/trust"
@@ -61,6 +63,13 @@ type Config struct {
 	// Holding it works even when no address is known for it: a device that holds us
 	// opens a connection for us to ask on. It must not wait.
 	Seen func(Peer)
+	// Greeted is told what a device says of itself when it asks us who we are. Only
+	// its ID is proved. It must not wait.
+	Greeted func(Peer, Greeting)
+	// Granted says of a request of a stranger that the user allowed it, as the data
+	// of an offer that was made to it: it does not count against its rate. It must
+	// not wait.
+	Granted func(Peer, *http.Request) bool
 	// Key is told the public key of every device that is met, on either side's
 	// initiative, before the handshake ends. It must not wait. May be nil.
 	Key func(identity.PublicKey)
@@ -77,6 +86,9 @@ type Candidate struct {
 	Kind string
 	// Ifname is the interface it was seen on.
 	Ifname string
+	// Cost orders ways: a connection moves to a candidate of lower cost when one
+	// appears. Those of the same cost are as good as each other.
+	Cost int
 }
 
 // PeerState is what is known about a held peer.
@@ -112,6 +124,8 @@ type Sessions struct {
 	inbox    inbox
 	tls      *tls.Config // of accepted connections
 	gate     gate
+	checks   chan struct{} // bounds the inbound checks under way
+	strange  *rate.Limiter // of inbound checks for strangers
 
 	// life ends when Run does; end ends it. They bound work that outlives the call
 	// which began it: holding, serving, dialling for a pooled connection.
@@ -144,6 +158,8 @@ func New(cfg Config) (*Sessions, error) {
 		listener: listener,
 		inbox:    newInbox(listener.Addr()),
 		gate:     newGate(),
+		checks:   make(chan struct{}, inboundAtOnce),
+		strange:  rate.NewLimiter(rate.Every(inboundStranger), inboundBurst),
 		peers:    make(map[identity.DeviceID]*peer),
 		active:   make(map[*conn]struct{}),
 	}
@@ -371,7 +387,8 @@ func (s *Sessions) asksUs(id identity.DeviceID) (dialledByPeer, dialledByUs bool
 }
 
 // Check closes every connection whose local address this device does not have any
-// more. Call it when a link or an address was lost.
+// more, and those over a link without a carrier when there is another way: a cable
+// may come back. Call it when a link or an address was lost.
 func (s *Sessions) Check() {
 	s.mu.Lock()
 	conns := make([]*conn, 0, len(s.active))
@@ -397,9 +414,14 @@ func (s *Sessions) closeGone(conns []*conn) {
 		return
 	}
 	for _, c := range conns {
-		if names.of(c.local.Addr()) == "" {
+		switch ifname := names.of(c.local.Addr()); {
+		case ifname == "":
 			s.log.Debug("Closing a connection whose local address is gone", "peer", c.id.Short(), "address", c.local.Addr())
-			_ = c.Close()
+		case names.dead[ifname] && slices.ContainsFunc(s.addresses(c.id), func(k Candidate) bool { return k.Ifname != ifname }):
+			s.log.Debug("Closing a connection over a link that carries no more", "peer", c.id.Short(), "ifname", ifname)
+		default:
+			continue
 		}
+		_ = c.Close()
 	}
 }

@@ -207,7 +207,7 @@ func TestBetterPathIsTaken(t *testing.T) {
 	a := newDevice(t, "127.0.0.1:0")
 	b := newDevice(t, ":0") // has both addresses
 	a.set(b.id, trust.Trusted)
-	lan := Candidate{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.Port()), Kind: "lan"}
+	lan := Candidate{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.Port()), Kind: "lan", Cost: 10}
 	direct := Candidate{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), b.Port()), Kind: "direct"}
 	a.at(b.id, lan)
 	a.Hold(b.id)
