@@ -111,14 +111,23 @@ func (p *pull) openLarge(w *receive.Writer, e Entry, part string) (*largeFile, e
 // fetchGroups asks for the groups [from, to) of a file, verifies and writes each. A wrong group is asked for once more by itself.
 func (p *pull) fetchGroups(ctx context.Context, w *receive.Writer, l *largeFile, from, to int) error {
 	defer p.release(w, l)
-	wrong, err := p.readGroups(ctx, l, from, to)
+	var wrong []int
+	var err error
+	for tries := 0; ; tries++ {
+		var bad []int
+		bad, from, err = p.readGroups(ctx, l, from, to)
+		wrong = append(wrong, bad...)
+		if !p.elsewhere(ctx, err, tries) {
+			break
+		}
+	}
 	for _, i := range wrong {
 		if err != nil {
 			break
 		}
 		p.e.log.Warn("Wrong group asked for again", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "entry", l.Index, "group", i)
 		var again []int
-		if again, err = p.readGroups(ctx, l, i, i+1); err == nil && len(again) > 0 {
+		if again, _, err = p.readGroups(ctx, l, i, i+1); err == nil && len(again) > 0 {
 			err = ErrVerify
 		}
 	}
@@ -141,13 +150,23 @@ func (p *pull) fileError(l *largeFile, err error) error {
 	return err
 }
 
-// readGroups makes one range request. It returns the groups whose bytes were wrong.
-func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wrong []int, err error) {
+// elsewhere reports whether a request that broke is to be made again at once: the connection may have been lost with its
+// path, and the session knows another one.
+func (p *pull) elsewhere(ctx context.Context, err error, tries int) bool {
+	if tries >= pathTries || ctx.Err() != nil || !errors.Is(err, ErrPeerGone) {
+		return false
+	}
+	p.e.log.Debug("Asking again for what a lost connection did not bring", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "err", err)
+	return true
+}
+
+// readGroups makes one range request. It returns the groups whose bytes were wrong, and the first one that did not come.
+func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wrong []int, next int, err error) {
 	start, _ := content.GroupBounds(l.Size, from)
 	last, n := content.GroupBounds(l.Size, to-1)
 	body, end, err := p.get(ctx, p.t.path(fmt.Sprintf("/file/%d", l.Index)), fmt.Sprintf("bytes=%d-%d", start, last+n-1), nil)
 	if err != nil {
-		return nil, err
+		return nil, from, err
 	}
 	defer func() { end(err == nil) }()
 	buf := buffers.get(int(content.GroupSize(l.Size)) + content.HashSize)
@@ -155,7 +174,7 @@ func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wron
 	for i := from; i < to; i++ {
 		off, n := content.GroupBounds(l.Size, i)
 		if _, err := io.ReadFull(body, buf[:n+content.HashSize]); err != nil {
-			return nil, p.lost(ctx, err)
+			return wrong, i, p.lost(ctx, err)
 		}
 		leaf := content.LeafOf(buf[:n], l.Size, i)
 		if leaf != content.Leaf(buf[n:n+content.HashSize]) {
@@ -164,7 +183,7 @@ func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wron
 		}
 		if _, err := l.file.WriteAt(buf[:n], off); err != nil {
 			err, _ = diskError(err)
-			return nil, err
+			return wrong, i, err
 		}
 		l.mu.Lock()
 		l.leaves[i] = leaf
@@ -174,7 +193,7 @@ func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wron
 		l.mu.Unlock()
 		p.counted(n)
 	}
-	return wrong, nil
+	return wrong, to, nil
 }
 
 // release gives back one use of the file. The last one settles it: whole, failed, or to be gone on with.

@@ -49,6 +49,7 @@ const (
 	retryLast      = 10 * time.Second       // longest wait
 	busyWait       = 250 * time.Millisecond // until a peer that is busy is asked again ..
 	busyTries      = 40                     // .. so often
+	pathTries      = 1                      // that a request is made again at once when its connection broke
 	retries        = 8                      // then only Wake goes on
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer

@@ -104,6 +104,23 @@ func (e *Engine) serving(fn func(*request) error) func(http.ResponseWriter, *htt
 	}
 }
 
+// Granted reports whether r, a request of peer, is for a transfer that goes on between us and it with our user's consent: data
+// of what was offered to it, or word of what it sends and we accepted. A session need not count such requests.
+func (e *Engine) Granted(peer identity.DeviceID, r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/x/")
+	if !ok {
+		return false
+	}
+	x, _, _ := strings.Cut(rest, "/")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.byX[peerX{peer, x, Send}]; t != nil && !t.rec.State.Ended() {
+		return true
+	}
+	t := e.byX[peerX{peer, x, Receive}]
+	return t != nil && t.rec.State != Waiting && !t.rec.State.Ended()
+}
+
 func (e *Engine) beginServing(key peerX) (*transfer, <-chan struct{}, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

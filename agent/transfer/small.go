@@ -14,14 +14,25 @@ import (
 
 // fetchBatch asks for many small files at once, verifies and writes each. A wrong file is asked for once more by itself.
 func (p *pull) fetchBatch(ctx context.Context, w *receive.Writer, batch []smallFile) error {
-	wrong, err := p.readBatch(ctx, w, batch)
+	var wrong []smallFile
+	var err error
+	for tries := 0; ; tries++ {
+		var bad []smallFile
+		var done int
+		bad, done, err = p.readBatch(ctx, w, batch)
+		wrong = append(wrong, bad...)
+		batch = batch[done:]
+		if !p.elsewhere(ctx, err, tries) {
+			break
+		}
+	}
 	for i := range wrong {
 		if err != nil {
 			break
 		}
 		p.e.log.Warn("Wrong file asked for again", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "entry", wrong[i].Index)
 		var again []smallFile
-		if again, err = p.readBatch(ctx, w, wrong[i:i+1]); err == nil && len(again) > 0 {
+		if again, _, err = p.readBatch(ctx, w, wrong[i:i+1]); err == nil && len(again) > 0 {
 			err = ErrVerify
 		}
 	}
@@ -88,25 +99,26 @@ func (p *pull) askBatch(ctx context.Context, batch []smallFile, hashes bool) (io
 	return bufio.NewReaderSize(body, 64<<10), end, nil
 }
 
-// readBatch makes one batch request. It returns the files whose bytes were wrong.
-func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFile) (wrong []smallFile, err error) {
+// readBatch makes one batch request. It returns the files whose bytes were wrong, and how many files came.
+func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFile) (wrong []smallFile, done int, err error) {
 	in, end, err := p.askBatch(ctx, batch, false)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { end(err == nil) }()
 	buf := buffers.get(batchFile + content.HashSize)
 	defer buffers.put(buf)
 	var unreported int64
+	defer func() { p.counted(unreported) }()
 	for i := range batch {
 		f := &batch[i]
 		status, sum, err := readFrame(in, &f.Entry, buf)
 		if err != nil {
-			return nil, p.frameError(ctx, err)
+			return wrong, i, p.frameError(ctx, err)
 		}
 		switch status {
 		case frameHash:
-			return nil, fmt.Errorf("%w: a hash instead of a file", ErrProtocol)
+			return wrong, i, fmt.Errorf("%w: a hash instead of a file", ErrProtocol)
 		case frameChanged:
 			p.fail(&f.Entry, ErrChanged, 0)
 			continue
@@ -121,12 +133,12 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 			continue
 		}
 		if !f.Hash.IsZero() && h != f.Hash {
-			return nil, ErrVerify
+			return wrong, i, ErrVerify
 		}
 		if err := w.WriteFile(f.part, whole, f.Executable, f.Mtime, p.again); err != nil {
 			err, fatal := diskError(err)
 			if fatal {
-				return nil, err
+				return wrong, i, err
 			}
 			p.fail(&f.Entry, err, 0)
 			continue
@@ -137,8 +149,7 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 			unreported = 0
 		}
 	}
-	p.counted(unreported)
-	return wrong, nil
+	return wrong, len(batch), nil
 }
 
 // readFrame reads one file of a batch into buf and returns its status and the sender's hash of it. It reads no more than the entry allows.
