@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +60,14 @@ type Agent struct {
 	watchers  hub
 	change    signal
 	clones    clones
+	inbound   *inbound
+	typed     *typed
+	waiting   waiting
+	turns     *turns
+	life      context.Context // ends with Run; for work that a callback begins
+	end       context.CancelFunc
+	ending    sync.Mutex              // taken to end life, and to add to work
+	work      sync.WaitGroup          // begun by callbacks; Run waits for it
 	keys      chan identity.PublicKey // of trusted devices, not in the book
 	nameless  chan identity.DeviceID  // trusted, near, and without a name in the book
 	command   atomic.Value            // time.Time of the last command that steps count from
@@ -86,6 +92,7 @@ func New(cfg Config) (_ *Agent, err error) {
 			a.close()
 		}
 	}()
+	a.life, a.end = context.WithCancel(context.Background())
 	if a.store, err = store.Open(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
@@ -104,6 +111,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	a.air = recognise.New(a.id, cfg.Visibility == VisibleEveryone)
 	a.air.Befriend(a.friends())
+	a.turns = followTurns(a.trust)
 	a.table = newTable(a.record)
 	for _, r := range a.trust.List() {
 		a.table.know(r.ID)
@@ -116,6 +124,9 @@ func New(cfg Config) (_ *Agent, err error) {
 		Standing:  func(id identity.DeviceID) trust.Standing { return a.trust.Standing(id) },
 		Addresses: a.table.candidates,
 		Handler:   mux,
+		Seen:      a.dialledUs,
+		Greeted:   a.greeted,
+		Granted:   func(p session.Peer, r *http.Request) bool { return a.transfers.Granted(p.ID, r) },
 		Changed:   a.sessionChanged,
 	})
 	if err != nil {
@@ -133,6 +144,9 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	if a.messages, err = a.newMessages(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
+	}
+	for _, t := range a.transfers.Transfers() {
+		a.waiting.changed(t.ID, t.Direction == transfer.Receive && t.State == transfer.Waiting)
 	}
 	mux.Handle("/", a.transfers.Handler())
 	if a.pairing, err = a.newPairing(); err != nil {
@@ -154,6 +168,10 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	a.prover = newProver(a.log, a.sessions.Greet, a.proved)
 	a.direct = newDirect(a)
+	a.inbound = newInbound(a)
+	if a.typed, err = newTyped(a); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	if cfg.Socket == "" {
 		cfg.Socket = control.SocketPath()
 		a.cfg.Socket = cfg.Socket
@@ -167,6 +185,10 @@ func New(cfg Config) (_ *Agent, err error) {
 
 // close releases what New opened, in reverse; it is safe on a half-made agent.
 func (a *Agent) close() {
+	a.end()
+	if a.turns != nil {
+		a.turns.cancel()
+	}
 	if a.socket != nil {
 		_ = a.socket.Close()
 	}
@@ -220,14 +242,20 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("link changes", a.followLinks)
 	run("sightings", a.followSightings)
 	run("trust", a.followTrust)
+	run("inbound", a.inbound.run)
+	run("typed addresses", a.typed.run)
 	if a.directOn() {
 		run("direct", a.direct.run)
 	}
 	run("watchdog", a.notify)
 	<-ctx.Done()
 	a.watchers.close("the agent stops")
+	a.ending.Lock()
+	a.end()
+	a.ending.Unlock()
 	a.prover.close()
 	err := group.Wait()
+	a.work.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
@@ -277,9 +305,12 @@ func (a *Agent) followLinks(ctx context.Context) error {
 					usable = append(usable, discovery.Interface{Index: l.Index, Name: l.Name, Prefixes: l.Prefixes})
 				}
 			}
+			a.table.onLinks(c.Links)
+			a.inbound.onLinks(c.Links)
 			a.finder.SetInterfaces(usable)
 			a.cables.Set(c.Links)
 			a.sessions.Check()
+			a.typed.kick()
 			a.publishStatus()
 			a.change.changed()
 		}
@@ -312,6 +343,7 @@ func (a *Agent) followSightings(ctx context.Context) error {
 				}
 			}
 			if e.Op == discovery.Gone {
+				a.inbound.gone(e.Addrs)
 				a.lose(s.key)
 				continue
 			}
@@ -322,10 +354,13 @@ func (a *Agent) followSightings(ctx context.Context) error {
 	}
 }
 
+// announcedKey begins the key of every sighting that mDNS gives.
+const announcedKey = "mdns/"
+
 // instanceKey tells mDNS instances apart as package discovery does, which
 // ignores case: a changed case must not leave a sighting behind.
 func instanceKey(e discovery.Event) string {
-	return fmt.Sprintf("mdns/%d/%q/%q", e.Index, strings.ToLower(e.Instance), strings.ToLower(e.Host))
+	return fmt.Sprintf("%s%d/%q/%q", announcedKey, e.Index, strings.ToLower(e.Instance), strings.ToLower(e.Host))
 }
 
 // lose forgets a sighting and what the table built on it.
@@ -355,12 +390,32 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 	}
 	a.log.Info("Device is near", "peer", id.Short(), "path", s.kind, "ifname", s.ifname)
 	a.direct.joined(id, s.ifname)
+	a.inbound.near(id, s)
 	a.sessions.Kick(id)
 	// A stranger with whom something is open is reached by now, too; a trusted
 	// device wakes again when its session stands.
 	a.transfers.Wake(id)
 	a.messages.Wake(id)
 	a.publishPeer(id)
+}
+
+// recheck has the announcements of a peer on a link that its session had to leave
+// proved again; until then they are no path.
+func (a *Agent) recheck(id identity.DeviceID, left session.Candidate) {
+	for _, s := range a.table.unproved(id, left.Ifname) {
+		a.log.Info("A path leads nowhere any more", "peer", id.Short(), "ifname", left.Ifname)
+		a.prover.see(a.life, s)
+	}
+}
+
+// background runs fn in a goroutine that Run waits for; its context ends with Run.
+// It does nothing when Run has ended.
+func (a *Agent) background(fn func(context.Context)) {
+	a.ending.Lock()
+	defer a.ending.Unlock()
+	if a.life.Err() == nil {
+		a.work.Go(func() { fn(a.life) })
+	}
 }
 
 // sessionChanged takes what the session layer says about a peer.
@@ -373,7 +428,16 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 			a.reachedOn(s.ID, s.Path.Ifname, s.Path.Addr.Addr())
 		}
 	}
-	if a.table.session(s) {
+	up, left := a.table.session(s)
+	if left != (session.Candidate{}) {
+		a.recheck(s.ID, left)
+	}
+	if s.Connected {
+		a.inbound.connected(s.ID, s.Path)
+	} else {
+		a.typed.lost(s.ID)
+	}
+	if up {
 		a.log.Info("Session is up", "peer", s.ID.Short(), "path", s.Path.Kind, "ifname", s.Path.Ifname, "rtt", s.RTT)
 		a.transfers.Wake(s.ID)
 		a.messages.Wake(s.ID)
@@ -388,92 +452,6 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 		}
 	}
 	a.publishPeer(s.ID)
-}
-
-// keepName writes the name that a trusted device calls itself into the book when
-// nobody gave it one. Without it, a stranger could take the name while the device
-// is away, and what is sent by name.
-func (a *Agent) keepName(id identity.DeviceID) {
-	name := a.table.ownName(id)
-	if r := a.record(id); name == "" || r.Name != "" || r.Standing != trust.Trusted {
-		return
-	}
-	if err := a.trust.Rename(id, name); err != nil && !errors.Is(err, trust.ErrUnknown) {
-		a.log.Warn("Keeping the name of a device failed", "peer", id.Short(), "err", err)
-	}
-}
-
-// dismiss ends every transfer from and to a device that is trusted no more, and what
-// waits to be said to it. What is just getting its final name is let through.
-func (a *Agent) dismiss(id identity.DeviceID) {
-	a.messages.Dismiss(id)
-	for _, t := range a.transfers.Transfers() {
-		if t.Peer != id || t.State.Ended() {
-			continue
-		}
-		if err := a.transfers.Cancel(t.ID); err != nil && !errors.Is(err, transfer.ErrState) {
-			a.log.Warn("Ending a transfer failed", "transfer", t.ID, "err", err)
-		}
-	}
-}
-
-// followTrust keeps sessions in step with the trust book: a removed or blocked
-// device loses its sessions and transfers at once.
-func (a *Agent) followTrust(ctx context.Context) error {
-	var mu sync.Mutex
-	changed := map[identity.DeviceID]bool{}
-	wake := make(chan struct{}, 1)
-	cancel := a.trust.Changes(func(c trust.Change) {
-		mu.Lock()
-		defer mu.Unlock()
-		changed[c.New.ID] = true
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	defer cancel()
-	// Whatever was decided before the subscription began takes effect now.
-	for _, r := range a.trust.List() {
-		if r.Standing == trust.Trusted {
-			a.sessions.Hold(r.ID)
-		} else {
-			a.dismiss(r.ID)
-		}
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case id := <-a.nameless:
-			a.keepName(id)
-			continue
-		case key := <-a.keys:
-			a.learn(key)
-			continue
-		case <-wake:
-		}
-		mu.Lock()
-		ids := slices.Collect(maps.Keys(changed))
-		clear(changed)
-		mu.Unlock()
-		for _, id := range ids {
-			if a.trust.Standing(id) == trust.Trusted {
-				a.table.know(id)
-				a.keepName(id)
-				a.sessions.Hold(id)
-			} else {
-				a.dismiss(id)
-				a.sessions.Release(id)
-				a.sessions.Close(id)
-				a.direct.forget(ctx, id)
-				a.table.release(id)
-				a.table.forget(id)
-			}
-			a.publishPeer(id)
-		}
-		a.recogniseFriends()
-	}
 }
 
 // nameFor is what this device calls itself to another one.

@@ -282,7 +282,7 @@ func (a *Agent) status() control.Status {
 		Notices: slices.Concat(a.notices, a.clones.notices()),
 	}
 	for _, l := range a.links.Links() {
-		v := control.Link{Ifname: l.Name, Kind: l.Kind.String(), Up: l.Up, Usable: l.Usable, Why: l.Why, Addresses: []string{}}
+		v := control.Link{Ifname: l.Name, Kind: l.Kind.String(), Up: l.Up, Usable: l.Usable, Why: l.Why, Addresses: []string{}, Inbound: string(a.inbound.of(l.Name))}
 		for _, p := range l.Prefixes {
 			v.Addresses = append(v.Addresses, p.String())
 		}

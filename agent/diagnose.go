@@ -8,12 +8,13 @@ import (
 	"nigh/agent/receive"
 )
 
-// Doctor implements [control.Backend]. What status says of the radio is made true again, too: the person may just have mended
-// what a check said.
+// Doctor implements [control.Backend]. Devices that are near are asked to dial back first. What status says of the radio is
+// made true again, too: the person may just have mended what a check said.
 func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
 	b.a.direct.reconsider(ctx)
 	c := b.a.cfg.doctor()
 	c.Port = b.a.sessions.Port()
+	c.DialBack = b.a.inbound.askAll(ctx)
 	return checks(doctor.Run(ctx, c)), nil
 }
 

@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
-	"nigh/agent/session"
 	"nigh/agent/trust"
 	"nigh/wpa"
 )
@@ -107,8 +105,10 @@ func (a *Agent) reach(ctx context.Context, word string) (identity.DeviceID, erro
 // that is not near is looked for on the air.
 func (a *Agent) locate(ctx context.Context, word string) (identity.DeviceID, error) {
 	// First the address: a device may call itself by somebody's.
-	if address, ok := typedAddress(word); ok {
-		return a.dial(ctx, address)
+	if place, ok, err := a.typedPlace(word); err != nil {
+		return identity.DeviceID{}, err
+	} else if ok {
+		return a.typed.add(ctx, place)
 	}
 	t, err := a.resolve(word)
 	if err != nil {
@@ -137,6 +137,20 @@ func (a *Agent) locate(ctx context.Context, word string) (identity.DeviceID, err
 	return t.id, nil
 }
 
+// typedPlace is parsePlace but for host names that are the names of trusted devices.
+func (a *Agent) typedPlace(word string) (place, bool, error) {
+	p, ok, err := parsePlace(word)
+	return p, ok && !a.namesFriend(p, word), err
+}
+
+// namesFriend reports whether what could be a host name is the name of a trusted
+// device.
+func (a *Agent) namesFriend(p place, word string) bool {
+	return p.host != "" && slices.ContainsFunc(a.trust.List(), func(r trust.Record) bool {
+		return r.Standing == trust.Trusted && strings.EqualFold(a.peerName(r.ID), word)
+	})
+}
+
 var errAway = errors.New("agent: the device is not near")
 
 // reachable reports whether a device has a session, or an address at which it has
@@ -144,35 +158,6 @@ var errAway = errors.New("agent: the device is not near")
 func (a *Agent) reachable(id identity.DeviceID) bool {
 	v, ok := a.table.one(id)
 	return ok && (v.State == "ready" || len(a.table.candidates(id)) > 0 && !a.table.silent(id))
-}
-
-// typedAddress reads HOST[:PORT]; host names are left to people's own means, as
-// nigh works where there is no resolver.
-func typedAddress(word string) (netip.AddrPort, bool) {
-	if a, err := netip.ParseAddrPort(word); err == nil {
-		return a, true
-	}
-	if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil {
-		return netip.AddrPortFrom(a, rendezvousPort), true
-	}
-	return netip.AddrPort{}, false
-}
-
-// dial greets a typed address and keeps it as a path of the device behind it.
-func (a *Agent) dial(ctx context.Context, addr netip.AddrPort) (identity.DeviceID, error) {
-	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
-	defer cancel()
-	id, hello, err := a.sessions.Greet(ctx, addr)
-	for _, known := range []error{session.ErrSelf, session.ErrBlocked, session.ErrRefused, session.ErrNotNigh} {
-		if errors.Is(err, known) {
-			return id, err
-		}
-	}
-	if err != nil {
-		return id, &control.Error{Code: control.CodeAway, Message: "nobody answers at " + addr.String(), Hint: "check the address, that nigh runs there, and its firewall"}
-	}
-	a.proved(sighting{key: "manual/" + addr.String(), kind: kindManual, addrs: []netip.AddrPort{addr}}, id, hello)
-	return id, nil
 }
 
 // radioAddress finds the P2P device address for a person's word, looking for

@@ -156,13 +156,15 @@ func (b backend) SendMessage(ctx context.Context, r control.MessageRequest) (con
 // on the air is connected to in the background: the message waits meanwhile.
 func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, error) {
 	var t target
-	var err error
 	// First the address: a device may call itself by somebody's.
-	if address, ok := typedAddress(word); ok {
-		if t.id, err = a.dial(ctx, address); err == nil {
+	place, typed, err := a.typedPlace(word)
+	switch {
+	case err != nil:
+	case typed:
+		if t.id, err = a.typed.add(ctx, place); err == nil {
 			t.name = a.peerName(t.id)
 		}
-	} else {
+	default:
 		t, err = a.resolve(word)
 	}
 	switch {

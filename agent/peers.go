@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"nigh/agent/clean"
-	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/trust"
+	"nigh/link"
 )
 
 // Bounds of the peer table. A segment with more devices than maxPeers shows the
@@ -75,6 +75,7 @@ type peer struct {
 	sightings map[string]sighting
 	expected  map[string]sighting // addresses at which it may be; nothing is proved about them
 	link      session.PeerState   // last word of the session layer
+	way       session.Candidate   // that the last session took, also after it ended
 	seen      time.Time           // zero = never in this run
 	err       error               // why there is no session, nil when there is or none is wanted
 	greeted   bool                // it answered in this run
@@ -89,6 +90,7 @@ type table struct {
 	mu    sync.Mutex
 	peers map[identity.DeviceID]*peer // guarded by mu
 	radio map[string]radioSighting    // by P2P device address; guarded by mu
+	kinds map[string]link.Kind        // of our links by name; guarded by mu
 }
 
 func newTable(standing func(identity.DeviceID) trust.Record) *table {
@@ -186,18 +188,25 @@ func (t *table) detach(key string) (identity.DeviceID, bool) {
 }
 
 // session takes over what the session layer says about a peer. It reports
-// whether the peer became connected by it. Only trusted devices are held: a word
-// about any other was on its way when its trust ended.
-func (t *table) session(s session.PeerState) (up bool) {
+// whether the peer became connected by it, and the better way that it left, which
+// therefore does not lead to the peer any more. Only trusted devices are held: a
+// word about any other was on its way when its trust ended.
+func (t *table) session(s session.PeerState) (up bool, left session.Candidate) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.standing(s.ID).Standing != trust.Trusted {
 		t.releaseLocked(s.ID)
-		return false
+		return false, left
 	}
 	p := t.entry(s.ID)
 	if p == nil {
-		return false
+		return false, left
+	}
+	if s.Connected {
+		if p.way.Ifname != "" && p.way.Ifname != s.Path.Ifname && t.cost(p.way) < t.cost(s.Path) {
+			left = p.way
+		}
+		p.way = s.Path
 	}
 	if s.Hello.Name != "" {
 		p.name = clean.Name(s.Hello.Name, maxNameBytes)
@@ -207,7 +216,7 @@ func (t *table) session(s session.PeerState) (up bool) {
 		p.seen = t.now()
 	}
 	p.link, p.err = s, s.Err
-	return up
+	return up, left
 }
 
 // release forgets what the session layer said about a peer: it says nothing more
@@ -278,150 +287,84 @@ func (t *table) candidates(id identity.DeviceID) []session.Candidate {
 			}
 		}
 	}
+	for i := range all {
+		all[i].Cost = t.cost(all[i])
+	}
 	slices.SortFunc(all, func(a, b session.Candidate) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr), cmp.Compare(a.Ifname, b.Ifname))
+		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr), cmp.Compare(a.Ifname, b.Ifname))
 	})
 	return all
 }
 
-// rank orders candidates: Direct before LAN before typed addresses; on a group
-// the link-local address first, because it needs no lease, elsewhere IPv4
-// first, because some access points spoil IPv6 multicast.
-func rank(c session.Candidate) int {
-	r := map[string]int{kindDirect: 0, kindLAN: 10, kindManual: 20}[c.Kind]
+// What paths cost, by which the better one is taken. Direct is best: nothing is
+// between the two devices, and nobody else is on the channel that they chose. A
+// wire is better than a Wi-Fi network, where every byte goes through the air
+// twice. The time of a round trip decides nothing: it changes with the load, and
+// paths of the same cost must not be changed for each other back and forth.
+const (
+	costDirect  = 0
+	costWire    = 10
+	costUnknown = 15
+	costWiFi    = 20
+	costManual  = 30
+)
+
+// cost is what a path costs; t.mu is held.
+func (t *table) cost(c session.Candidate) int {
+	switch c.Kind {
+	case kindDirect:
+		return costDirect
+	case kindManual:
+		return costManual
+	}
+	switch t.kinds[c.Ifname] {
+	case link.Ethernet, link.Bridge:
+		return costWire
+	case link.WiFi:
+		return costWiFi
+	}
+	return costUnknown
+}
+
+// onLinks takes over which links there are.
+func (t *table) onLinks(links []link.Link) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kinds = make(map[string]link.Kind, len(links))
+	for _, l := range links {
+		t.kinds[l.Name] = l.Kind
+	}
+}
+
+// unproved takes back what was announced by a peer on one link, and returns it: it
+// has to be proved again that it leads there.
+func (t *table) unproved(id identity.DeviceID, ifname string) (all []sighting) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil {
+		return nil
+	}
+	for key, s := range p.sightings {
+		if s.ifname == ifname && strings.HasPrefix(key, announcedKey) {
+			delete(p.sightings, key)
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// rank orders the addresses of one path: on a group the link-local address first,
+// because it needs no lease, elsewhere IPv4 first, because some access points
+// spoil IPv6 multicast.
+func rank(c session.Candidate) (r int) {
 	if linkLocal := c.Addr.Addr().IsLinkLocalUnicast(); linkLocal != (c.Kind == kindDirect) {
-		r += 2
+		r = 2
 	}
 	if c.Addr.Addr().Is6() {
 		r++
 	}
 	return r
-}
-
-// views returns every peer as the faces see it: ready ones first, then by name.
-func (t *table) views() []control.Peer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	views := []control.Peer{}
-	for _, p := range t.peers {
-		if v, ok := t.view(p); ok {
-			views = append(views, v)
-		}
-	}
-	for _, s := range t.radio {
-		if _, ok := t.behindLocked(s); !ok {
-			views = append(views, t.radioView(s))
-		}
-	}
-	order := []string{"ready", "connecting", "visible", "away"}
-	slices.SortFunc(views, func(a, b control.Peer) int {
-		return cmp.Or(
-			cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)),
-			strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
-			strings.Compare(a.Key(), b.Key()))
-	})
-	return views
-}
-
-// one returns the view of the peer with this identity.
-func (t *table) one(id identity.DeviceID) (control.Peer, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.peers[id]
-	if p == nil {
-		return control.Peer{}, false
-	}
-	return t.view(p)
-}
-
-// view renders p; t.mu is held. A stranger that left is not shown.
-func (t *table) view(p *peer) (control.Peer, bool) {
-	r := t.standing(p.id)
-	v := control.Peer{
-		ID:         p.id.String(),
-		Short:      p.id.Short(),
-		Name:       cmp.Or(r.Name, p.name, p.id.Short()),
-		Trust:      r.Standing.String(),
-		Paths:      []control.Path{},
-		AutoAccept: r.AutoAccept,
-		Age:        -1,
-	}
-	if !p.seen.IsZero() {
-		v.Age = t.now().Sub(p.seen).Seconds()
-		v.LastSeen = p.seen.Format(time.RFC3339)
-	}
-	if p.link.Connected {
-		v.Age = 0
-		v.LastSeen = t.now().Format(time.RFC3339)
-	}
-	shown := map[string]bool{}
-	for _, s := range p.sightings {
-		// One line for each link: the address that connections would use.
-		if len(s.addrs) == 0 || shown[s.kind+s.ifname] && s.kind != kindManual {
-			continue
-		}
-		shown[s.kind+s.ifname] = true
-		best := slices.MinFunc(s.addrs, func(a, b netip.AddrPort) int {
-			return cmp.Compare(rank(session.Candidate{Addr: a, Kind: s.kind}), rank(session.Candidate{Addr: b, Kind: s.kind}))
-		})
-		path := control.Path{Kind: s.kind, Ifname: s.ifname, Address: best.String()}
-		if p.link.Connected && p.link.Path.Kind == s.kind && p.link.Path.Ifname == s.ifname {
-			path.Active = true
-			path.Address = cmp.Or(addrString(p.link.Path.Addr), path.Address)
-			path.RTT = float64(p.link.RTT.Microseconds()) / 1000
-		}
-		v.Paths = append(v.Paths, path)
-	}
-	if p.link.Connected && !slices.ContainsFunc(v.Paths, func(p control.Path) bool { return p.Active }) {
-		// It dialled us from somewhere we have no announcement of.
-		v.Paths = append(v.Paths, control.Path{
-			Kind: cmp.Or(p.link.Path.Kind, kindLAN), Ifname: p.link.Path.Ifname, Address: addrString(p.link.Path.Addr),
-			RTT: float64(p.link.RTT.Microseconds()) / 1000, Active: true,
-		})
-	}
-	for _, s := range t.radio {
-		if s.is(p.id) {
-			if i := slices.IndexFunc(v.Paths, func(p control.Path) bool { return p.Kind == kindDirect }); i >= 0 {
-				v.Paths[i].Signal = s.signal
-				continue
-			}
-			v.Paths = append(v.Paths, control.Path{Kind: kindDirect, Address: s.mac.String(), Signal: s.signal})
-			if p.seen.Before(s.seen) {
-				v.Age, v.LastSeen = t.now().Sub(s.seen).Seconds(), s.seen.Format(time.RFC3339)
-			}
-		}
-	}
-	slices.SortFunc(v.Paths, func(a, b control.Path) int {
-		order := []string{kindDirect, kindLAN, kindManual}
-		return cmp.Or(
-			cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)),
-			strings.Compare(a.Ifname, b.Ifname), strings.Compare(a.Address, b.Address))
-	})
-	switch {
-	case r.Standing == trust.Blocked && len(v.Paths) > 0:
-		v.State = "visible"
-	case p.link.Connected:
-		v.State = "ready"
-	case len(p.sightings) > 0 && r.Standing == trust.Trusted && p.err == nil:
-		v.State = "connecting"
-	case len(v.Paths) > 0 && (r.Standing != trust.Trusted || len(p.sightings) == 0):
-		v.State = "visible"
-	default:
-		v.State = "away"
-		v.Paths = []control.Path{}
-	}
-	if p.err != nil && v.State == "away" && r.Standing == trust.Trusted && len(p.sightings) > 0 {
-		e := explain(p.err)
-		v.Error, v.Hint = e.Message, e.Hint
-	}
-	return v, v.State != "away" || r.Standing != trust.New
-}
-
-func addrString(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }
 
 // onInterface returns the device that was proved on an interface and has this

@@ -12,6 +12,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/session"
 	"nigh/agent/trust"
+	"nigh/link"
 )
 
 func someID(n uint32) identity.DeviceID {
@@ -63,6 +64,56 @@ func TestCandidatesBestFirst(t *testing.T) {
 	}
 }
 
+func TestWireBeforeWiFi(t *testing.T) {
+	b := newBench()
+	id := someID(1)
+	b.onLinks([]link.Link{{Name: "wlan0", Kind: link.WiFi}, {Name: "eth0", Kind: link.Ethernet}, {Name: "br0", Kind: link.Bridge}})
+	b.attach(id, "x", on("w", kindLAN, "wlan0", "10.0.0.2:7421"))
+	b.attach(id, "x", on("e", kindLAN, "eth0", "10.0.1.2:7421", "[fe80::2%eth0]:7421"))
+	b.attach(id, "x", on("b", kindLAN, "br0", "10.0.2.2:7421"))
+	var got []string
+	cost := map[string]int{}
+	for _, c := range b.candidates(id) {
+		got = append(got, c.Addr.String())
+		cost[c.Ifname] = c.Cost
+	}
+	if s := strings.Join(got, " "); s != "10.0.1.2:7421 10.0.2.2:7421 [fe80::2%eth0]:7421 10.0.0.2:7421" {
+		t.Errorf("got %s", s)
+	}
+	if cost["eth0"] != cost["br0"] || cost["eth0"] >= cost["wlan0"] {
+		t.Errorf("costs: %v; two wires are as good as each other", cost)
+	}
+}
+
+func TestPathThatWasLeftIsProvedAgain(t *testing.T) {
+	b := newBench()
+	id := someID(1)
+	b.trust(id, "bob")
+	b.onLinks([]link.Link{{Name: "wlan0", Kind: link.WiFi}, {Name: "eth0", Kind: link.Ethernet}})
+	b.attach(id, "bob", on(announcedKey+"e", kindLAN, "eth0", "10.0.1.2:7421"))
+	b.attach(id, "bob", on(announcedKey+"w", kindLAN, "wlan0", "10.0.0.2:7421"))
+	at := func(ifname string) session.PeerState {
+		return session.PeerState{ID: id, Connected: true, Path: session.Candidate{Kind: kindLAN, Ifname: ifname}}
+	}
+	if _, left := b.session(at("wlan0")); left.Ifname != "" {
+		t.Errorf("left %+v at first", left)
+	}
+	if _, left := b.session(at("eth0")); left.Ifname != "" {
+		t.Errorf("left %+v for a better one", left)
+	}
+	b.session(session.PeerState{ID: id, Err: session.ErrLost})
+	_, left := b.session(at("wlan0"))
+	if left.Ifname != "eth0" {
+		t.Errorf("left %+v, want the better eth0", left)
+	}
+	if all := b.unproved(id, left.Ifname); len(all) != 1 || all[0].key != announcedKey+"e" {
+		t.Errorf("to be proved again: %+v", all)
+	}
+	if c := b.candidates(id); len(c) != 1 || c[0].Ifname != "wlan0" {
+		t.Errorf("candidates meanwhile: %+v", c)
+	}
+}
+
 func TestPeerStates(t *testing.T) {
 	b := newBench()
 	id := someID(1)
@@ -75,7 +126,7 @@ func TestPeerStates(t *testing.T) {
 	if v, _ := b.one(id); v.State != "connecting" || v.Name != "bob" {
 		t.Errorf("sighted: %+v; its own name must not replace the given one", v)
 	}
-	if !b.session(session.PeerState{ID: id, Connected: true, Path: session.Candidate{Kind: kindLAN, Ifname: "eth0"}}) || state() != "ready" {
+	if up, _ := b.session(session.PeerState{ID: id, Connected: true, Path: session.Candidate{Kind: kindLAN, Ifname: "eth0"}}); !up || state() != "ready" {
 		t.Errorf("connected: %s", state())
 	}
 	b.detach("l")
@@ -204,7 +255,7 @@ func TestTrustEndsWithTheSession(t *testing.T) {
 		// The session layer says nothing more about a device that it released, and
 		// what it was just saying may still come.
 		b.release(id)
-		if b.session(up) {
+		if up, _ := b.session(up); up {
 			t.Errorf("%v: a late word made it connected", standing)
 		}
 		if v, _ := b.one(id); v.State != "away" || len(v.Paths) != 0 {

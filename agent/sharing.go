@@ -112,7 +112,7 @@ func (a *Agent) checkTrusted(id identity.DeviceID, name string) error {
 // reachTrusted is reach for a device that must be trusted.
 func (a *Agent) reachTrusted(ctx context.Context, word string) (identity.DeviceID, error) {
 	a.begin()
-	if _, typed := typedAddress(word); !typed {
+	if _, typed, err := a.typedPlace(word); err == nil && !typed {
 		// Nothing is dialled for one that is not.
 		if _, err := a.trustedDevice(word); err != nil {
 			return identity.DeviceID{}, err

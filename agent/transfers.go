@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"nigh/agent/clean"
@@ -18,12 +19,34 @@ func (a *Agent) transferChanged(t transfer.Transfer) {
 		v := a.transferView(t)
 		return control.Event{Type: "transfer", Transfer: &v}, true
 	})
-	if t.Direction == transfer.Receive {
+	if t.Direction == transfer.Receive && a.waiting.changed(t.ID, t.State == transfer.Waiting) {
 		a.publishInbox(t.ID)
 		a.shares.Arrived(t.Peer, t.X)
 	}
 	a.shares.Pause(a.asked.busy(t))
 	a.change.changed()
+}
+
+// waiting holds the offers that wait for a person, as the faces were told.
+type waiting struct {
+	mu  sync.Mutex
+	ids map[string]bool // guarded by mu
+}
+
+// changed notes whether an offer waits, and reports whether that is news, or is so.
+func (w *waiting) changed(id string, waits bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.ids[id]
+	if !waits {
+		delete(w.ids, id)
+		return was
+	}
+	if w.ids == nil {
+		w.ids = map[string]bool{}
+	}
+	w.ids[id] = true
+	return true
 }
 
 // transferViews returns all transfers, newest first.

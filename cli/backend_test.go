@@ -35,6 +35,7 @@ type script struct {
 	Trust     []control.Trusted         `json:"trust"`
 	Changed   control.Trusted           `json:"changed"`
 	Sent      []control.Transfer        `json:"sent"`
+	Addresses []control.Address         `json:"addresses"`
 	Groups    []control.Group           `json:"groups"` // nil = those of Status
 	Group     control.Group             `json:"group"`
 	Pairing   control.Pairing           `json:"pairing"`
@@ -183,6 +184,12 @@ func (s served) WaitPairing(ctx context.Context, id string) (control.Pairing, er
 }
 func (s served) SetupCode(ctx context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
 	return s.b.SetupCode, s.b.ask(ctx, "SetupCode", r)
+}
+func (s served) Addresses(ctx context.Context) ([]control.Address, error) {
+	return s.b.Addresses, s.b.ask(ctx, "Addresses")
+}
+func (s served) ChangeAddress(ctx context.Context, r control.AddressRequest) ([]control.Address, error) {
+	return s.b.Addresses, s.b.ask(ctx, "ChangeAddress", r)
 }
 func (s served) Find(ctx context.Context, r control.FindRequest) error {
 	return s.b.ask(ctx, "Find", r)

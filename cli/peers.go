@@ -18,7 +18,8 @@ func (a *app) peersCommand() *cobra.Command {
 		Use:   "peers",
 		Short: "List the devices near and known",
 		Long: `List the devices that are near, over Wi-Fi Direct or the LAN, and those that are
-known and away. With --watch, follow them: a line for each change.`,
+known and away. With --watch, follow them: a line for each change. Where multicast
+does not get through, an address can be typed: nigh peers add.`,
 		Example: `  nigh peers
   nigh peers --json | jq -r '.[] | select(.state == "ready") | .name'
   nigh peers --watch`,
@@ -50,6 +51,7 @@ known and away. With --watch, follow them: a line for each change.`,
 	}
 	a.jsonFlag(cmd, "a JSON array of devices; with --watch, one event a line")
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow the changes until interrupted")
+	cmd.AddCommand(a.peersAdd(), a.peersRemove(), a.peersAddresses())
 	return cmd
 }
 

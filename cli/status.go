@@ -76,7 +76,11 @@ func (a *app) status(ctx context.Context) error {
 			use = cell{"not used", faint}
 			text += ": " + l.Why
 		}
-		t.add("link", use, strings.Join(append([]string{l.Ifname, text}, l.Addresses...), "  "))
+		line := strings.Join(append([]string{l.Ifname, text}, l.Addresses...), "  ")
+		if why := inboundText(l.Inbound); why != "" && l.Usable {
+			line += "  " + why
+		}
+		t.add("link", use, line)
 	}
 	t.add("limits", "", fmt.Sprintf("%s at once, %s, %s kept free",
 		count(st.Limits.Transfers, "transfer", "transfers"), count(st.Limits.Peers, "device", "devices"), size(st.Limits.MinFree)))
@@ -84,6 +88,20 @@ func (a *app) status(ctx context.Context) error {
 		t.add("notice", "", n)
 	}
 	return t.write(a)
+}
+
+// inboundText says what keeps other devices from connecting over a link, if
+// anything does.
+func inboundText(outcome string) string {
+	switch outcome {
+	case "refused":
+		return "connections from outside are refused"
+	case "rejected":
+		return "connections from outside are rejected, as a firewall does"
+	case "silent":
+		return "connections from outside get no answer, as behind a firewall"
+	}
+	return ""
 }
 
 func (a *app) idCommand() *cobra.Command {

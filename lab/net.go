@@ -170,10 +170,24 @@ func (b *Bridge) Cut(h *Host, ifname string) {
 	b.host.IP("link", "set", b.port(h, ifname), "nomaster")
 }
 
-// Unplug takes the carrier of a link of h, as pulling its cable does.
+// Unplug takes the carrier of a link of h, as pulling its cable does, and returns when h sees it.
 func (b *Bridge) Unplug(h *Host, ifname string) {
 	h.net.tb.Helper()
 	b.host.IP("link", "set", b.port(h, ifname), "down")
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.NewTimer(usableWait)
+	defer deadline.Stop()
+	for {
+		if link := h.IP("-oneline", "link", "show", "dev", ifname); strings.Contains(link, "state DOWN") || strings.Contains(link, "state LOWERLAYERDOWN") {
+			return
+		}
+		select {
+		case <-deadline.C:
+			h.net.tb.Fatalf("lab: %s of %s keeps its carrier", ifname, h.Name)
+		case <-tick.C:
+		}
+	}
 }
 
 // Mend undoes Cut and Unplug.

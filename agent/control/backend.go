@@ -39,6 +39,10 @@ type Backend interface {
 	// WaitPairing blocks until a pairing is over. It returns it when it succeeded.
 	WaitPairing(ctx context.Context, id string) (Pairing, error)
 	SetupCode(ctx context.Context, r SetupCodeRequest) (SetupCode, error)
+	Addresses(ctx context.Context) ([]Address, error)
+	// ChangeAddress greets and keeps a typed address, or removes some, and returns
+	// them.
+	ChangeAddress(ctx context.Context, r AddressRequest) ([]Address, error)
 	Find(ctx context.Context, r FindRequest) error
 	Groups(ctx context.Context) ([]Group, error)
 	// Group creates, joins or invites, and blocks until the group is up, the

@@ -123,6 +123,19 @@ func (c *Client) SetupCode(ctx context.Context, r SetupCodeRequest) (SetupCode, 
 	return call[SetupCode](c, ctx, http.MethodPost, "/v1/setup-code", r)
 }
 
+// Addresses returns the addresses that were typed.
+func (c *Client) Addresses(ctx context.Context) ([]Address, error) {
+	v, err := call[addressesAnswer](c, ctx, http.MethodGet, "/v1/addresses", nil)
+	return v.Addresses, err
+}
+
+// ChangeAddress greets and keeps a typed address, or removes some, and returns
+// them.
+func (c *Client) ChangeAddress(ctx context.Context, r AddressRequest) ([]Address, error) {
+	v, err := call[addressesAnswer](c, ctx, http.MethodPost, "/v1/addresses", r)
+	return v.Addresses, err
+}
+
 // Find starts to look for Wi-Fi Direct devices; they follow in events.
 func (c *Client) Find(ctx context.Context, r FindRequest) error {
 	return c.do(ctx, http.MethodPost, "/v1/find", r)

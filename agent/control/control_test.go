@@ -66,6 +66,7 @@ var (
 	sampleSetup    = control.SetupCode{Code: "AAAA-BBBB-CCCC-DDDD-E", Locked: 60, Wrong: 3}
 	sampleMessage  = control.Message{Seq: 7, ID: "m00112233", Direction: "send", Text: "a\n\tb ü", State: "waiting", To: []control.Recipient{{Peer: samplePeer.ID, PeerName: samplePeer.Name, State: "waiting", Near: true, Error: "x", ErrorCode: "busy", Hint: "y"}}}
 	samplePage     = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
+	sampleAddress  = control.Address{Address: "10.0.0.2:7421", ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Remembered: true}
 	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
@@ -123,6 +124,12 @@ func (b *backend) WaitPairing(_ context.Context, id string) (control.Pairing, er
 }
 func (b *backend) SetupCode(_ context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
 	return sampleSetup, b.note(r)
+}
+func (b *backend) Addresses(context.Context) ([]control.Address, error) {
+	return []control.Address{sampleAddress}, b.note("addresses")
+}
+func (b *backend) ChangeAddress(_ context.Context, r control.AddressRequest) ([]control.Address, error) {
+	return []control.Address{sampleAddress}, b.note(r)
 }
 func (b *backend) Find(_ context.Context, r control.FindRequest) error { return b.note(r) }
 func (b *backend) Groups(context.Context) ([]control.Group, error) {
@@ -243,6 +250,10 @@ func TestEveryRoute(t *testing.T) {
 		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},
 		{"wait for a pairing", func() (any, error) { return c.WaitPairing(ctx, "pair-0a/..") }, []any{"wait pairing", "pair-0a/.."}, samplePairing},
 		{"setup code", func() (any, error) { return c.SetupCode(ctx, control.SetupCodeRequest{New: true}) }, control.SetupCodeRequest{New: true}, sampleSetup},
+		{"addresses", func() (any, error) { return c.Addresses(ctx) }, "addresses", []control.Address{sampleAddress}},
+		{"change addresses", func() (any, error) {
+			return c.ChangeAddress(ctx, control.AddressRequest{Action: "add", Address: "nas.lan"})
+		}, control.AddressRequest{Action: "add", Address: "nas.lan"}, []control.Address{sampleAddress}},
 		{"find", func() (any, error) { return nil, c.Find(ctx, control.FindRequest{Seconds: 2.5}) }, control.FindRequest{Seconds: 2.5}, nil},
 		{"groups", func() (any, error) { return c.Groups(ctx) }, "groups", []control.Group{sampleGroup}},
 		{"group", func() (any, error) { return c.Group(ctx, group) }, group, sampleGroup},

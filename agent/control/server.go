@@ -256,6 +256,18 @@ func (s *Server) routes() http.Handler {
 		}
 		return b.SetupCode(r.Context(), q)
 	})
+	handle("GET /v1/addresses", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		v, err := b.Addresses(r.Context())
+		return addressesAnswer{orEmpty(v)}, err
+	})
+	handle("POST /v1/addresses", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q AddressRequest
+		if _, err := read(w, r, &q); err != nil {
+			return nil, err
+		}
+		v, err := b.ChangeAddress(r.Context(), q)
+		return addressesAnswer{orEmpty(v)}, err
+	})
 	handle("POST /v1/find", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var q FindRequest
 		if _, err := read(w, r, &q); err != nil {
@@ -303,6 +315,9 @@ type (
 	}
 	trustAnswer struct {
 		Devices []Trusted `json:"devices"`
+	}
+	addressesAnswer struct {
+		Addresses []Address `json:"addresses"`
 	}
 	groupsAnswer struct {
 		Groups []Group `json:"groups"`

@@ -88,6 +88,9 @@ type Link struct {
 	Usable    bool     `json:"usable"`
 	Why       string   `json:"why,omitempty"` // why it is not used
 	Addresses []string `json:"addresses"`     // with prefix length
+	// Inbound is what the last device found that tried to connect to this one over the
+	// link: "open", "refused", "rejected" or "silent"; "" when none did.
+	Inbound string `json:"inbound,omitempty"`
 }
 
 // Limits are the bounds in force, for people who wonder why something waits.
@@ -231,6 +234,23 @@ type SetupCode struct {
 	Code   string  `json:"code"`
 	Locked float64 `json:"locked_s"` // seconds for which no code is taken, after wrong ones
 	Wrong  int     `json:"wrong"`    // wrong ones in a row
+}
+
+// Address is an address that a person typed for a device.
+type Address struct {
+	Address string `json:"address"` // HOST:PORT
+	ID      string `json:"id"`      // DeviceID of whom it leads to
+	Short   string `json:"short"`
+	Name    string `json:"name"`
+	// Remembered says that it is kept when the agent ends: its device is trusted.
+	Remembered bool `json:"remembered"`
+	Answers    bool `json:"answers"` // the device answers there
+}
+
+// AddressRequest adds or removes typed addresses.
+type AddressRequest struct {
+	Action  string `json:"action"`  // "add" or "remove"
+	Address string `json:"address"` // HOST[:PORT]; to remove, also what names a device
 }
 
 // FindRequest looks for Wi-Fi Direct devices for a while.

@@ -173,6 +173,8 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 				stalled.Stop()
 			} else if p.stalled() {
 				doubt()
+			} else {
+				doubted = time.Time{} // what stands still next is another matter
 			}
 		case r := <-doubting:
 			doubting, doubted = nil, time.Now()

@@ -79,7 +79,7 @@ const (
 	stallLook     = 250 * time.Millisecond // between two looks, while data is waited for
 	stallAfter    = 500 * time.Millisecond // without a byte
 	doubtPatience = 750 * time.Millisecond // for a hello on the path in doubt
-	doubtEvery    = 2 * time.Second        // after it was found to carry
+	doubtEvery    = 2 * time.Second        // after it was found to carry, while nothing moves
 
 	// Checks whether connections from outside get in.
 	inboundTimeout  = 2500 * time.Millisecond // for the dial; a SYN is repeated after 1 s
