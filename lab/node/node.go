@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ type Config struct {
 	Dir    string   // holds state, inbox, socket and log; must exist
 	Name   string   // the device's name
 	Args   []string // further flags of `nigh agent`
+	Level  string   // of its log; "" is debug
 	// Command makes the process, for example inside a namespace; nil means
 	// exec.CommandContext.
 	Command func(ctx context.Context, name string, arg ...string) *exec.Cmd
@@ -65,7 +67,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
-	cmd.Env = append(cmd.Env, "NIGH_LOG=debug", "HOME="+a.Dir)
+	cmd.Env = append(cmd.Env, "NIGH_LOG="+cmp.Or(a.Level, "debug"), "HOME="+a.Dir)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
