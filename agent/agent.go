@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net"
 	"net/http"
@@ -73,7 +74,6 @@ type Agent struct {
 	command   atomic.Value            // time.Time of the last command that steps count from
 	server    *control.Server
 	socket    net.Listener
-	ring      *logRing
 	notices   []string // set by New only
 	ran       bool     // set by Run only
 }
@@ -87,9 +87,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	ring := &logRing{}
-	cfg.Logger = slog.New(ringHandler{Handler: cfg.Logger.Handler(), ring: ring})
-	a := &Agent{cfg: cfg, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
+	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -338,6 +336,7 @@ func (a *Agent) followSightings(ctx context.Context) error {
 			s := sighting{
 				key: instanceKey(e), kind: kindLAN,
 				ifindex: e.Index, ifname: e.Ifname, addrs: e.Addrs, known: a.announced(e.TXT),
+				short: e.TXT["id"], source: e.Source, order: follows(a.finder.Name(), e.Instance),
 			}
 			if a.direct.isGroup(e.Ifname) {
 				s.kind = kindDirect
@@ -366,6 +365,18 @@ func instanceKey(e discovery.Event) string {
 	return fmt.Sprintf("%s%d/%q/%q", announcedKey, e.Index, strings.ToLower(e.Instance), strings.ToLower(e.Host))
 }
 
+// follows says how far after one name another comes on a ring of all names, by their
+// hashes. When each of many devices that come together greets first
+// those that follow it, hardly two greet each other at once, and none is greeted by all.
+func follows(own, other string) uint64 {
+	place := func(name string) uint64 {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(name))
+		return h.Sum64()
+	}
+	return place(other) - place(own)
+}
+
 // lose forgets a sighting and what the table built on it.
 func (a *Agent) lose(key string) {
 	a.prover.gone(key)
@@ -391,6 +402,9 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 		a.log.Debug("The peer table is full, one device ignored", "peer", id.Short())
 		return
 	}
+	for _, other := range a.table.gaveWay() {
+		a.publishPeer(other)
+	}
 	a.log.Info("Device is near", "peer", id.Short(), "path", s.kind, "ifname", s.ifname)
 	a.direct.joined(id, s.ifname)
 	a.inbound.near(id, s)
@@ -407,6 +421,7 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 func (a *Agent) recheck(id identity.DeviceID, left session.Candidate) {
 	for _, s := range a.table.unproved(id, left.Ifname) {
 		a.log.Info("A path leads nowhere any more", "peer", id.Short(), "ifname", left.Ifname)
+		a.prover.gone(s.key)
 		a.prover.see(a.life, s)
 	}
 }

@@ -385,21 +385,3 @@ func (i *inbound) visit(ctx context.Context, g guest) {
 	}
 	i.a.lose(g.s.key)
 }
-
-// settle proves the sightings at an address by a connection that came from there,
-// when a greeting of ours got no answer. It reports whether there were any.
-func (p *prover) settle(ifname string, from netip.AddrPort, id identity.DeviceID, hello session.Hello) (found bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, t := range p.tasks {
-		if t.done || t.failures == 0 || t.s.ifname != ifname || !slices.ContainsFunc(t.s.addrs, func(a netip.AddrPort) bool {
-			return a.Addr().WithZone("") == from.Addr().WithZone("") && a.Port() == from.Port()
-		}) {
-			continue
-		}
-		t.stop()
-		t.done, found = true, true
-		p.proved(t.s, id, hello)
-	}
-	return found
-}

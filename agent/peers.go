@@ -43,8 +43,12 @@ type sighting struct {
 	ifindex int // 0 for a typed address
 	ifname  string
 	addrs   []netip.AddrPort
-	later   time.Duration // before it is greeted
-	known   bool          // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
+	later   time.Duration  // before it is greeted
+	known   bool           // it says that it is a trusted device, or we chose its link: only a hint, for the order of greetings
+	short   string         // the short ID that it says to have, "" when it does not say
+	source  netip.Addr     // who announced it
+	order   uint64         // of strangers that came together, who is greeted first
+	at      netip.AddrPort // of addrs, where its key was proved
 }
 
 // radioSighting is a Wi-Fi Direct device as the radio hears it. All of it is hints.
@@ -91,6 +95,7 @@ type table struct {
 	peers map[identity.DeviceID]*peer // guarded by mu
 	radio map[string]radioSighting    // by P2P device address; guarded by mu
 	kinds map[string]link.Kind        // of our links by name; guarded by mu
+	gone  []identity.DeviceID         // that gave way although they are near; guarded by mu
 }
 
 func newTable(standing func(identity.DeviceID) trust.Record) *table {
@@ -111,13 +116,15 @@ func (t *table) know(id identity.DeviceID) bool {
 }
 
 // entry returns the peer with this id, making it if there is room, else nil;
-// t.mu is held. A full table forgets the stranger that was silent longest; a
-// device in the trust book, which has its own bound, needs no room.
-func (t *table) entry(id identity.DeviceID) *peer {
+// t.mu is held. A device in the trust book, which has its own bound, needs no room.
+func (t *table) entry(id identity.DeviceID) *peer { return t.entryFrom(id, netip.Addr{}) }
+
+// entryFrom is entry for a device that was met at an address.
+func (t *table) entryFrom(id identity.DeviceID, from netip.Addr) *peer {
 	if p := t.peers[id]; p != nil {
 		return p
 	}
-	if len(t.peers) >= maxPeers && !t.forgetOne() && t.standing(id).Standing == trust.New {
+	if len(t.peers) >= maxPeers && !t.makeRoom(from) && t.standing(id).Standing == trust.New {
 		return nil
 	}
 	p := &peer{id: id, sightings: map[string]sighting{}}
@@ -125,31 +132,12 @@ func (t *table) entry(id identity.DeviceID) *peer {
 	return p
 }
 
-// forgetOne drops the stranger without a path that was seen longest ago; t.mu
-// is held.
-func (t *table) forgetOne() bool {
-	var oldest *peer
-	for _, p := range t.peers {
-		if len(p.sightings) > 0 || p.link.Connected || t.standing(p.id).Standing != trust.New {
-			continue
-		}
-		if oldest == nil || p.seen.Before(oldest.seen) {
-			oldest = p
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	delete(t.peers, oldest.id)
-	return true
-}
-
 // attach records that the device with this proved identity is reached by s. It
 // reports false when the table is full.
 func (t *table) attach(id identity.DeviceID, name string, s sighting) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.entry(id)
+	p := t.entryFrom(id, s.host())
 	if p == nil {
 		return false
 	}

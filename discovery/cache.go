@@ -467,7 +467,7 @@ func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
 		}
 		for host, t := range in.targets {
 			k := key{ifi.Index, name, host}
-			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: t.txt}
+			e := Event{Index: ifi.Index, Ifname: ifi.Name, Instance: in.label, Host: t.host, TXT: t.txt, Source: t.from}
 			if t.txt == nil {
 				e.TXT = in.txt
 			}

@@ -46,6 +46,7 @@ type Event struct {
 	Instance string // label of the instance, unescaped, such as "Kitchen Pi [7Q4K-M2XD]"
 	Host     string // target of its SRV record in printed form without the final dot, such as "nigh-7q4k-m2xd.local"
 	TXT      map[string]string
+	Source   netip.Addr       // who announced it; a change of it alone is no event
 	Addrs    []netip.AddrPort // sorted; at least one but after Gone the last known; fe80::/10 with the link's name as zone
 }
 
