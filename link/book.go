@@ -81,9 +81,10 @@ func OpenBook(dir string) (*Book, error) {
 	return b, nil
 }
 
-// bad says that an entry was not written by us: its strings become file names under /proc/sys/net.
+// bad says that an entry was not written by us: its strings become file names under /proc/sys/net, its addresses requests to the
+// kernel.
 func (e entry) bad() bool {
-	return e.Index <= 0 || !plain(e.Ifname) || slices.ContainsFunc(e.Settings, func(s setting) bool {
+	return e.Index <= 0 || !plain(e.Ifname) || slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return !p.IsValid() }) || slices.ContainsFunc(e.Settings, func(s setting) bool {
 		return s.Family != "ipv4" && s.Family != "ipv6" || !plain(s.Key)
 	})
 }

@@ -283,12 +283,3 @@ func TestSentinelsMatchTheStandardOnes(t *testing.T) {
 		}
 	}
 }
-
-func FuzzMatters(f *testing.F) {
-	f.Add(uint16(unix.RTM_NEWLINK), []byte{0, 0, 0, 0})
-	f.Add(uint16(unix.RTM_NEWLINK), append(make([]byte, 16), 8, 0, 3, 0, 'e', 't', 'h', 0))
-	f.Fuzz(func(_ *testing.T, kind uint16, data []byte) {
-		matters(kind, data)
-		parseInterface(data)
-	})
-}
