@@ -290,34 +290,6 @@ func (a *Agent) notify(ctx context.Context) error {
 	}
 }
 
-// followLinks tells discovery which links are usable, and the faces about all.
-func (a *Agent) followLinks(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case c, ok := <-a.links.Changes():
-			if !ok {
-				return nil
-			}
-			usable := []discovery.Interface{}
-			for _, l := range c.Links {
-				if l.Usable {
-					usable = append(usable, discovery.Interface{Index: l.Index, Name: l.Name, Prefixes: l.Prefixes})
-				}
-			}
-			a.table.onLinks(c.Links)
-			a.inbound.onLinks(c.Links)
-			a.finder.SetInterfaces(usable)
-			a.cables.Set(c.Links)
-			a.sessions.Check()
-			a.typed.kick()
-			a.publishStatus()
-			a.change.changed()
-		}
-	}
-}
-
 // followSightings hands every mDNS instance to the prover and takes away what
 // is gone.
 func (a *Agent) followSightings(ctx context.Context) error {

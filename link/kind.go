@@ -2,6 +2,7 @@ package link
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,6 +16,10 @@ const (
 	whyNoAddress = "no address yet"
 	whyNoCarrier = "no carrier"
 )
+
+// usableMax bounds the links that are used at once: each costs sockets and servers, and each server hears the others. Groups come
+// first, and then the links that have been there longest.
+const usableMax = 16
 
 // parentsMax bounds how far links are followed to what they lie on: a VLAN on a bond on two cards is three.
 const parentsMax = 8
@@ -65,7 +70,24 @@ func assemble(links []netlink.Link, addrs []netlink.Addr, radios map[int]uint32,
 		out = append(out, v)
 	}
 	slices.SortFunc(out, func(x, y Link) int { return cmp.Compare(x.Index, y.Index) })
+	limit(out)
 	return out
+}
+
+// limit takes back the use of links beyond usableMax.
+func limit(links []Link) {
+	used := 0
+	for _, direct := range []bool{true, false} {
+		for i := range links {
+			l := &links[i]
+			if !l.Usable || (l.Kind == Direct) != direct {
+				continue
+			}
+			if used++; used > usableMax {
+				l.Usable, l.Why = false, fmt.Sprintf("%d other links are used already", usableMax)
+			}
+		}
+	}
 }
 
 // ready says that an address can be used now. One whose duplicate was found stays in the table, and belongs to somebody

@@ -131,6 +131,28 @@ func TestAssembleClassifies(t *testing.T) {
 	}
 }
 
+// A machine with hundreds of links uses some: its groups, and the oldest.
+func TestLinksInUseAreBounded(t *testing.T) {
+	var links []netlink.Link
+	var addrs []netlink.Addr
+	for i := 2; i < 302; i++ {
+		links = append(links, &netlink.Device{LinkAttrs: attrs(i, fmt.Sprintf("eth%d", i), running, 0)})
+		addrs = append(addrs, addr(i, "10.0.0.1/24", 0))
+	}
+	used := 0
+	for _, l := range assemble(links, addrs, map[int]uint32{301: nl80211IftypeP2PGO}, nil) {
+		if want := l.Index == 301 || l.Index < 2+usableMax-1; l.Usable != want || (l.Why == "") != want {
+			t.Errorf("link %d: usable %v, %q", l.Index, l.Usable, l.Why)
+		}
+		if l.Usable {
+			used++
+		}
+	}
+	if used != usableMax {
+		t.Errorf("%d links are used", used)
+	}
+}
+
 func TestDifferencesNameWhatDiffers(t *testing.T) {
 	p := netip.MustParsePrefix
 	eth := Link{Index: 2, Name: "eth0", Kind: Ethernet, Up: true, Usable: true, Prefixes: []netip.Prefix{p("10.0.0.1/24")}}
