@@ -3,9 +3,7 @@
 package main_test
 
 import (
-	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -394,20 +392,6 @@ func received(t *testing.T, h *lab.Host, ifname string) (bytes int64) {
 		t.Fatal(err)
 	}
 	return bytes
-}
-
-// rules loads nftables rules on a host, in a table of their own.
-func rules(t *testing.T, h *lab.Host, text string) {
-	t.Helper()
-	cmd := h.Command(t.Context(), "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader("table inet nighlab {\n" + text + "\n}\n")
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Skip("needs nft: package nftables")
-	}
-	if err != nil {
-		t.Fatalf("nft: %v: %s", err, out)
-	}
 }
 
 // TestAddressChangesAreNoticed changes an address while the link stays: of this device, which knows at once, and of the

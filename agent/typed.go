@@ -102,13 +102,10 @@ func (t *typed) begin(one *typedAddress, met bool) {
 func (t *typed) follow(ctx context.Context, one *typedAddress, met bool) {
 	fails := 0
 	wait := typedRetryMin
-	if met {
-		wait = typedCheck
-	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
-	if !met {
-		timer.Reset(0)
+	if met {
+		timer.Reset(typedCheck)
 	}
 	for {
 		select {
