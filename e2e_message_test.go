@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -229,4 +230,49 @@ func peerID(t *testing.T, a *node.Agent, name string) string {
 	}
 	t.Fatalf("%s does not know %s", a.Name, name)
 	return ""
+}
+
+// One side takes no connection from outside: messages go both ways all the same, also those that waited.
+func TestMessageThroughOneFirewall(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("needs the program nft: apt-get install nftables")
+	}
+	n := lab.NewNet(t)
+	lan := n.Bridge("lan")
+	ha, hb := n.Host("ada"), n.Host("bob")
+	lan.Join(ha, "eth0", "10.0.0.1/24")
+	lan.Join(hb, "eth0", "10.0.0.2/24")
+	rules := `table inet wall { chain input { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept; meta l4proto icmpv6 accept; udp dport 5353 accept; }; }`
+	if out, err := hb.Command(t.Context(), "nft", rules).CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s", err, out)
+	}
+	ada, bob := start(t, ha, "ada"), start(t, hb, "bob")
+	befriend(t, ada, bob)
+	started := time.Now()
+	for _, w := range []struct {
+		from, to *node.Agent
+	}{{ada, bob}, {bob, ada}} {
+		if err := w.from.Await(within(t, 60*time.Second), hasPeer(w.to.Name, "ready")); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s has a session after %v", w.from.Name, time.Since(started))
+		began := time.Now()
+		msg(t, w.from, 0, "from "+w.from.Name, "--to", w.to.Name, "--wait", "--timeout", "25s")
+		t.Logf("%s to %s took %v", w.from.Name, w.to.Name, time.Since(began))
+		if got := texts(t, w.to, "receive"); !slices.Equal(got, []string{"from " + w.from.Name}) {
+			t.Errorf("%s has %q", w.to.Name, got)
+		}
+	}
+	if err := bob.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	msg(t, ada, 0, "waits", "--to", "bob", "--no-wait")
+	if err := bob.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	started = time.Now()
+	if err := ada.Await(within(t, 60*time.Second), messageIs("waits", "delivered")); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("what waited was delivered %v after it was back", time.Since(started))
 }

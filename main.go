@@ -32,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(),
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(), Report: report,
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"nigh/lab"
 )
 
 // command runs a program of nigh on the machine, after the script.
@@ -121,11 +123,30 @@ func (m *machine) startSupplicant() {
 // load gives the machine rules of nftables.
 func (m *machine) load(rules string) {
 	m.t.Helper()
-	cmd := m.host.Command(m.t.Context(), "nft", "-f", "-")
+	m.loadOn(m.host, rules)
+}
+
+// loadOn gives another host rules.
+func (m *machine) loadOn(h *lab.Host, rules string) {
+	m.t.Helper()
+	cmd := h.Command(m.t.Context(), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		m.t.Fatalf("nft: %v: %s", err, out)
 	}
+}
+
+// meet has a trusted device, bob, come near, and then walls it off.
+func (m *machine) meet(wall func(m *machine, other *lab.Host)) {
+	m.t.Helper()
+	other := m.net.Host("bob")
+	m.lan.Join(other, "eth0", "10.0.0.2/24")
+	bob := start(m.t, other, "bob")
+	befriend(m.t, m.agent, bob)
+	if err := m.agent.Await(within(m.t, time.Minute), hasPeer("bob", "ready")); err != nil {
+		m.t.Fatal(err)
+	}
+	wall(m, other)
 }
 
 // copyEtc gives programs a copy of a folder below /etc, so that nothing of this computer is changed.

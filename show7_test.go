@@ -36,7 +36,9 @@ type brokenSetup struct {
 	name string
 
 	noLink, noBus, noSupplicant, noAgent bool
-	policy                               string // further rules of the bus
+
+	peer   func(m *machine, other *lab.Host) // a trusted device is near; what is wrong with its host
+	policy string                            // further rules of the bus
 
 	before func(m *machine)               // breaks what has to be broken before the agent starts
 	after  func(m *machine)               // breaks what the agent would not start with
@@ -146,6 +148,29 @@ var brokenSetups = []brokenSetup{
 		want: map[string]control.Check{"firewall": {State: "warn", Cause: "keeps discovery (UDP port 5353) out on eth0", Fix: "insert rule inet filter input"}},
 	},
 	{
+		name: "rules that drop and a device that met them",
+		peer: func(m *machine, _ *lab.Host) {
+			m.load("table inet filter { chain input { type filter hook input priority 0;\n ct state established,related accept\n iif lo accept\n tcp dport 7421 drop\n }\n}\n")
+		},
+		want: map[string]control.Check{"firewall": {
+			State: "warn", Cause: "bob got no answer from this device on eth0: nftables (table inet filter, chain input) keeps it out.", Fix: "sudo nft 'insert rule inet filter input",
+		}},
+	},
+	{
+		name: "rules that reject and a device that met them",
+		peer: func(m *machine, _ *lab.Host) {
+			m.load("table inet filter { chain input { type filter hook input priority 0;\n ct state established,related accept\n iif lo accept\n tcp dport 7421 reject with icmpx admin-prohibited\n }\n}\n")
+		},
+		want: map[string]control.Check{"firewall": {State: "warn", Cause: "bob was turned away from this device on eth0: nftables", Fix: "sudo nft 'insert rule inet filter input"}},
+	},
+	{
+		name: "network that keeps its devices apart",
+		peer: func(m *machine, other *lab.Host) {
+			m.loadOn(other, "table inet filter { chain output { type filter hook output priority 0;\n ct state new tcp dport 7421 drop\n }\n}\n")
+		},
+		want: map[string]control.Check{"firewall": {State: "warn", Cause: "bob got no answer from this device on eth0, and no firewall is seen here", Fix: "Use another network"}},
+	},
+	{
 		name: "ufw",
 		before: func(m *machine) {
 			m.copyEtc("ufw")
@@ -233,7 +258,7 @@ var brokenSetups = []brokenSetup{
 	{
 		name:   "bus that does not let nigh speak to wpa_supplicant",
 		policy: `<policy context="mandatory"><deny send_destination="fi.w1.wpa_supplicant1"/></policy>`,
-		want:   map[string]control.Check{"dbus-policy": {State: "warn", Fix: "make install"}},
+		want:   map[string]control.Check{"dbus-policy": {State: "warn", Fix: "sudo nigh doctor --fix dbus-policy"}},
 	},
 }
 
@@ -278,6 +303,9 @@ func diagnose(t *testing.T, b brokenSetup) ([]control.Check, int) {
 	}
 	if b.after != nil {
 		b.after(m)
+	}
+	if b.peer != nil {
+		m.meet(b.peer)
 	}
 	var out, errs string
 	var code int

@@ -74,6 +74,7 @@ type Agent struct {
 	command   atomic.Value            // time.Time of the last command that steps count from
 	server    *control.Server
 	socket    net.Listener
+	ring      *logRing
 	notices   []string // set by New only
 	ran       bool     // set by Run only
 }
@@ -87,7 +88,9 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
+	ring := &logRing{}
+	cfg.Logger = slog.New(ringHandler{Handler: cfg.Logger.Handler(), ring: ring})
+	a := &Agent{cfg: cfg, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
 	defer func() {
 		if err != nil {
 			a.close()

@@ -18,6 +18,9 @@ func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
 	return checks(doctor.Run(ctx, c)), nil
 }
 
+// Log implements [control.Backend].
+func (b backend) Log(context.Context) ([]control.LogLine, error) { return b.a.ring.last(), nil }
+
 // Diagnose runs every check of `nigh doctor`; it works without an agent.
 func Diagnose(ctx context.Context, cfg Config) []control.Check {
 	_ = cfg.Complete() // what is wrong with it was said when it was read

@@ -117,9 +117,16 @@ func (d *direct) wakeWants() {
 	}
 }
 
-// markUnfinished marks every trusted device as wanted that a transfer waits for
-// and that no path leads to.
+// markUnfinished marks every trusted device as wanted that a transfer or a message
+// waits for and that no path leads to.
 func (d *direct) markUnfinished() {
+	for _, id := range d.a.messages.WaitingFor() {
+		if !d.a.reachable(id) {
+			d.mu.Lock()
+			d.wants[id] = true
+			d.mu.Unlock()
+		}
+	}
 	for _, t := range d.a.transfers.Transfers() {
 		waits := t.State == transfer.Running || t.State == transfer.Queued
 		if waits && d.a.trust.Standing(t.Peer) == trust.Trusted && !d.a.reachable(t.Peer) {
@@ -130,7 +137,7 @@ func (d *direct) markUnfinished() {
 	}
 }
 
-// wantUnfinished asks for the connections that transfers wait for: a group was
+// wantUnfinished asks for the connections that transfers and messages wait for: a group was
 // lost, the radio came back, or this device was started again.
 func (d *direct) wantUnfinished() {
 	d.markUnfinished()

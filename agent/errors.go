@@ -83,6 +83,7 @@ var explanations = []struct {
 	{share.ErrExists, control.CodeUsage, "", "nigh share list shows it; nigh share remove ends it"},
 	{share.ErrFull, control.CodeFailed, "", "nigh share remove ends one"},
 	{share.ErrUnknown, control.CodeNotFound, "this device has no such share", "nigh share list shows them"},
+	{trust.ErrBlocked, control.CodePermission, "that device is blocked here", "nigh trust add with its ID takes the block away"},
 	{session.ErrNoAddress, control.CodeAway, "the device is not near", "start nigh there and bring it closer, or connect a cable"},
 	{session.ErrSelf, control.CodeUsage, "that is this device itself", "nigh peers lists the others"},
 	{session.ErrBlocked, control.CodePermission, "that device is blocked here", "nigh trust add with its ID takes the block away"},

@@ -152,8 +152,8 @@ func (b backend) SendMessage(ctx context.Context, r control.MessageRequest) (con
 	return b.a.messageView(m), nil
 }
 
-// addressee finds the trusted device that a message is for. One that is only heard
-// on the air is connected to in the background: the message waits meanwhile.
+// addressee finds the trusted device that a message is for. One that no path leads
+// to is looked for on the air in the background: the message waits meanwhile.
 func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, error) {
 	var t target
 	// First the address: a device may call itself by somebody's.
@@ -182,7 +182,7 @@ func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, 
 	default:
 		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and messages are for trusted devices", Hint: "nigh trust add with its ID, on both devices"}
 	}
-	if t.mac != nil && !a.reachable(t.id) && a.directOn() {
+	if _, err := a.direct.current(); err == nil && !a.reachable(t.id) {
 		a.direct.want(t.id)
 	}
 	return t.id, nil

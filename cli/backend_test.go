@@ -42,6 +42,7 @@ type script struct {
 	Outcome   control.Pairing           `json:"outcome"`
 	SetupCode control.SetupCode         `json:"setup_code"`
 	Checks    []control.Check           `json:"checks"`
+	Log       []control.LogLine         `json:"log"`
 	Messages  []control.Message         `json:"messages"`
 	Unread    control.Unread            `json:"unread"`
 	Message   control.Message           `json:"message"` // that was sent
@@ -207,6 +208,10 @@ func (s served) Group(ctx context.Context, r control.GroupRequest) (control.Grou
 func (s served) LeaveGroup(ctx context.Context, ifname string) error {
 	return s.b.ask(ctx, "LeaveGroup", ifname)
 }
+func (s served) Log(ctx context.Context) ([]control.LogLine, error) {
+	return s.b.Log, s.b.ask(ctx, "Log")
+}
+
 func (s served) Doctor(ctx context.Context) ([]control.Check, error) {
 	return s.b.Checks, s.b.ask(ctx, "Doctor")
 }

@@ -33,6 +33,9 @@ type Env struct {
 	Diagnose func(ctx context.Context) []control.Check
 	// Remedies are the changes of the system that `nigh doctor --fix` can make.
 	Remedies []Remedy
+	// Report makes the text of `nigh bug-report`, with everything masked that tells who
+	// and where somebody is.
+	Report func(ctx context.Context, f Findings) string
 	// Identity reads the device's identity from the state folder, for `nigh id`
 	// without an agent.
 	Identity func(ctx context.Context) (Identity, error)
@@ -170,7 +173,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
 		a.transfersCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
 		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(), a.msgCommand(), a.messagesCommand(),
-		a.doctorCommand(), a.completionCommand(), a.versionCommand(),
+		a.doctorCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

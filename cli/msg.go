@@ -19,6 +19,9 @@ import (
 // they answer within milliseconds, or something is wrong that the agent sees to.
 const nearWait = 10 * time.Second
 
+// agentAgain is how long an agent that went away is left alone.
+const agentAgain = 200 * time.Millisecond
+
 func (a *app) msgCommand() *cobra.Command {
 	var r control.MessageRequest
 	var o waitOptions
@@ -154,9 +157,33 @@ func (a *app) msg(ctx context.Context, r control.MessageRequest, wait, detach bo
 	return messageOutcome(m)
 }
 
-// awaitMessage follows a message until no device is pending. It returns the last
-// that is known of it, also with an error.
+// awaitMessage is followMessage over restarts of the agent, which keeps the message.
 func (a *app) awaitMessage(ctx context.Context, m control.Message, pending func(control.Recipient) bool) (control.Message, error) {
+	noAgent := &control.Error{Code: control.CodeNoAgent}
+	for since := time.Now(); ; {
+		began := time.Now()
+		var err error
+		m, err = a.followMessage(ctx, m, pending)
+		if time.Since(began) > time.Second {
+			since = time.Now() // it was there
+		}
+		if !errors.Is(err, noAgent) || ctx.Err() != nil {
+			return m, err
+		}
+		if time.Since(since) > agentWait {
+			return m, &control.Error{Code: control.CodeNoAgent, Message: "the agent no longer answers", Hint: "do not send it again: the agent keeps the message; see: nigh messages"}
+		}
+		select {
+		case <-ctx.Done():
+			return m, context.Cause(ctx)
+		case <-time.After(agentAgain):
+		}
+	}
+}
+
+// followMessage follows a message until no device is pending. It returns the last
+// that is known of it, also with an error.
+func (a *app) followMessage(ctx context.Context, m control.Message, pending func(control.Recipient) bool) (control.Message, error) {
 	done := errors.New("done")
 	err := a.follow(ctx, func(e control.Event) error {
 		switch {

@@ -50,6 +50,8 @@ type Backend interface {
 	Group(ctx context.Context, r GroupRequest) (Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
 	Doctor(ctx context.Context) ([]Check, error)
+	// Log returns the last lines of the agent's log, oldest first.
+	Log(ctx context.Context) ([]LogLine, error)
 	Sharing
 	// Watch returns the state now and every change after it. The two are one
 	// atomic step. The channel is closed after cancel, or when this watcher fell

@@ -167,6 +167,12 @@ func (c *Client) Doctor(ctx context.Context) ([]Check, error) {
 	return v.Checks, err
 }
 
+// Log returns the last lines of the agent's log, oldest first.
+func (c *Client) Log(ctx context.Context) ([]LogLine, error) {
+	v, err := call[logAnswer](c, ctx, http.MethodGet, "/v1/log", nil)
+	return v.Lines, err
+}
+
 // Watch returns the state now and every change after it. The channel is closed
 // after an event of type "end" (the agent stopped, or this reader fell behind:
 // its Reason says which), or without one after ctx ended. The caller reads until

@@ -67,6 +67,7 @@ var (
 	sampleMessage  = control.Message{Seq: 7, ID: "m00112233", Direction: "send", Text: "a\n\tb ü", State: "waiting", To: []control.Recipient{{Peer: samplePeer.ID, PeerName: samplePeer.Name, State: "waiting", Near: true, Error: "x", ErrorCode: "busy", Hint: "y"}}}
 	samplePage     = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
 	sampleAddress  = control.Address{Address: "10.0.0.2:7421", ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Remembered: true}
+	sampleLine     = control.LogLine{Time: time.Unix(1, 0).UTC(), Level: "INFO", Message: "Agent starts", Attrs: "port=7421"}
 	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
@@ -151,6 +152,9 @@ func (b *backend) LeaveGroup(_ context.Context, ifname string) error {
 }
 func (b *backend) Doctor(context.Context) ([]control.Check, error) {
 	return []control.Check{sampleCheck}, b.note("doctor")
+}
+func (b *backend) Log(context.Context) ([]control.LogLine, error) {
+	return []control.LogLine{sampleLine}, b.note("log")
 }
 func (b *backend) Watch(context.Context) (<-chan control.Event, func(), error) {
 	return b.events, func() {
@@ -265,6 +269,7 @@ func TestEveryRoute(t *testing.T) {
 		{"search", func() (any, error) { return c.Search(ctx, control.SearchRequest{Query: "a"}) }, control.SearchRequest{Query: "a"}, control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}, Asked: 2}},
 		{"get", func() (any, error) { return c.Get(ctx, control.GetRequest{Hash: "af13", From: []string{"ana"}}) }, control.GetRequest{Hash: "af13", From: []string{"ana"}}, sampleTransfer},
 		{"doctor", func() (any, error) { return c.Doctor(ctx) }, "doctor", []control.Check{sampleCheck}},
+		{"log", func() (any, error) { return c.Log(ctx) }, "log", []control.LogLine{sampleLine}},
 	} {
 		got, err := tt.call()
 		if err != nil || !reflect.DeepEqual(got, tt.want) {

@@ -290,6 +290,10 @@ func (s *Server) routes() http.Handler {
 		v, err := b.Doctor(r.Context())
 		return doctorAnswer{orEmpty(v)}, err
 	})
+	handle("GET /v1/log", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		v, err := b.Log(r.Context())
+		return logAnswer{orEmpty(v)}, err
+	})
 	sharingRoutes(handle, b)
 	messageRoutes(b, handle)
 	mux.HandleFunc("GET /v1/events", s.watch)
@@ -306,6 +310,9 @@ type (
 	empty       struct{}
 	peersAnswer struct {
 		Peers []Peer `json:"peers"`
+	}
+	logAnswer struct {
+		Lines []LogLine `json:"lines"`
 	}
 	inboxAnswer struct {
 		Items []InboxItem `json:"items"`

@@ -24,6 +24,9 @@
 // million with each question that people are asked, and no work helps him. The asked
 // side says whether its user said yes only to an asker that has said so itself.
 //
+// When the connection breaks just as the asked side has said yes as the second, that
+// side trusts the asker alone: both users had said yes, and pairing again sets it right.
+//
 // A device is asked one question at a time by others, and asks one itself. When both
 // users begin at once, the pairing that the device with the smaller DeviceID began
 // goes on, for both.

@@ -29,6 +29,8 @@ var (
 	ErrUnknown = errors.New("trust: no such device")
 	// ErrWrongKey is returned for a key that is not that of the device.
 	ErrWrongKey = errors.New("trust: the key is another device's")
+	// ErrBlocked is returned for what only a device that is not blocked can get.
+	ErrBlocked = errors.New("trust: the device is blocked")
 	// ErrZeroID is returned for the zero DeviceID, which names no device.
 	ErrZeroID = errors.New("trust: no device ID given")
 )
@@ -181,10 +183,14 @@ func (b *Book) Add(id identity.DeviceID, name string) error {
 }
 
 // Pair makes the device with this key trusted, as [Book.Add] does, and keeps its key.
-// name is what it calls itself: the label of a device that has none.
+// name is what it calls itself: the label of a device that has none. A device that is
+// blocked stays so, with [ErrBlocked]: the user may block it while it pairs.
 func (b *Book) Pair(key identity.PublicKey, name string) error {
 	id := key.ID()
 	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing == Blocked {
+			return r, ErrBlocked
+		}
 		if r.Standing != Trusted {
 			r = Record{ID: id, Name: r.Name, Standing: Trusted, Added: time.Now()}
 		}

@@ -73,6 +73,33 @@ func TestStandings(t *testing.T) {
 	}
 }
 
+func TestPair(t *testing.T) {
+	b, _ := open(t, t.TempDir())
+	key := identity.PublicKey{1, 2, 3}
+	if err := b.Pair(key, "what it says"); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := b.Record(key.ID())
+	if r.Standing != Trusted || r.Key != key || r.Name != "what it says" || r.AutoAccept || r.Added.IsZero() {
+		t.Errorf("paired: %+v", r)
+	}
+	// Pairing again takes nothing away, the user's own name for it least of all.
+	for _, err := range []error{b.Rename(key.ID(), "mine"), b.SetAutoAccept(key.ID(), true), b.Pair(key, "another")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, _ := b.Record(key.ID()); r.Name != "mine" || !r.AutoAccept {
+		t.Errorf("paired again: %+v", r)
+	}
+	if err := b.Block(key.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Pair(key, "x"); !errors.Is(err, ErrBlocked) || b.Standing(key.ID()) != Blocked {
+		t.Errorf("a blocked device: %v, now %v", err, b.Standing(key.ID()))
+	}
+}
+
 func TestBlockTakesPermissions(t *testing.T) {
 	b, _ := open(t, t.TempDir())
 	a := someID("a")
