@@ -17,11 +17,12 @@ const (
 	ttlMax = 120 * time.Second
 	grace  = time.Second // RFC 6762 10.1, 10.2: what is withdrawn may still be rescued
 
-	instancesMax = 512             // of one link
-	targetsMax   = 4               // SRV records of one instance
-	addressesMax = 16              // of one host
-	replaceMax   = 32              // instances thrown out a second where all sources are equal
-	settledAfter = 5 * time.Minute // an instance is not thrown out then
+	instancesMax = 512                    // of one link
+	targetsMax   = 4                      // SRV records of one instance
+	addressesMax = 16                     // of one host
+	replaceMax   = 32                     // instances thrown out a second where all sources are equal
+	settledAfter = 5 * time.Minute        // an instance is not thrown out then
+	againAfter   = 150 * time.Millisecond // what comes in both families, or as an answer to two, is heard once
 
 	missingFirst = 100 * time.Millisecond // from the first record of an instance to the question for the others
 	missingMax   = time.Minute
@@ -107,6 +108,7 @@ type instance struct {
 	label   string
 	source  netip.Addr // who told us first
 	since   time.Time
+	again   bool // it was heard more than once
 	ptr     lease
 	targets map[string]*target // by folded host
 	txt     map[string]string  // nil until one came; the last one is kept when it expires
@@ -191,6 +193,7 @@ func (c *cache) applyPTR(now time.Time, rr *dns.PTR, source netip.Addr) bool {
 		return false
 	case in != nil:
 		in.ptr = newLease(now, rr.Hdr.Ttl)
+		in.again = in.again || now.Sub(in.since) >= againAfter
 		return false
 	}
 	label, ok := instanceOf(rr.Ptr, c.service)
@@ -226,8 +229,8 @@ func (c *cache) leave(name string) {
 }
 
 // makeRoom throws out an instance of the source that told us most, so that one flooding device does not hide the others. Where
-// each told us one, as with forged sources, one that came lately goes, a few times a second: what has been here for long stays,
-// and who comes when the flood is over gets a place.
+// each told us one, as with forged sources, one goes that was heard only once; or else, a few times a second, one that came
+// lately. What has been here for long stays.
 func (c *cache) makeRoom(now time.Time, newcomer netip.Addr) bool {
 	most := newcomer
 	for source, n := range c.sources {
@@ -246,21 +249,27 @@ func (c *cache) makeRoom(now time.Time, newcomer netip.Addr) bool {
 	if c.sources[newcomer] > 0 {
 		return false
 	}
-	if now.Sub(c.replacing) >= time.Second {
-		c.replacing, c.replaced = now, 0
-	}
-	if c.replaced == replaceMax {
-		return false
-	}
 	// A map gives its keys in no order.
+	young := ""
 	for k, in := range c.instances {
-		if now.Sub(in.since) < settledAfter {
-			c.replaced++
+		if now.Sub(in.since) >= settledAfter {
+			continue
+		}
+		if !in.again {
 			c.remove(k)
 			return true
 		}
+		young = k
 	}
-	return false
+	if now.Sub(c.replacing) >= time.Second {
+		c.replacing, c.replaced = now, 0
+	}
+	if young == "" || c.replaced == replaceMax {
+		return false
+	}
+	c.replaced++
+	c.remove(young)
+	return true
 }
 
 func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {

@@ -21,6 +21,7 @@ const (
 	retryMax   = time.Minute
 
 	missedEvery = 10 * time.Second
+	missedWait  = 3 * time.Second
 )
 
 // askAfter are the times between the first questions on a link.
@@ -45,7 +46,7 @@ type link struct {
 
 	askAt    time.Time    // next question by the schedule
 	asked    int          // questions asked by the schedule
-	missedAt time.Time    // before this the questions do not start anew because of a flood
+	missedAt time.Time    // begin of a flood
 	nudgeAt  time.Time    // next question for our own instance; zero when none is due
 	nudges   int          // that are still to come after nudgeAt
 	lost     []netip.Addr // addresses that were ours, to be withdrawn once more
@@ -221,13 +222,16 @@ func (l *link) schedule(now time.Time) {
 	l.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 }
 
-// missed has the questions come soon again, as on a new link: who came while others flooded it was not heard.
+// missed has the questions come soon again, as on a new link: who came while others flooded it was not heard. It is best to ask
+// when the flood is over, but one may last.
 func (l *link) missed(now time.Time) {
-	if now.Before(l.missedAt) {
-		return
+	since := now.Sub(l.missedAt)
+	if since > missedEvery {
+		l.missedAt, since = now, 0
 	}
-	l.missedAt = now.Add(missedEvery)
-	l.asked, l.askAt = 1, now.Add(askAfter[0])
+	if since <= missedWait {
+		l.asked, l.askAt = 1, now.Add(askAfter[0])
+	}
 }
 
 // nudge makes our Server announce its present addresses, now and again so many times, a second apart.
