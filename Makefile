@@ -20,6 +20,8 @@ export GIT_CONFIG_VALUE_0 := $(CURDIR)
 # What the tests run beside our own programs.
 test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils \
 	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base
+# Not installed: that would take over /etc/resolv.conf.
+unpacked_packages := systemd-resolved
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -44,10 +46,12 @@ run: build ## Build and start the TUI here
 
 test: ## Run everything: checks, tests with the race detector, radios in the lab
 	@.ci/packages $(test_packages)
+	@.ci/unpack $(unpacked_packages)
 	@go run ./lab/cmd/testall
 
 unit: ## Run checks and the tests that need no virtual machine
 	@.ci/packages $(test_packages)
+	@.ci/unpack $(unpacked_packages)
 	@go run ./lab/cmd/testall -steps check,unit,netns
 
 lab: ## Run the tests with real wpa_supplicant on simulated radios (TEST=wpa: one package)

@@ -3,12 +3,14 @@
 package discovery
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
@@ -92,6 +94,42 @@ func TestBehaviour15Flood(t *testing.T) {
 	took := newcomers(t, p, h[2:], 100)
 	within(t, "start to Found after a flood", 3*time.Second, took)
 	sound(t, p)
+}
+
+// Row 15, without a link between: each of 300 000 mutated packets is looked at. What they leave is bounded and well formed.
+func TestBehaviour15EveryMutationIsLookedAt(t *testing.T) {
+	alone(t)
+	l := offline(t)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	seeds := [][]byte{
+		response(t, service(t, "pi", "10.0.0.2")), response(t, service(t, `a\195\188`, "fe80::2")),
+		response(t, records(t, testService+" 0 IN PTR pi."+testService, "flush pi."+testService+" 0 IN SRV 0 0 7421 pi.local.")),
+		packed(t, &dns.Msg{Question: []dns.Question{{Name: testService, Qtype: dns.TypePTR, Qclass: 1}}, Answer: service(t, "pi", "10.0.0.2")[:1]}),
+		packed(t, &dns.Msg{Question: []dns.Question{{Name: "nigh-me.local.", Qtype: dns.TypeANY, Qclass: 1}}}),
+	}
+	began := time.Now()
+	for i := range 300_000 {
+		data := bytes.Clone(seeds[i%len(seeds)])
+		for range 1 + rnd.IntN(8) {
+			data[rnd.IntN(len(data))] = byte(rnd.Uint32())
+		}
+		src := netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + i%250)})
+		now := epoch.Add(time.Duration(i) * time.Millisecond)
+		l.take(now, packet{data: data[:len(data)-rnd.IntN(len(data))*rnd.IntN(2)], src: netip.AddrPortFrom(src, mdnsPort), hops: 255})
+		if i%100 == 0 {
+			l.step(t.Context(), now)
+			told(l)
+		}
+	}
+	t.Logf("%v each; %d instances, %d hosts, status %+v", (time.Since(began) / 300_000).Round(100*time.Nanosecond), len(l.cache.instances), len(l.cache.hosts), l.status)
+	if len(l.cache.instances) > instancesMax || len(l.cache.hosts) > instancesMax*targetsMax {
+		t.Errorf("%d instances, %d hosts", len(l.cache.instances), len(l.cache.hosts))
+	}
+	for _, e := range l.cache.view(eth0, nil) {
+		if e.Instance == "" || len(e.Instance) > labelMaxBytes || len(e.Addrs) == 0 || len(e.Addrs) > addressesMax || !utf8.ValidString(e.Instance) || e.Instance == l.d.Name() {
+			t.Errorf("shown: %+v", e)
+		}
+	}
 }
 
 // sound checks that a nigh has not suffered.
