@@ -10,7 +10,8 @@ import (
 )
 
 // Row 5, with records that live ten seconds: who announced them and says no more is gone when they are over, and is asked
-// for before. What sessions add for trusted devices, ten seconds whatever the records say, is tested where sessions are.
+// for before. What sessions add for trusted devices, ten seconds whatever the records say, whole agents show in
+// TestShow2KilledAndNewLinks.
 func TestBehaviour05RecordsExpire(t *testing.T) {
 	wait := alone(t)
 	_, _, h := segment(t, 3)

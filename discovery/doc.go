@@ -21,14 +21,28 @@
 // most, whatever their TTL says. Questions carry known answers (7.1) and are not asked when somebody else just asked
 // them (7.3).
 //
+// What cannot be trusted is bounded: 512 instances and their hosts on a link, 16 addresses of a host, 1 KiB of TXT record,
+// 200 packets a second of one source and 2000 of all. Where the table is full, who was heard once makes room for who comes, and
+// after a flood the questions are asked anew.
+//
+// An address that is not ours any more is withdrawn at once, by a record with a TTL of 0: a cache-flush bit spares what is
+// younger than a second and says nothing of a family without addresses. Another device with our names (a card that was
+// copied, or Avahi with a service of our name) is reported as a [Clone]; what it flushes of ours we say again.
+//
 // # What the library cannot do
 //
 // Found by measuring, and not to be mended from outside; replacing the Server would be the remedy:
 //
 //   - It does not probe and defends no name (RFC 6762 8, 9). Names are unique because they contain the short ID.
 //   - It answers no A or AAAA questions. Our own sockets do.
-//   - It answers every question at once, on both families, without rate limit, to legacy unicast questions by multicast, and
-//     every Server answers questions of every link of the process.
+//   - It answers every question at once and on both families, without a limit and without putting answers together: 1000
+//     questions are up to 2000 packets. Questions from another port than 5353, of simple resolvers, it answers by multicast.
+//   - Every Server of the process answers the questions of every link that anybody in the namespace listens on; with the
+//     addresses of that link, so that it costs packets and misleads nobody.
+//   - It reads the addresses anew for each packet and so announces some that cannot be used yet, or that were there for a
+//     moment. We withdraw what we are not told of soon.
+//   - It sends one goodbye. We send two more.
+//   - It knows the known answers of one packet only (7.2), and only of PTR records.
 //   - It prints to the standard logger. A program calls [RedirectLog] once.
 //   - Setting its TTL is a data race with its first announcement: a 32-bit write, left out in race builds, whose records live 3200 s.
 //   - Its announcing goroutine outlives Shutdown by up to four seconds.
