@@ -230,3 +230,37 @@ func TestTrustByIDOnBothSides(t *testing.T) {
 	befriend(t, ada, bob)
 	bothTrust(t, ada, bob)
 }
+
+// TestPairDevicesThatTellNoName pairs two devices that tell strangers no name. From the
+// pairing on they know each other's, without a restart.
+func TestPairDevicesThatTellNoName(t *testing.T) {
+	n := lab.NewNet(t)
+	lan := n.Bridge("lan")
+	ha, hb := n.Host("ada"), n.Host("bob")
+	lan.Join(ha, "eth0", "10.0.0.1/24")
+	lan.Join(hb, "eth0", "10.0.0.2/24")
+	ada, bob := start(t, ha, "ada", "--visibility", "trusted"), start(t, hb, "bob", "--visibility", "trusted")
+	var short string
+	if err := ada.Await(within(t, 30*time.Second), func(s control.State) bool {
+		for _, p := range s.Peers {
+			short = p.Short
+			if p.Name == "bob" {
+				t.Error("a stranger learns the name")
+			}
+		}
+		return short != ""
+	}); err != nil {
+		t.Fatal(err)
+	}
+	first := began(t, ada, "", "pair", short)
+	atA, atB := pairQuestion(t, ada), pairQuestion(t, bob)
+	if atA.Code != atB.Code || atB.PeerName != "ada" {
+		t.Errorf("ada shows %+v, bob %+v", atA, atB)
+	}
+	for _, c := range []<-chan done{began(t, bob, "", "accept", atB.ID), began(t, ada, "", "accept", atA.ID), first} {
+		if d := <-c; d.code != 0 {
+			t.Errorf("exit %d: %s%s", d.code, d.out, d.errs)
+		}
+	}
+	bothTrust(t, ada, bob)
+}

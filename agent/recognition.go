@@ -42,6 +42,9 @@ func (a *Agent) friends() []recognise.Friend {
 func (a *Agent) recogniseFriends() {
 	a.air.Befriend(a.friends())
 	a.direct.tell()
+	if err := a.finder.SetTXT(a.announcedTXT()); err != nil {
+		a.log.Warn("Announcing who is trusted failed", "err", err)
+	}
 }
 
 // met takes the word of the session layer that a device has this key. It does not
@@ -71,17 +74,23 @@ func (a *Agent) learn(key identity.PublicKey) {
 	a.recogniseFriends()
 }
 
-// announcement is what mDNS says of this device. Unlike the adverts on the radio it
-// stays the same while the agent runs; trust given later shows after a restart.
+// announcement is what mDNS says of this device.
 func (a *Agent) announcement() discovery.Config {
 	c := discovery.Config{Logger: a.log, Port: a.sessions.Port(), NoPublish: a.cfg.Visibility == VisibleHidden}
 	if a.cfg.Visibility == VisibleEveryone {
 		c.Instance, c.ShortID = a.cfg.Name, a.id.ID.Short()
-		c.TXT = []string{"v=1", "n=" + a.cfg.Name, "id=" + a.id.ID.Short()}
-	} else {
-		c.TXT = []string{"v=1", "t=" + a.air.Advert().Text()}
 	}
+	c.TXT = a.announcedTXT()
 	return c
+}
+
+// announcedTXT is the TXT record of the announcement. Unlike the adverts on the radio it
+// changes only when somebody becomes trusted, or is no more.
+func (a *Agent) announcedTXT() []string {
+	if a.cfg.Visibility == VisibleEveryone {
+		return []string{"v=1", "n=" + a.cfg.Name, "id=" + a.id.ID.Short()}
+	}
+	return []string{"v=1", "t=" + a.air.Advert().Text()}
 }
 
 // announced reports whether an mDNS announcement says that it is a trusted

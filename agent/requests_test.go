@@ -17,6 +17,7 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/recognise"
+	"nigh/discovery"
 	"nigh/wpa"
 )
 
@@ -32,6 +33,9 @@ func newAirAgent(t *testing.T, visibility Visibility) *Agent {
 	a.cfg = Config{Settings: Settings{Name: "ada", Visibility: visibility, Join: JoinTrusted, Accept: AcceptAsk}}
 	a.air = recognise.New(id, visibility == VisibleEveryone)
 	a.direct = newDirect(a)
+	if a.finder, err = discovery.New(discovery.Config{Port: 7421, NoPublish: true}); err != nil {
+		t.Fatal(err)
+	}
 	return a
 }
 
@@ -78,6 +82,37 @@ func TestTrustedDeviceIsListedByItsTag(t *testing.T) {
 		if views[0].Name == p.Name && visibility != VisibleEveryone {
 			t.Errorf("%s: a stranger is shown the made-up name", visibility)
 		}
+	}
+}
+
+// Who becomes trusted is told by the announcement at once.
+func TestAnnouncementNamesNewFriendsAtOnce(t *testing.T) {
+	a, b := newAirAgent(t, VisibleTrusted), newAirAgent(t, VisibleTrusted)
+	txt := func() map[string]string {
+		m := map[string]string{}
+		for _, s := range a.announcedTXT() {
+			key, value, _ := strings.Cut(s, "=")
+			m[key] = value
+		}
+		return m
+	}
+	trusts(t, b, a, true)
+	if b.announced(txt()) {
+		t.Error("an announcement is recognised before its device trusts anybody")
+	}
+	if err := a.trust.Pair(b.id.Key(), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	a.recogniseFriends()
+	if !b.announced(txt()) {
+		t.Error("a friend does not recognise the announcement")
+	}
+	if err := a.trust.Remove(b.id.ID); err != nil {
+		t.Fatal(err)
+	}
+	a.recogniseFriends()
+	if b.announced(txt()) {
+		t.Error("a device that is trusted no more recognises the announcement")
 	}
 }
 
