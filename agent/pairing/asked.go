@@ -66,7 +66,6 @@ func (e *Engine) serveCommit(r *http.Request, b session.Binding, peer identity.D
 		// Our user has begun to ask this very device: its pairing takes the place of ours.
 		p.cancel()
 		p.Asked = true
-		b.Protect(true)
 	case e.question() != nil, !e.gate.allow(peer):
 		e.log.Debug("A device that wants to pair is ignored", "peer", peer.Short())
 		return nil, ErrBusy
@@ -77,6 +76,7 @@ func (e *Engine) serveCommit(r *http.Request, b session.Binding, peer identity.D
 	p.parties = parties{asker: peer, asked: e.cfg.Self, binding: b.Value}
 	p.askeds = newNonce()
 	p.Name = label(m.Name)
+	b.Protect(true) // a flood of connections must not end it; there are two such at most
 	ctx, cancel := context.WithCancel(e.life)
 	p.cancel = cancel
 	e.work.Go(func() { defer cancel(); e.watch(ctx, p) })
@@ -134,7 +134,6 @@ func (e *Engine) serveReveal(r *http.Request, b session.Binding, peer identity.D
 	p.askers = m.Nonce
 	p.Code, p.State = p.parties.code(p.askers, p.askeds), Comparing
 	p.Until = time.Now().Add(e.limits.question)
-	p.binding.Protect(true) // a flood of connections must not end what our user is asked
 	e.log.Info("Device asks to pair", "peer", peer.Short(), "name", p.Name)
 	e.wake(p)
 	return struct{}{}, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"nigh/agent/identity"
@@ -247,4 +248,41 @@ func TestRunEndsEverything(t *testing.T) {
 	is(t, "Compare after the end", err, ErrClosed)
 	_, err = a.WithCode(wait(t), b.id.ID, NewSetupCode().Text())
 	is(t, "WithCode after the end", err, ErrClosed)
+}
+
+// What strangers may ask is bounded by the minute and the hour, and what is remembered of
+// those that broke the protocol is bounded too.
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		count := func(d time.Duration) (n int) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { // the bubble's clock
+				if g.allow(identity.DeviceID{byte(n), byte(n >> 8), 1}) {
+					n++
+				}
+			}
+			return n
+		}
+		if n := count(time.Minute); n < questionsAtOnce || n > questionsAtOnce+3 {
+			t.Errorf("%d questions in the first minute", n)
+		}
+		if n := count(time.Hour); n > 2*questionsPerHour {
+			t.Errorf("%d questions in an hour", n)
+		}
+		if n := count(4 * time.Hour); n > 4*questionsPerHour+1 {
+			t.Errorf("%d questions in four hours", n)
+		}
+		g = newGate()
+		bad := identity.DeviceID{9}
+		g.shut(bad, time.Minute)
+		if g.allow(bad) || !g.allow(identity.DeviceID{8}) {
+			t.Error("the wrong one is refused")
+		}
+		for i := range 3 * maxCulprits {
+			g.shut(identity.DeviceID{7, byte(i), byte(i >> 8)}, time.Hour)
+		}
+		if len(g.until) > maxCulprits {
+			t.Errorf("%d devices are remembered", len(g.until))
+		}
+	})
 }

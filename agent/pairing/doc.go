@@ -21,8 +21,9 @@
 //
 // Whoever is in the middle has two bindings and needs the same six digits on both. He
 // has to choose his nonce before he sees the other's, so he has one chance in a
-// million with each question that people are asked, and no work helps him. The asked
-// side says whether its user said yes only to an asker that has said so itself.
+// million with each try, and no work helps him. A try that he lets go before anybody is
+// asked, because it would show the wrong code, costs him the time for which the right
+// one is shown: no stranger is heard meanwhile. The asked side says whether its user said yes only to an asker that has said so itself.
 //
 // When the connection breaks just as the asked side has said yes as the second, that
 // side trusts the asker alone: both users had said yes, and pairing again sets it right.

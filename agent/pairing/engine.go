@@ -349,6 +349,9 @@ func (e *Engine) finish(p *pairing, err error) {
 	if p.Asked {
 		p.binding.Protect(false)
 	}
+	if p.Asked && !p.ours && p.Code == "" {
+		e.gate.quiet = time.Now().Add(e.limits.dropped)
+	}
 	if errors.Is(err, ErrTampered) || errors.Is(err, ErrProtocol) {
 		e.gate.shut(p.Peer, e.limits.culprit)
 		e.log.Warn("Pairing broken off", "peer", p.Peer.Short(), "err", err)

@@ -36,6 +36,7 @@ type limits struct {
 	retry    time.Duration // before beginning anew
 	culprit  time.Duration // no question of a device that broke the protocol
 	refused  time.Duration // no question of a device that got a no, or no answer
+	dropped  time.Duration // no question of any stranger after one that was not gone on with
 }
 
 var defaultLimits = limits{
@@ -47,12 +48,14 @@ var defaultLimits = limits{
 	retry:    200 * time.Millisecond,
 	culprit:  10 * time.Minute,
 	refused:  20 * time.Second,
+	dropped:  60 * time.Second, // as long as a code is shown: see doc.go
 }
 
 // gate bounds the questions that strangers may ask; the engine's mutex guards it.
 type gate struct {
 	pause, hour *rate.Limiter
 	until       map[identity.DeviceID]time.Time // no question before
+	quiet       time.Time                       // no question of anybody before
 }
 
 func newGate() gate {
@@ -65,7 +68,8 @@ func newGate() gate {
 
 // allow takes the right to one question of id.
 func (g *gate) allow(id identity.DeviceID) bool {
-	return !time.Now().Before(g.until[id]) && g.hour.Tokens() >= 1 && g.pause.Allow() && g.hour.Allow()
+	now := time.Now()
+	return !now.Before(g.quiet) && !now.Before(g.until[id]) && g.hour.Tokens() >= 1 && g.pause.Allow() && g.hour.Allow()
 }
 
 // shut refuses questions of id for d. A full memory forgets who may ask soonest.

@@ -48,7 +48,7 @@ type device struct {
 // testLimits are short where a test waits for them to pass.
 func testLimits() limits {
 	l := defaultLimits
-	l.question, l.reveal, l.hold, l.crossed = 10*time.Second, 2*time.Second, 50*time.Millisecond, 5*time.Second
+	l.question, l.reveal, l.hold, l.crossed, l.dropped = 10*time.Second, 2*time.Second, 50*time.Millisecond, 5*time.Second, 0
 	return l
 }
 
@@ -168,6 +168,26 @@ func (d *device) forgive() {
 	d.Engine.mu.Lock()
 	defer d.Engine.mu.Unlock()
 	d.gate = newGate()
+}
+
+// idle waits until no pairing is under way.
+func (d *device) idle() error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	ctx := wait(d.t)
+	for {
+		d.Engine.mu.Lock()
+		n := len(d.live)
+		d.Engine.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // answer says yes or no.

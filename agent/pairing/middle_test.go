@@ -211,6 +211,7 @@ func TestOneCarefulUserIsEnough(t *testing.T) {
 // would give the code that he needs.
 func TestCodesCannotBeGround(t *testing.T) {
 	b := newDevice(t, "bob")
+	b.limits.dropped = defaultLimits.dropped
 	s := newStranger(t)
 	r := s.dial(b.addr())
 	theirs, err := r.commit(newNonce())
@@ -230,13 +231,44 @@ func TestCodesCannotBeGround(t *testing.T) {
 	if status != http.StatusForbidden || a["code"] != "tampered" {
 		t.Errorf("the nonce was answered with %d %v", status, a)
 	}
-	// And he does not get another try with this key soon.
-	again := s.dial(b.addr())
-	if _, err := again.commit(newNonce()); err == nil {
-		t.Error("a device that cheated may ask again at once")
+	// And he does not get another try soon, with this key or any.
+	for _, who := range []*stranger{s, newStranger(t)} {
+		if _, err := who.dial(b.addr()).commit(newNonce()); err == nil {
+			t.Error("he may try again at once")
+		}
 	}
 	if len(b.List()) != 0 {
 		t.Error("the user was asked")
+	}
+}
+
+// He cannot choose among many tries either: one that he lets go, because its code is not
+// the one that he needs, is the last for as long as that one is shown. The user of the
+// device is not kept from pairing meanwhile.
+func TestDroppedTriesAreNotFree(t *testing.T) {
+	a, b := two(t)
+	b.limits.dropped = time.Hour
+	r := newStranger(t).dial(b.addr())
+	if _, err := r.commit(newNonce()); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	if err := b.idle(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := newStranger(t).dial(b.addr()).commit(newNonce()); err == nil {
+			t.Error("a second try was heard")
+		}
+	}
+	atB, err := b.Compare(wait(t), a.id.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.answer(a.question(func(p Pairing) bool { return p.Code == atB.Code }), true)
+	b.answer(atB, true)
+	if err := b.outcome(atB.ID); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -371,6 +403,70 @@ func TestAPeerThatNeverEnds(t *testing.T) {
 			}
 			if err == context.DeadlineExceeded { // of the test's own patience
 				t.Error("it did not end")
+			}
+		})
+	}
+}
+
+// A device that is asked may answer anything at each step: the asker ends, shows no code
+// that it was not to show, and trusts nobody.
+func TestOddAnswers(t *testing.T) {
+	commit := func(v any) func(http.ResponseWriter, string) {
+		return func(w http.ResponseWriter, what string) {
+			if what == "commit" {
+				answer(w, http.StatusOK, v)
+			}
+		}
+	}
+	text := func(status int, body string) func(http.ResponseWriter, string) {
+		return func(w http.ResponseWriter, _ string) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	for name, serve := range map[string]func(w http.ResponseWriter, what string){
+		"a nonce of zeros":      commit(commitAnswer{Version: 1}),
+		"no version":            commit(commitAnswer{Nonce: newNonce()}),
+		"a short nonce":         commit(map[string]any{"v": 1, "nonce": "AAAA"}),
+		"a number":              commit(map[string]any{"v": 1, "nonce": -1}),
+		"a huge version":        text(http.StatusOK, `{"v":1e999}`),
+		"a list":                text(http.StatusOK, `[]`),
+		"nothing":               text(http.StatusOK, ""),
+		"16 MiB":                text(http.StatusOK, strings.Repeat(" ", 16<<20)),
+		"crossed for ever":      func(w http.ResponseWriter, _ string) { refuse(w, errCrossed) },
+		"an unknown refusal":    text(http.StatusTeapot, `{"code":"no such code"}`),
+		"an error page":         text(http.StatusInternalServerError, "<html>"+strings.Repeat("x", 1<<20)),
+		"it is of an older day": text(http.StatusNotFound, "404 page not found"),
+		"a redirect": func(w http.ResponseWriter, _ string) {
+			w.Header().Set("Location", "http://nigh/v1/pair/commit")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+		"the reveal is refused": func(w http.ResponseWriter, what string) {
+			if what == "commit" {
+				answer(w, http.StatusOK, commitAnswer{Version: 1, Nonce: newNonce()})
+				return
+			}
+			refuse(w, ErrTampered)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newDevice(t, "ada"), newDevice(t, "bob")
+			a.limits.crossed = 100 * time.Millisecond
+			m := between(t, a, b, func(_ *middle, _, _ *raw) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					serve(w, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+				})
+			})
+			if p, err := a.Compare(wait(t), m.toA.id.ID); err == nil || len(a.List()) != 0 {
+				t.Errorf("the asker shows %+v", p)
+			}
+			if _, err := a.WithCode(wait(t), m.toA.id.ID, NewSetupCode().Text()); err == nil {
+				t.Error("it is paired by a setup code")
+			}
+			if a.trusts(m.toA.id.ID) || len(a.book.List()) != 0 {
+				t.Error("it is trusted")
 			}
 		})
 	}
