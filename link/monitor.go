@@ -25,8 +25,7 @@ const (
 	readRetry     = time.Second
 	retryFirst    = 100 * time.Millisecond
 	retryMax      = 10 * time.Second
-	reasonsMax    = 4    // reasons named in one Change
-	lostMax       = 1024 // lost addresses named in one Change that waits to be taken
+	reasonsMax    = 4 // reasons named in one Change
 )
 
 // Config configures a [Monitor].
@@ -39,9 +38,6 @@ type Config struct {
 type Change struct {
 	Reason string // what differed, such as "eth0 added; eth0 address 10.0.0.1/24 added"
 	Links  []Link // all links, sorted by index; the receiver owns the slice
-	// Lost are the own addresses that could be used on a link that carried, and cannot any more; link-local ones have the
-	// name of their link as zone. Connections from them are dead, though their sockets do not say so.
-	Lost []netip.Addr
 }
 
 // Monitor watches the links of one network namespace. Create it with [NewMonitor], then call Run once.
@@ -259,21 +255,15 @@ func (m *Monitor) reread(reason string) error {
 		diff[0] = reason + ": " + diff[0]
 	}
 	m.logger.Debug("Links changed", "reason", join(diff))
-	m.publish(diff, Change{Links: clone(links), Lost: lost(old, links)})
+	m.publish(diff, Change{Links: clone(links)})
 	return nil
 }
 
 // publish replaces a change that was not taken. Only the goroutine of Run sends.
 func (m *Monitor) publish(reasons []string, c Change) {
 	select {
-	case old := <-m.changes:
+	case <-m.changes:
 		m.pending = append(m.pending, reasons...)
-		// An address that came back in between is not lost.
-		back := usableOn(c.Links)
-		c.Lost = append(old.Lost, c.Lost...)
-		slices.SortFunc(c.Lost, netip.Addr.Compare)
-		c.Lost = slices.DeleteFunc(slices.Compact(c.Lost), func(a netip.Addr) bool { return back[a] })
-		c.Lost = c.Lost[:min(len(c.Lost), lostMax)]
 	default:
 		m.pending = reasons
 	}
@@ -287,36 +277,6 @@ func join(reasons []string) string {
 		return strings.Join(reasons[:reasonsMax], "; ") + "; and more"
 	}
 	return strings.Join(reasons, "; ")
-}
-
-// usableOn returns the addresses on links that carry, with zones.
-func usableOn(links []Link) map[netip.Addr]bool {
-	out := map[netip.Addr]bool{}
-	for _, l := range links {
-		for _, p := range l.Prefixes {
-			if a := p.Addr(); !l.Up {
-				continue
-			} else if a.Is6() && a.IsLinkLocalUnicast() {
-				out[a.WithZone(l.Name)] = true
-			} else {
-				out[a] = true
-			}
-		}
-	}
-	return out
-}
-
-// lost returns the addresses of old that now has not, sorted.
-func lost(old, now []Link) []netip.Addr {
-	left := usableOn(now)
-	var out []netip.Addr
-	for a := range usableOn(old) {
-		if !left[a] {
-			out = append(out, a)
-		}
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return out
 }
 
 func clone(links []Link) []Link {
