@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nigh/agent/identity"
 )
 
@@ -106,13 +108,25 @@ func (s *Sessions) race(ctx context.Context, candidates func() []Candidate, more
 
 // dial makes one connection and its handshake.
 func (s *Sessions) dial(ctx context.Context, to Candidate, what purpose) (*conn, error) {
-	return s.dialBy(ctx, to, what, connect)
+	return s.dialBy(ctx, to, what, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+		return connect(ctx, addr, to.bound())
+	})
+}
+
+// bound returns the interface by which alone a candidate is reached, "" when the
+// routes tell: the IPv4 network of a group may be another link's too, and then the
+// main routing table leads there.
+func (c Candidate) bound() string {
+	if c.Kind == "direct" && c.Addr.Addr().Is4() {
+		return c.Ifname
+	}
+	return ""
 }
 
 // dialOnce is dial without a second attempt: what the first one meets is told.
 func (s *Sessions) dialOnce(ctx context.Context, to Candidate, what purpose) (*conn, error) {
-	return s.dialBy(ctx, to, what, func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-		c, err := dialNumeric(ctx, newDialer(), to)
+	return s.dialBy(ctx, to, what, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+		c, err := dialNumeric(ctx, newDialer(to.bound()), addr)
 		if err != nil {
 			return nil, err
 		}
@@ -120,8 +134,18 @@ func (s *Sessions) dialOnce(ctx context.Context, to Candidate, what purpose) (*c
 	})
 }
 
-func newDialer() *net.Dialer {
-	d := &net.Dialer{Control: prepare, KeepAlive: -1}
+// newDialer makes a dialer whose sockets send by the interface bound only, "" being
+// any.
+func newDialer(bound string) *net.Dialer {
+	d := &net.Dialer{KeepAlive: -1, Control: func(network, address string, raw syscall.RawConn) error {
+		if bound != "" {
+			// Kernels before 5.7 want CAP_NET_RAW for it; without, the routes decide.
+			if err := raw.Control(func(fd uintptr) { _ = unix.BindToDevice(int(fd), bound) }); err != nil {
+				return err
+			}
+		}
+		return prepare(network, address, raw)
+	}}
 	d.SetMultipathTCP(false)
 	return d
 }
@@ -185,9 +209,9 @@ func handshakeError(err error) error {
 // link that just came up, it makes several attempts that overlap, and takes the
 // first that succeeds: what is sent before the other side is ready is lost, and
 // the kernel repeats a SYN only after 1, 3 and 7 s.
-func connect(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+func connect(ctx context.Context, to netip.AddrPort, bound string) (*net.TCPConn, error) {
 	if !to.Addr().IsLinkLocalUnicast() {
-		return connectOnce(ctx, to)
+		return connectOnce(ctx, to, bound)
 	}
 	type attempt struct {
 		conn *net.TCPConn
@@ -216,7 +240,7 @@ func connect(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 			started++
 			running++
 			go func() { // ends with ctx at the latest; waited for above
-				c, err := connectOnce(ctx, to)
+				c, err := connectOnce(ctx, to, bound)
 				results <- attempt{c, err}
 			}()
 			next.Reset(overlapAfter)
@@ -235,8 +259,8 @@ func connect(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 
 // connectOnce makes one attempt. On a link that just came up the kernel says for
 // a while that there is no address or route yet; it asks again until ctx ends.
-func connectOnce(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-	d := newDialer()
+func connectOnce(ctx context.Context, to netip.AddrPort, bound string) (*net.TCPConn, error) {
+	d := newDialer(bound)
 	for {
 		c, err := dialNumeric(ctx, d, to)
 		if err == nil {

@@ -26,6 +26,32 @@ func pair(t *testing.T) (a, b *node, segment *lab.Bridge) {
 	return a, b, segment
 }
 
+// A LAN has the network of the group, and a machine of it the address of the group's owner: the owner is reached all the
+// same, because its path names the interface.
+func TestGroupInTheNetworkOfALAN(t *testing.T) {
+	net := lab.NewNet(t)
+	ha, hb, router := net.Host("se-a"), net.Host("se-b"), net.Host("se-router")
+	net.Cable(ha, "eth0", router, "eth0")
+	net.Cable(ha, "p2p-a-0", hb, "p2p-b-0")
+	router.IP("address", "add", "192.168.49.1/24", "dev", "eth0")
+	hb.IP("address", "add", "192.168.49.1/24", "dev", "p2p-b-0")
+	ha.IP("address", "add", "192.168.49.5/24", "dev", "eth0")
+	// As package link addresses a group: no route in the main table.
+	ha.IP("address", "add", "192.168.49.20/24", "dev", "p2p-a-0", "noprefixroute")
+	ha.IP("route", "add", "192.168.49.0/24", "dev", "p2p-a-0", "table", "4711")
+	ha.IP("rule", "add", "oif", "p2p-a-0", "table", "4711")
+	ha.IP("rule", "add", "from", "192.168.49.20", "table", "4711")
+	a, b := startNode(t, ha), startNode(t, hb)
+	a.at(b, b.candidate("direct", "p2p-a-0", "192.168.49.1"))
+	a.tell(order{Op: "hold", ID: b.id})
+	if s := a.connected("direct"); s.Path.Addr.Addr().String() != "192.168.49.1" {
+		t.Errorf("path = %+v", s.Path)
+	}
+	if got := a.get(b, true); got.Body != "p2p-b-0" {
+		t.Errorf("the request came in on %q", got.Body)
+	}
+}
+
 func TestLinkLocalZones(t *testing.T) {
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
