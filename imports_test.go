@@ -42,6 +42,7 @@ var tools = []struct {
 	{"github.com/charmbracelet/lipgloss", []string{"nigh/tui/..."}},
 	{"github.com/spf13/cobra", []string{"nigh/cli", "nigh/lab/..."}},
 	{"go.etcd.io/bbolt", []string{"nigh/agent/store"}},
+	{"github.com/fsnotify/fsnotify", []string{"nigh/agent/share"}},
 }
 
 // layers says which packages of ours a package may import. The first pattern that matches counts; a package that no

@@ -17,7 +17,7 @@
 // Messages are static; values are in these keys: addr (host and port), id (a
 // short device ID), err, freq (MHz), group (interface name of a group), ifname,
 // inbox, kind, message (its ID), mode, name (escaped), path (direct, lan or
-// manual), peer (short device ID), pid, port, reason, rtt, state, step, transfer,
+// manual), peer (short device ID), pid, port, reason, rtt, share (its ID), state, step, transfer,
 // after (since the command), version.
 // Passphrases, PINs, keys and message texts are never logged, file names only
 // at debug level.

@@ -103,12 +103,10 @@ func (k *asked) busy(t transfer.Transfer) bool {
 func (k *asked) fail(x string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.failed == nil {
+	if k.failed == nil || len(k.failed) >= maxShared { // nobody waits for so many
 		k.failed = map[string]error{}
 	}
-	if len(k.failed) < maxShared { // nobody may wait any more
-		k.failed[x] = err
-	}
+	k.failed[x] = err
 }
 
 // failure takes what fail left for x.

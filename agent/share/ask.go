@@ -21,9 +21,15 @@ import (
 	"nigh/agent/receive"
 )
 
+const pathGet = "/v1/shares/get"
+
 // call makes a request and reads its answer into answer. A busy device is asked again a few times. It returns the errors of this package.
 func (s *Shares) call(ctx context.Context, peer identity.DeviceID, method, path string, body, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	patience := askTime
+	if path == pathGet {
+		patience = getTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	p, err := json.Marshal(body)
 	if err != nil {
@@ -226,7 +232,7 @@ func (s *Shares) Get(ctx context.Context, w Want) (x string, err error) {
 		req = getRequest{X: e.X, Hash: w.Hash}
 	}
 	var answer struct{}
-	if err := s.call(ctx, w.Peer, http.MethodPost, "/v1/shares/get", req, &answer); err != nil {
+	if err := s.call(ctx, w.Peer, http.MethodPost, pathGet, req, &answer); err != nil {
 		s.Arrived(w.Peer, e.X)
 		return "", err
 	}

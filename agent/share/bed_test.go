@@ -94,7 +94,7 @@ func (d *device) start() {
 	if err != nil {
 		d.bed.t.Fatal(err)
 	}
-	shares.settle, shares.hashSettle = 20*time.Millisecond, 20*time.Millisecond
+	shares.settle, shares.hashSettle, shares.verifyAfter = 20*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- shares.Run(ctx) }()

@@ -274,7 +274,7 @@ func TestFullShare(t *testing.T) {
 	}
 	defer root.Close()
 	files(t, dir, "new")
-	c := &scanner{ctx: context.Background(), s: ada.Shares, f: f, rec: f.record, root: root, removed: map[string]bool{}, n: MaxEntries}
+	c := &scanner{ctx: context.Background(), s: ada.Shares, f: f, rec: f.record, root: root, removed: map[string]bool{}, seen: map[string]bool{}, n: MaxEntries}
 	if _, err := c.dir("", false, false); err != nil || !c.full || len(c.batch) != 0 {
 		t.Errorf("%v, full %v, %d changes", err, c.full, len(c.batch))
 	}

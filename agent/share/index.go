@@ -143,15 +143,26 @@ type change struct {
 	new *entry
 }
 
-// apply writes changes together.
-func (x index) apply(changes []change) error {
-	return x.s.Update(func(tx *store.Tx) error {
+// apply writes changes together and returns what they changed of the counts: against what is in the store now, for a scan and the hashing work
+// at the same time.
+func (x index) apply(changes []change) (delta counts, err error) {
+	err = x.s.Update(func(tx *store.Tx) error {
 		b := tx.Bucket(bucketIndex)
+		delta = counts{}
 		for _, c := range changes {
-			var err error
+			var raw json.RawMessage
+			err := b.Get(c.key, &raw)
+			if err == nil {
+				if old, err := decode(raw); err == nil {
+					delta.count(&old, -1)
+				}
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			if c.new == nil {
 				err = b.Delete(c.key)
 			} else {
+				delta.count(c.new, 1)
 				err = b.Put(c.key, c.new.encode())
 			}
 			if err != nil {
@@ -160,6 +171,10 @@ func (x index) apply(changes []change) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return counts{}, err
+	}
+	return delta, nil
 }
 
 // below calls fn for all entries below a directory, at any depth.
@@ -186,9 +201,10 @@ func (x index) clear(id string) error {
 		if len(batch) < batchEntries {
 			return nil
 		}
-		err := x.apply(batch)
+		_, err := x.apply(batch)
 		batch = batch[:0]
 		return err
 	})
-	return errors.Join(err, x.apply(batch))
+	_, last := x.apply(batch)
+	return errors.Join(err, last)
 }

@@ -30,7 +30,8 @@ const (
 	maxSearching = 4 // at once, of all devices
 
 	searchTime = 2 * time.Second  // a search works so long at most
-	askTime    = 10 * time.Second // an answer takes so long at most
+	askTime    = 10 * time.Second // an answer takes so long at most ..
+	getTime    = 30 * time.Second // .. but that to a get: a large folder is listed first
 	busyTries  = 5                // a busy device is asked so often ..
 	busyWait   = 300 * time.Millisecond
 
@@ -41,8 +42,9 @@ const (
 	maxDirty     = 4096 // directories that are scanned one by one; more are a whole scan
 	settle       = 500 * time.Millisecond
 	hashSettle   = 2 * time.Second  // after the last change
-	hashRest     = 9                // times the length of the last pass
+	hashRest     = 9                // times the length of the last pass ..
 	hashRestMax  = 10 * time.Minute // and at most
+	verifyAfter  = 2 * time.Second  // directories came or went; and hashRest times the last whole scan
 	rescanEvery  = 10 * time.Minute // without inotify
 	missingEvery = 30 * time.Second // to look for a folder that is not there
 )

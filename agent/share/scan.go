@@ -94,9 +94,13 @@ func (s *Shares) scanFolder(ctx context.Context, f *folder) {
 	s.mu.Lock()
 	rec, whole := f.record, f.all || f.state == Missing
 	dirty := slices.Sorted(maps.Keys(f.dirty))
-	f.all, f.due = false, time.Time{}
+	f.all = false
+	if whole {
+		f.due = time.Time{}
+	}
 	clear(f.dirty)
 	s.mu.Unlock()
+	began, moved := time.Now(), false
 	root, changed, err := rec.openRoot()
 	if err == nil {
 		defer root.Close()
@@ -109,8 +113,9 @@ func (s *Shares) scanFolder(ctx context.Context, f *folder) {
 		err = s.countOnce(f)
 	}
 	if err == nil {
-		c := &scanner{ctx: ctx, s: s, f: f, rec: rec, root: root, removed: map[string]bool{}}
+		c := &scanner{ctx: ctx, s: s, f: f, rec: rec, root: root, removed: map[string]bool{}, seen: map[string]bool{}}
 		err = c.run(whole, dirty)
+		moved = c.moved && !whole
 	}
 	now := time.Now()
 	s.mu.Lock()
@@ -131,6 +136,15 @@ func (s *Shares) scanFolder(ctx context.Context, f *folder) {
 		f.state, f.why, f.due = Missing, strings.TrimPrefix(strings.TrimPrefix(err.Error(), errMissing.Error()), ": "), now.Add(missingEvery)
 	case f.polled != "":
 		f.due = now.Add(rescanEvery)
+	case whole:
+		f.rest = now.Add(hashRest * now.Sub(began))
+	case moved:
+		// A watch is one of an inode, and package fsnotify keeps it by a path: when a directory moves while it is found, its watch may
+		// be lost, or tell of the old place. A scan of all when it is quiet, with new watches, sees what was missed.
+		f.due = now.Add(s.verifyAfter)
+		if f.due.Before(f.rest) {
+			f.due = f.rest
+		}
 	}
 	s.mu.Unlock()
 	signal(s.hash)
@@ -172,10 +186,11 @@ type scanner struct {
 	rec     record
 	root    *os.File
 	batch   []change
-	delta   counts // of the batch
-	n       int    // entries in the index
+	n       int // entries in the index, as far as is known
 	full    bool
+	moved   bool            // a directory came or went
 	removed map[string]bool // directories that are not there any more
+	seen    map[string]bool // directories that were scanned, unless all are
 }
 
 var errGone = errors.New("share: removed")
@@ -199,13 +214,15 @@ func (c *scanner) run(whole bool, dirty []string) error {
 		// that was moved.
 		for _, gone := range []bool{true, false} {
 			for _, rel := range dirty {
+				if !gone && c.seen[rel] {
+					continue // it was new in another one
+				}
 				if err := c.walk(rel, false, gone); err != nil {
 					return err
 				}
-				// The next one may lie in what was just found.
-				if err := c.flush(); err != nil {
-					return err
-				}
+			}
+			if err := c.flush(); err != nil {
+				return err
 			}
 			if gone {
 				c.s.unwatchAll(c.rec.Folder, c.removed)
@@ -255,6 +272,9 @@ func (c *scanner) dir(rel string, deep, gone bool) (below []string, err error) {
 	}
 	defer dir.Close()
 	if !gone {
+		if !deep {
+			c.seen[rel] = true
+		}
 		c.s.watch(c.f, dir, filepath.Join(c.rec.Folder, rel)) // before it is read, so that no change is missed
 	}
 	names, err := dir.Readdirnames(-1)
@@ -349,20 +369,20 @@ func (c *scanner) found(dir *os.File, rel, name string, old *entry, deep, gone b
 		c.full = true
 		return false, nil
 	}
-	if old != nil {
-		c.count(old, -1)
+	if old == nil {
+		c.n++
 	}
-	c.count(&e, 1)
+	c.moved = c.moved || e.dir && old == nil
 	return e.dir && (deep || old == nil), c.change(change{entryKey(c.rec.ID, rel, name), &e})
 }
 
 // lost removes what is not there any more. What the index has under the name cannot be read when old is nil.
 func (c *scanner) lost(rel, name string, old *entry) error {
 	if old != nil {
-		c.count(old, -1)
+		c.n--
 		if old.dir {
 			path := join(rel, name)
-			c.removed[path] = true
+			c.removed[path], c.moved = true, true
 			if err := c.forget(path); err != nil {
 				return err
 			}
@@ -383,15 +403,10 @@ func (c *scanner) forget(rel string) error {
 		}
 	}
 	c.s.mu.Unlock()
-	return c.s.db.below(c.rec.ID, rel, func(key []byte, e entry) error {
-		c.count(&e, -1)
+	return c.s.db.below(c.rec.ID, rel, func(key []byte, _ entry) error {
+		c.n--
 		return c.change(change{key: key})
 	})
-}
-
-func (c *scanner) count(e *entry, n int) {
-	c.delta.count(e, n)
-	c.n += n
 }
 
 // leftOut notes what was left out of a directory.
@@ -421,18 +436,17 @@ func (c *scanner) flush() error {
 	if gone {
 		return errGone
 	}
-	if len(c.batch) > 0 {
-		if err := c.s.db.apply(c.batch); err != nil {
-			return err
-		}
+	if len(c.batch) == 0 {
+		return nil
 	}
+	delta, err := c.s.db.apply(c.batch)
 	c.batch = c.batch[:0]
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	c.f.files += c.delta.files
-	c.f.dirs += c.delta.dirs
-	c.f.bytes += c.delta.bytes
-	c.f.hashed += c.delta.hashed
-	c.delta = counts{}
-	return nil
+	c.f.files += delta.files
+	c.f.dirs += delta.dirs
+	c.f.bytes += delta.bytes
+	c.f.hashed += delta.hashed
+	c.n = c.f.files + c.f.dirs
+	return err
 }

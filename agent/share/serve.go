@@ -43,7 +43,7 @@ func (s *Shares) Handler() http.Handler {
 	handle("GET /v1/shares", s.serveShares)
 	handle("POST /v1/shares/browse", s.serveBrowse)
 	handle("POST /v1/shares/search", s.serveSearch)
-	handle("POST /v1/shares/get", s.serveGet)
+	handle("POST "+pathGet, s.serveGet)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, ErrNotFound) })
 	return mux
 }

@@ -94,7 +94,8 @@ type folder struct {
 	dirty map[string]bool   // directories to scan
 	all   bool              // scan it whole
 	gone  bool              // removed: nothing may be written for it
-	due   time.Time         // of the next whole scan while it is missing or polled
+	due   time.Time         // of the next whole scan, zero for none
+	rest  time.Time         // no earlier one to verify a scan
 }
 
 // counts of a share, or of a directory's left out entries.
@@ -132,7 +133,7 @@ type Shares struct {
 	quiet pause
 
 	// From limits.go; tests shorten them.
-	settle, hashSettle time.Duration
+	settle, hashSettle, verifyAfter time.Duration
 
 	mu       sync.Mutex
 	folders  map[string]*folder // by ID
@@ -153,7 +154,7 @@ func New(cfg Config) (*Shares, error) {
 		cfg.Changed = func() {}
 	}
 	s := &Shares{cfg: cfg, log: cfg.Logger, db: index{cfg.Store}, scan: make(chan struct{}, 1), hash: make(chan struct{}, 1),
-		folders: map[string]*folder{}, settle: settle, hashSettle: hashSettle}
+		folders: map[string]*folder{}, settle: settle, hashSettle: hashSettle, verifyAfter: verifyAfter}
 	err := cfg.Store.Bucket(bucketShares).ForEach(func(key, raw []byte) error {
 		var r record
 		if err := json.Unmarshal(raw, &r); err != nil || r.ID != string(key) || len(r.ID) != idLength {
@@ -276,7 +277,7 @@ func (s *Shares) Add(req AddRequest) (Info, error) {
 	f := newFolder(r)
 	s.folders[r.ID] = f
 	signal(s.scan)
-	s.log.Info("Share added", "share", r.ID, "devices", len(r.For))
+	s.log.Info("Share added", "share", r.ID)
 	return s.info(f), nil
 }
 
@@ -309,12 +310,12 @@ func (s *Shares) Remove(name string) (Info, error) {
 	return info, nil
 }
 
-// visible returns the share of that name if peer may see it.
+// visible returns the share of that name, in any case and Unicode form, if peer may see it.
 func (s *Shares) visible(peer identity.DeviceID, name string) (*folder, record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.folders {
-		if f.Name == name && f.audience(peer) {
+		if receive.Fold(f.Name) == receive.Fold(name) && f.audience(peer) {
 			return f, f.record, nil
 		}
 	}

@@ -3,6 +3,7 @@ package share
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,6 +240,76 @@ func TestChangesAreFollowed(t *testing.T) {
 	})
 }
 
+// A share inside another: both follow, and the end of one leaves the other its watches.
+func TestNestedShares(t *testing.T) {
+	b := newBed(t)
+	ada := b.device("ada", nil)
+	dir := t.TempDir()
+	files(t, dir, "a", "sub/b")
+	ada.share(AddRequest{Folder: dir, Name: "outer"})
+	ada.share(AddRequest{Folder: filepath.Join(dir, "sub"), Name: "inner"})
+	files(t, dir, "sub/c")
+	ada.await("outer", func(i Info) bool { return i.Files == 3 })
+	ada.await("inner", func(i Info) bool { return i.Files == 2 })
+	if _, err := ada.Remove("inner"); err != nil {
+		t.Fatal(err)
+	}
+	files(t, dir, "sub/d", "sub/new/e")
+	ada.await("outer", func(i Info) bool { return i.Files == 5 })
+	ada.share(AddRequest{Folder: filepath.Join(dir, "sub"), Name: "inner"})
+	if _, err := ada.Remove("outer"); err != nil {
+		t.Fatal(err)
+	}
+	files(t, dir, "sub/new/f")
+	ada.await("inner", func(i Info) bool { return i.Files == 5 })
+	// Of the one that ended nothing is left in the database.
+	n := 0
+	if err := ada.store.Bucket(bucketIndex).ForEach(func([]byte, []byte) error { n++; return nil }); err != nil || n != 6 {
+		t.Errorf("%d entries, %v", n, err)
+	}
+}
+
+// A thousand directories that come and go at once, in any order.
+func TestStormOfChanges(t *testing.T) {
+	b := newBed(t)
+	ada := b.device("ada", nil)
+	dir := t.TempDir()
+	files(t, dir, "keep")
+	ada.share(AddRequest{Folder: dir, Name: "s"})
+	began := time.Now()
+	for i := range 1000 {
+		files(t, dir, fmt.Sprintf("d%d/sub/x", i%300), fmt.Sprintf("d%d/y%d", i%300, i))
+		if i%3 == 0 {
+			_ = os.Rename(filepath.Join(dir, fmt.Sprintf("d%d", i%300)), filepath.Join(dir, fmt.Sprintf("d%d/z%d", (i+1)%300, i)))
+		}
+		if i%5 == 0 {
+			_ = os.RemoveAll(filepath.Join(dir, fmt.Sprintf("d%d", (i+7)%300)))
+		}
+	}
+	want := counts{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			want.dirs++
+		default:
+			want.files++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ada.await("s", func(i Info) bool { return i.Files == want.files && i.Dirs == want.dirs-1 && hashed(i) })
+	t.Logf("%d files in %d folders, listed and hashed %v after the first change", want.files, want.dirs, time.Since(began))
+	// The counts are those of the index.
+	var c counts
+	if err := ada.db.below(ada.List()[0].ID, "", func(_ []byte, e entry) error { c.count(&e, 1); return nil }); err != nil || c.files != want.files || c.dirs != want.dirs-1 {
+		t.Errorf("the index has %+v, %v", c, err)
+	}
+}
+
 func TestRestartHashesNothingAgain(t *testing.T) {
 	b := newBed(t)
 	ada := b.device("ada", nil)
@@ -347,6 +418,40 @@ func asNobody(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("as nobody: %v\n%s", err, out)
+	}
+}
+
+// The system's own limit of watches: the share is whole all the same, looked at now and then, and says why.
+func TestInotifyLimit(t *testing.T) {
+	const limit = "/proc/sys/user/max_inotify_watches"
+	if os.Getenv("SHARE_TEST_LIMIT") == "" {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestInotifyLimit$", "-test.v")
+		cmd.Env = append(os.Environ(), "SHARE_TEST_LIMIT=1")
+		// The limit of a user namespace, so that nobody else feels it.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+			t.Skipf("needs a user namespace: %v", err)
+		}
+		if err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := os.WriteFile(limit, []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+	b := newBed(t)
+	ada := b.device("ada", nil)
+	dir := t.TempDir()
+	files(t, dir, "1/a", "2/b", "3/c", "4/d", "5/e", "6/f")
+	i := ada.share(AddRequest{Folder: dir, Name: "s"})
+	if i.Files != 6 || i.Dirs != 6 || !strings.Contains(i.Polled, "max_user_watches") {
+		t.Errorf("%+v", i)
+	}
+	if n := len(ada.watcher.WatchList()); n != 0 {
+		t.Errorf("%d watches are kept from others", n)
 	}
 }
 

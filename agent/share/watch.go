@@ -31,8 +31,10 @@ func (s *Shares) follow(ctx context.Context, w *fsnotify.Watcher) error {
 			if !ok {
 				return nil
 			}
-			s.log.Debug("Watching shared folders has a gap", "err", err)
-			s.touchedAll()
+			s.log.Debug("Watching shared folders went wrong", "err", err)
+			if errors.Is(err, fsnotify.ErrEventOverflow) {
+				s.touchedAll()
+			}
 		}
 	}
 }
