@@ -32,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(), Report: report,
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(), Report: report, Beside: beside,
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
@@ -223,6 +223,15 @@ func diagnose(ctx context.Context) []control.Check {
 		return []control.Check{{ID: "config", State: "fail", Cause: e.Message, Fix: e.Hint}}
 	}
 	return agent.Diagnose(ctx, cfg)
+}
+
+// beside is what root sees besides the agent.
+func beside(ctx context.Context, checks []control.Check) []control.Check {
+	cfg, err := settings(cli.AgentOptions{})
+	if err != nil {
+		return checks // the agent's own are the ones that count
+	}
+	return agent.Beside(ctx, cfg, checks)
 }
 
 // remedies are what `nigh doctor --fix` knows.

@@ -27,6 +27,15 @@ func Diagnose(ctx context.Context, cfg Config) []control.Check {
 	return checks(doctor.Run(ctx, cfg.doctor()))
 }
 
+// Beside adds to the checks of an agent what only root may see.
+func Beside(ctx context.Context, cfg Config, found []control.Check) []control.Check {
+	var given []doctor.Check
+	for _, c := range found {
+		given = append(given, doctor.Check{ID: c.ID, State: doctor.State(c.State), Cause: c.Cause, Fix: c.Fix})
+	}
+	return checks(doctor.Beside(ctx, doctor.Config{Bus: cfg.Bus}, given))
+}
+
 // doctor is what package doctor looks at for this configuration.
 func (c *Config) doctor() doctor.Config {
 	d := doctor.Config{State: c.State, Inbox: c.Inbox, Socket: c.Socket, Bus: c.Bus}

@@ -70,7 +70,10 @@ With --fix it makes one change of the system, after it has shown it and asked; w
 func (a *app) checks(ctx context.Context) ([]control.Check, error) {
 	checks, err := a.agent().Doctor(ctx)
 	if err == nil {
-		return checks, nil
+		if a.env.Beside != nil {
+			checks = a.env.Beside(ctx, checks)
+		}
+		return a.sameVersion(ctx, checks), nil
 	}
 	e, ok := errors.AsType[*control.Error](err)
 	if !ok || e.Code != control.CodeNoAgent && e.Code != control.CodePermission || a.env.Diagnose == nil {
@@ -84,6 +87,23 @@ func (a *app) checks(ctx context.Context) ([]control.Check, error) {
 		checks = append([]control.Check{{ID: "agent", State: "warn", Cause: e.Message, Fix: e.Hint}}, checks...)
 	}
 	return checks, nil
+}
+
+// sameVersion says so when the agent is of another version than this program, as it is after an update until it is started
+// again.
+func (a *app) sameVersion(ctx context.Context, checks []control.Check) []control.Check {
+	status, err := a.agent().Status(ctx)
+	if err != nil || status.Version == a.env.Version {
+		return checks
+	}
+	for i, c := range checks {
+		if c.ID == "agent" && c.State == "ok" {
+			checks[i].State = "warn"
+			checks[i].Cause = "The agent that runs is version " + status.Version + ", this program is " + a.env.Version + "."
+			checks[i].Fix = "Start it again: sudo systemctl restart nigh@$USER"
+		}
+	}
+	return checks
 }
 
 func (a *app) printChecks(checks []control.Check) error {

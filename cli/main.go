@@ -31,6 +31,8 @@ type Env struct {
 	RunTUI func(ctx context.Context, o TUIOptions) error
 	// Diagnose runs the checks that need no agent, for `nigh doctor`.
 	Diagnose func(ctx context.Context) []control.Check
+	// Beside adds to the agent's checks what only the caller may see, when that is root.
+	Beside func(ctx context.Context, checks []control.Check) []control.Check
 	// Remedies are the changes of the system that `nigh doctor --fix` can make.
 	Remedies []Remedy
 	// Report makes the text of `nigh bug-report`, with everything masked that tells who

@@ -50,6 +50,7 @@ type diagnosis struct {
 	cfg      Config
 	findings []Finding
 	noRadio  bool // the kernel shows none
+	off      bool // it is switched off, so that it does not search
 }
 
 func (d *diagnosis) add(id string, s FindingState, cause, fix string) {
@@ -81,9 +82,11 @@ func (d *diagnosis) radio() {
 
 	switch soft, hard := blocked(w.Name); {
 	case hard:
+		d.off = true
 		d.add("rfkill", Fail, w.Name+" is switched off by a switch or key.", "Turn the Wi-Fi switch of the machine on.")
 	case soft:
-		d.add("rfkill", Fail, w.Name+" is switched off by software.", "sudo rfkill unblock wifi; on a Raspberry Pi set the country in raspi-config.")
+		d.off = true
+		d.add("rfkill", Fail, w.Name+" is switched off by software.", "sudo rfkill unblock wifi, or: sudo nigh doctor --fix rfkill; on a Raspberry Pi set the country in raspi-config.")
 	default:
 		d.add("rfkill", OK, w.Name+" is switched on.", "")
 	}
@@ -148,7 +151,9 @@ func (d *diagnosis) bus(ctx context.Context) {
 	if !ok {
 		return
 	}
-	d.signals(ctx, c, iface.Path)
+	if !d.off {
+		d.signals(ctx, c, iface.Path)
+	}
 	d.networkManager(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,36 @@ func (c *Config) complete() {
 	if c.now == nil {
 		c.now = time.Now
 	}
+}
+
+// Beside completes what an agent found with what only root may see: which program has a port, and the rules of a firewall where
+// the agent lacks the right to read them. For other users it returns checks as they are. It takes seconds at most.
+func Beside(ctx context.Context, c Config, checks []Check) []Check {
+	if os.Geteuid() != 0 {
+		return checks
+	}
+	c.complete()
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	networks := links(ctx)
+	return complement(checks, append(linkFindings(ctx), firewall(ctx, c, networks.usable())...))
+}
+
+// complement puts root's words in the place of the agent's where both say that the same thing is wrong, and where the agent could
+// not see that it is.
+func complement(checks, roots []Check) []Check {
+	blind := slices.ContainsFunc(checks, func(c Check) bool { return c.ID == "caps" && c.State != OK })
+	out := slices.Clone(checks)
+	for i, c := range out {
+		for _, r := range roots {
+			switch {
+			case r.ID != c.ID || r.State == OK:
+			case (c.ID == "mdns" || c.ID == "foreign-dhcp") && c.State != OK, c.ID == "firewall" && blind:
+				out[i].State, out[i].Cause, out[i].Fix = Warn, r.Cause, r.Fix
+			}
+		}
+	}
+	return out
 }
 
 // background runs fn in a goroutine of its own. One that hangs in a system call, on a dead network file system for example,
