@@ -16,9 +16,10 @@
 //
 // Messages are static; values are in these keys: addr (host and port), id (a
 // short device ID), err, freq (MHz), group (interface name of a group), ifname,
-// inbox, kind, message (its ID), mode, name (escaped), path (direct, lan or
-// manual), peer (short device ID), pid, port, reason, rtt, share (its ID), state, step, transfer,
-// after (since the command), version.
-// Passphrases, PINs, keys and message texts are never logged, file names only
-// at debug level.
+// inbox, kind, locked_for, message (its ID), mode, name (escaped), path (direct,
+// lan or manual), peer (short device ID), pid, port, reason, rtt, share (its ID),
+// state, step, transfer, after (since the command), version, wrong (setup codes in a
+// row).
+// Passphrases, PINs, setup codes, keys and message texts are never logged, file names
+// only at debug level.
 package agent

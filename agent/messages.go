@@ -180,7 +180,7 @@ func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, 
 	case trust.Blocked:
 		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is blocked here", Hint: "nigh trust add with its ID takes the block away"}
 	default:
-		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and messages are for trusted devices", Hint: "nigh trust add with its ID, on both devices"}
+		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and messages are for trusted devices", Hint: "pair with it first: nigh pair <device>"}
 	}
 	if _, err := a.direct.current(); err == nil && !a.reachable(t.id) {
 		a.direct.want(t.id)
@@ -224,9 +224,9 @@ var messageWords = map[string]control.Error{
 	"nobody":      {Code: control.CodeUsage, Message: "nobody to send to", Hint: "name a device with --to, or give --all; nigh peers lists them"},
 	"too_many":    {Code: control.CodeUsage, Message: "the message is for too many devices", Hint: "send it to fewer at once"},
 	"full":        {Code: control.CodeBusy, Message: "too much waits for PEER already", Hint: "nigh messages --waiting shows it; nigh cancel takes it back"},
-	"refused":     {Code: control.CodeRefused, Message: "PEER does not trust this device", Hint: "nigh trust add there, with the ID that nigh id prints here"},
+	"refused":     {Code: control.CodeRefused, Message: "PEER does not trust this device", Hint: "pair with it again: nigh pair <device>"},
 	"cancelled":   {Code: control.CodeFailed, Message: "it was cancelled"},
-	"untrusted":   {Code: control.CodePermission, Message: "PEER is not trusted here any more", Hint: "nigh trust add with its ID"},
+	"untrusted":   {Code: control.CodePermission, Message: "PEER is not trusted here any more", Hint: "pair with it again: nigh pair <device>"},
 	"unsupported": {Code: control.CodeFailed, Message: "nigh on PEER knows no messages", Hint: "update nigh there"},
 	"protocol":    {Code: control.CodeFailed, Message: "PEER does not take the message", Hint: "update nigh on both sides"},
 	"busy":        {Code: control.CodeBusy, Message: "PEER takes no more messages for now", Hint: "it is tried again by itself"},

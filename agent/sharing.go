@@ -106,7 +106,7 @@ func (a *Agent) checkTrusted(id identity.DeviceID, name string) error {
 	if a.trust.Standing(id) == trust.Trusted {
 		return nil
 	}
-	return &control.Error{Code: control.CodePermission, Message: name + " is not trusted, and only trusted devices share", Hint: "on both devices: nigh trust add with the other's ID"}
+	return &control.Error{Code: control.CodePermission, Message: name + " is not trusted, and only trusted devices share", Hint: "pair with it first: nigh pair <device>"}
 }
 
 // reachTrusted is reach for a device that must be trusted.
