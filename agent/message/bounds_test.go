@@ -103,7 +103,7 @@ func TestRoom(t *testing.T) {
 			t.Fatal("what waits was dropped, or there was no need")
 		}
 	}
-	for i := range 3 * maxHistory {
+	for i := range maxHistory - maxWaiting + 500 {
 		add(from(i % 7))
 	}
 	if len(e.entries) != maxHistory || len(e.byID) != maxHistory {
@@ -114,7 +114,7 @@ func TestRoom(t *testing.T) {
 			t.Fatalf("message %d, which waits, was dropped", i+1)
 		}
 	}
-	for range 2 * maxShare {
+	for range maxShare + 200 {
 		add(from(3))
 	}
 	shares := map[identity.DeviceID]int{}
