@@ -32,12 +32,13 @@ const (
 	greetAddresses = 4                // of a sighting in one turn; the next turn takes the next ones
 	greetLinks     = 16               // links with lanes of their own; further ones share
 	// Who came to a link less than arrival ago greets at once, all others after patience.
-	arrival     = 3 * time.Second
-	patienceMin = 400 * time.Millisecond
-	patienceMax = 900 * time.Millisecond
-	metFor      = 10 * time.Second // that a greeting of somebody who is not sighted yet counts
-	maxMet      = 256              // of them
-	maxSources  = 2 * maxSightings // whose last turn is remembered in one lane
+	arrival      = 3 * time.Second
+	patienceMin  = 400 * time.Millisecond
+	patienceMax  = 900 * time.Millisecond
+	patienceEach = 5 * time.Millisecond // more for each device that is there
+	metFor       = 10 * time.Second     // that a greeting of somebody who is not sighted yet counts
+	maxMet       = 256                  // of them
+	maxSources   = 2 * maxSightings     // whose last turn is remembered in one lane
 )
 
 // prover finds out the key behind every sighting: by greeting it, or because it
@@ -186,7 +187,8 @@ func (p *prover) patience(s sighting) time.Duration {
 	if !s.lazy() || now.Sub(since) < arrival {
 		return 0
 	}
-	return patienceMin + time.Duration(float64(patienceMax-patienceMin)*float64(s.order)/math.MaxUint64)
+	// It is busy with all the others, too.
+	return patienceMin + time.Duration(len(p.tasks))*patienceEach + time.Duration(float64(patienceMax-patienceMin)*float64(s.order)/math.MaxUint64)
 }
 
 // settle takes the word of the session layer that the device id, whose key is

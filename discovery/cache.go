@@ -134,9 +134,12 @@ type cache struct {
 	sources   map[netip.Addr]int // how many instances each source told us
 	touched   bool               // something came since settle
 	heard     time.Time          // when somebody else asked for the instances
-	full      bool               // this packet's sender gets no more instances
-	replacing time.Time          // begin of the second that replaced counts
-	replaced  int                // instances thrown out for newcomers although nobody told us too many
+
+	heardBefore time.Time  // the value of heard before asker's question
+	asker       netip.Addr // whose question was the last one heard, while more known answers are to follow
+	full        bool       // this packet's sender gets no more instances
+	replacing   time.Time  // begin of the second that replaced counts
+	replaced    int        // instances thrown out for newcomers although nobody told us too many
 }
 
 func newCache(service string) *cache {

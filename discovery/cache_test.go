@@ -255,7 +255,7 @@ func TestCacheSuppressesQuestionsThatOthersAsk(t *testing.T) {
 		m.Answer = records(t, known...)
 		return m
 	}
-	c.hear(at(1), query(testService+" 110 IN PTR pi."+testService))
+	c.hear(at(1), query(testService+" 110 IN PTR pi."+testService), source)
 	if q := c.due(at(3), true); len(q) != 0 {
 		t.Errorf("asked %v two seconds after somebody else", q)
 	}
@@ -263,20 +263,30 @@ func TestCacheSuppressesQuestionsThatOthersAsk(t *testing.T) {
 		t.Errorf("asked %v four seconds after somebody else", q)
 	}
 	// That question keeps silent somebody we do not know: it is not ours.
-	c.hear(at(10), query(testService+" 110 IN PTR other."+testService))
+	c.hear(at(10), query(testService+" 110 IN PTR other."+testService), source)
 	if q := c.due(at(11), true); len(q) != 1 {
 		t.Errorf("asked %v", q)
 	}
 	// And neither is this one when we want to hear of pi again.
-	c.hear(at(70), query(testService+" 110 IN PTR pi."+testService))
+	c.hear(at(70), query(testService+" 110 IN PTR pi."+testService), source)
 	if q := c.due(at(71), true); len(q) != 1 {
 		t.Errorf("asked %v", q)
 	}
+	// Where known answers follow in further packets, those count too, of the same asker.
+	c.apply(at(75), service(t, "pi", "10.0.0.2"), source)
 	cut := query()
 	cut.Truncated = true
-	c.hear(at(80), cut)
-	if q := c.due(at(81), true); len(q) != 1 {
-		t.Errorf("asked %v after a query whose known answers are still to come", q)
+	more := query(testService + " 110 IN PTR other." + testService)
+	more.Question = nil
+	c.hear(at(80), cut, source)
+	c.hear(at(80), more, netip.MustParseAddr("10.0.0.77"))
+	if q := c.due(at(81), true); len(q) != 0 {
+		t.Errorf("asked %v a second after somebody else", q)
+	}
+	c.hear(at(90), cut, source)
+	c.hear(at(90.1), more, source)
+	if q := c.due(at(91), true); len(q) != 1 {
+		t.Errorf("asked %v after a question that keeps silent whom we do not know", q)
 	}
 }
 

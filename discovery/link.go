@@ -13,6 +13,7 @@ import (
 
 const (
 	askEvery  = time.Minute
+	askSpread = 15 * time.Second      // that the questions of many devices are apart
 	viewEvery = 20 * time.Millisecond // at most, while packets pour in
 	packetsIn = 256
 
@@ -285,15 +286,7 @@ func (l *link) step(ctx context.Context, now time.Time) {
 			l.nudgeAt = now.Add(nudgeAgain)
 		}
 	}
-	all := !now.Before(l.askAt)
-	if all {
-		wait := askEvery
-		if l.asked < len(askAfter) {
-			wait = askAfter[l.asked]
-		}
-		l.asked++
-		l.askAt = now.Add(wait)
-	}
+	all := l.due(now)
 	if questions := l.cache.due(now, all); len(questions) > 0 {
 		var known []dns.RR
 		if questions[0].Qtype == dns.TypePTR {
@@ -301,6 +294,26 @@ func (l *link) step(ctx context.Context, now time.Time) {
 		}
 		l.ask(questions, known)
 	}
+}
+
+// due reports whether the question for the instances is due by the schedule, and counts it as asked. When the first ones
+// are over, a question that somebody else asked counts as ours: on a link with many devices one asks for all of them.
+func (l *link) due(now time.Time) bool {
+	if now.Before(l.askAt) {
+		return false
+	}
+	if l.asked < len(askAfter) {
+		l.askAt = now.Add(askAfter[l.asked])
+		l.asked++
+		return true
+	}
+	spread := rand.N(askSpread)
+	if next := l.cache.heard.Add(askEvery + spread); l.cache.heard.After(now.Add(-askEvery)) {
+		l.askAt = next
+		return false
+	}
+	l.askAt = now.Add(askEvery + spread)
+	return true
 }
 
 func (l *link) ask(questions []dns.Question, known []dns.RR) {
@@ -354,7 +367,7 @@ func (l *link) take(now time.Time, p packet) {
 	if !msg.Response {
 		// Our own questions come back; they must not count as somebody else's.
 		if !l.ifi.own(p.src.Addr()) {
-			l.cache.hear(now, msg)
+			l.cache.hear(now, msg, p.src.Addr())
 		}
 		l.answer(now, msg)
 		return

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -64,8 +65,15 @@ func (c *cache) due(now time.Time, all bool) []dns.Question {
 }
 
 // hear takes note of a question that somebody else asked, so that we need not ask it (RFC 6762 7.3). A question for the
-// instances counts only when every answer it suppresses is one that we would suppress too.
-func (c *cache) hear(now time.Time, msg *dns.Msg) {
+// instances counts only when every answer it suppresses is one that we would suppress too. Known answers that did not fit
+// follow in packets without a question (7.2); where there are so many instances, hardly one packet holds all.
+func (c *cache) hear(now time.Time, msg *dns.Msg, from netip.Addr) {
+	if len(msg.Question) == 0 && from == c.asker && now.Sub(c.heard) < grace {
+		if !c.allKnown(now, msg.Answer) {
+			c.heard, c.asker = c.heardBefore, netip.Addr{}
+		}
+		return
+	}
 	for _, q := range msg.Question {
 		if q.Qclass&cacheFlush != 0 {
 			// The answer goes to the asker alone.
@@ -73,8 +81,11 @@ func (c *cache) hear(now time.Time, msg *dns.Msg) {
 		}
 		switch {
 		case q.Qtype == dns.TypePTR && strings.EqualFold(q.Name, c.service):
-			if !msg.Truncated && c.allKnown(now, msg.Answer) {
-				c.heard = now
+			if c.allKnown(now, msg.Answer) {
+				c.heardBefore, c.heard, c.asker = c.heard, now, netip.Addr{}
+				if msg.Truncated {
+					c.asker = from
+				}
 			}
 		case q.Qtype == dns.TypeSRV || q.Qtype == dns.TypeANY:
 			if in := c.instances[fold(q.Name)]; in != nil {

@@ -34,6 +34,19 @@ type Counter struct {
 	total Traffic // guarded by mu
 }
 
+// Apart keeps the links that are on the segment now from hearing one another, as client isolation of an access point does,
+// or lets them again. A link that joins later hears all and is heard by all.
+func (b *Bridge) Apart(on bool) {
+	b.host.net.tb.Helper()
+	state := "off"
+	if on {
+		state = "on"
+	}
+	for _, port := range b.ports {
+		b.host.IP("link", "set", port, "type", "bridge_slave", "isolated", state)
+	}
+}
+
 // headBytes of each frame are looked at: Ethernet, IPv6 and the flags of TCP.
 const headBytes = 14 + 40 + 14
 

@@ -39,22 +39,31 @@ type Crowd struct {
 	Agents []*node.Agent // by host; nil until started
 
 	tb  testing.TB
+	bed *lab.Net
 	dir string
 }
 
-// New makes the segment and n hosts on it, 10.77.0.1 and upwards of 10.77.0.0/16, without agents. All of it goes when
+// New makes the segment and n hosts on it, 10.77.0.2 and upwards of 10.77.0.0/16, without agents. All of it goes when
 // the test ends.
 func New(tb testing.TB, n int) *Crowd {
 	tb.Helper()
 	bed := lab.NewNet(tb)
+	c := &Crowd{LAN: bed.Bridge("crowd"), tb: tb, bed: bed, dir: tb.TempDir()}
 	roomForNeighbours(tb, n)
-	c := &Crowd{LAN: bed.Bridge("crowd"), Agents: make([]*node.Agent, n), tb: tb, dir: tb.TempDir()}
-	for i := range n {
-		h := bed.Host(fmt.Sprintf("c%d", i+1))
+	c.Grow(n)
+	return c
+}
+
+// Grow adds n hosts.
+func (c *Crowd) Grow(n int) {
+	c.tb.Helper()
+	for range n {
+		i := len(c.Hosts)
+		h := c.bed.Host(fmt.Sprintf("c%d", i+1))
 		c.LAN.Join(h, "eth0", Address(i)+"/16")
 		c.Hosts = append(c.Hosts, h)
+		c.Agents = append(c.Agents, nil)
 	}
-	return c
 }
 
 // Address is the IPv4 address of the host with this index.
