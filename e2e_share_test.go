@@ -78,7 +78,9 @@ func awaitShares(t *testing.T, a *node.Agent, ok func(control.Share) bool) {
 
 func must(t *testing.T, a *node.Agent, args ...string) string {
 	t.Helper()
+	began := time.Now()
 	out, errs, code := a.Run(within(t, time.Minute), args...)
+	t.Logf("nigh %q on %s took %.2f s", args, a.Name, time.Since(began).Seconds())
 	if code != 0 {
 		t.Fatalf("nigh %q on %s: exit %d\n%s%s", args, a.Name, code, out, errs)
 	}
@@ -186,6 +188,11 @@ func TestShareBrowseSearchGet(t *testing.T) {
 			t.Errorf("%s was asked: %+v, %v", a.Name, items, err)
 		}
 	}
+	// A holder that went away without a word is passed over.
+	if err := eve.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, bob, "get", hash, "--wait", "--into", filepath.Join(t.TempDir(), "after"))
 	// A change is there soon; a share that ended is not.
 	random(t, filepath.Join(dir, "films/new.txt"), 10)
 	awaitShares(t, ada, func(s control.Share) bool { return s.Name != "films" || s.Files == 4 })

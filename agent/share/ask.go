@@ -13,8 +13,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"nigh/agent/content"
 	"nigh/agent/identity"
@@ -147,18 +148,20 @@ type Found struct {
 // patience. Equal contents are one result.
 func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text string, hash content.Hash, patience time.Duration) Found {
 	answers, errs := make([]searchAnswer, len(peers)), make([]error, len(peers))
-	var wait sync.WaitGroup
+	var wait errgroup.Group
+	wait.SetLimit(maxAsking)
 	for i, peer := range peers {
-		wait.Go(func() {
+		wait.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			req := searchRequest{Query: text, Hash: hash}
 			if errs[i] = s.call(ctx, peer, http.MethodPost, "/v1/shares/search", req, &answers[i]); errs[i] == nil {
 				errs[i] = answers[i].check(hash)
 			}
+			return nil
 		})
 	}
-	wait.Wait()
+	_ = wait.Wait() // each error is in errs
 	var f Found
 	byHash := map[content.Hash]int{}
 	for i, peer := range peers {
@@ -174,6 +177,10 @@ func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text str
 			h := Holder{peer, e.Share, e.Path}
 			if n, ok := byHash[e.Hash]; ok && !e.Hash.IsZero() {
 				f.Results[n].Holders = append(f.Results[n].Holders, h)
+				continue
+			}
+			if len(f.Results) == maxFound {
+				f.More = true
 				continue
 			}
 			byHash[e.Hash] = len(f.Results)

@@ -16,9 +16,11 @@ const (
 // Every other bound of the package.
 const (
 	maxBody      = 16 << 10  // bytes of JSON in a request
-	maxAnswer    = 4 << 20   // bytes of JSON in an answer that are read
+	maxAnswer    = 1 << 20   // bytes of JSON in an answer that are read
 	maxPageBytes = 256 << 10 // bytes of names and paths in an answer
 	maxWords     = 16        // of a query
+	maxFound     = 1000      // results of all devices
+	maxAsking    = 64        // devices that are asked at the same time
 	maxExpected  = 64        // requests whose offer has not come
 	maxCallers   = 1024      // devices whose rate is remembered
 
