@@ -282,10 +282,10 @@ func shortID(id string) string {
 
 // summary is the question in one line.
 func (q *question) summary() string {
-	switch {
-	case q.Kind == "group":
+	switch q.Kind {
+	case "group":
 		return askerOf(q.InboxItem) + " wants to connect over Wi-Fi Direct"
-	case q.Kind == "pair":
+	case "pair":
 		return askerOf(q.InboxItem) + " and this device are to pair"
 	}
 	if q.Transfer == nil {
