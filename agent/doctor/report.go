@@ -64,11 +64,11 @@ func (r *Report) JSON(title string, v any) error {
 	if err != nil {
 		return fmt.Errorf("doctor: report: %w", err)
 	}
-	var any any
-	if err := json.Unmarshal(raw, &any); err != nil {
+	var plain any
+	if err := json.Unmarshal(raw, &plain); err != nil {
 		return fmt.Errorf("doctor: report: %w", err)
 	}
-	raw, err = json.MarshalIndent(r.mask.JSON(any), "", "  ")
+	raw, err = json.MarshalIndent(r.mask.JSON(plain), "", "  ")
 	if err != nil {
 		return fmt.Errorf("doctor: report: %w", err)
 	}

@@ -4,8 +4,6 @@ package air_test
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,21 +29,10 @@ func doctor(t *testing.T, a *node.Agent) map[string]control.Check {
 	return checks
 }
 
-// rfkill turns the switch of the only radio there is.
-func rfkill(t *testing.T, to string) {
+// rfkill turns the switches of a node's radios: it sees no other ones.
+func rfkill(t *testing.T, n *radio.Node, to string) {
 	t.Helper()
-	switches, err := filepath.Glob("/sys/class/rfkill/rfkill*")
-	if err != nil || len(switches) == 0 {
-		t.Fatalf("no switch: %v", err)
-	}
-	for _, s := range switches {
-		if kind, err := os.ReadFile(filepath.Join(s, "type")); err != nil || strings.TrimSpace(string(kind)) != "wlan" {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(s, "soft"), []byte(to), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	output(t, n, "sh", "-c", "for s in /sys/class/rfkill/*/soft; do echo "+to+" > $s; done")
 }
 
 // TestShow7SwitchedOffRadio is the part of Show 7 that needs a radio: one that is healthy, is switched off, and is on again.
@@ -62,8 +49,7 @@ func TestShow7SwitchedOffRadio(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 
-	rfkill(t, "1")
-	t.Cleanup(func() { rfkill(t, "0") })
+	rfkill(t, nodes[0], "1")
 	await(t, ada, time.Minute, func(s control.State) bool { return s.Status.Radio.State == "off" })
 	off := doctor(t, ada)
 	// There is no network in the lab, so that nothing works now.
@@ -79,7 +65,7 @@ func TestShow7SwitchedOffRadio(t *testing.T) {
 		}
 	}
 
-	rfkill(t, "0")
+	rfkill(t, nodes[0], "0")
 	awaitRadio(t, ada)
 	if c := doctor(t, ada)["rfkill"]; c.State != "ok" {
 		t.Errorf("%+v", c)
