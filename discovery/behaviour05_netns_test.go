@@ -13,7 +13,7 @@ import (
 // for before. What sessions add for trusted devices, ten seconds whatever the records say, whole agents show in
 // TestShow2KilledAndNewLinks.
 func TestBehaviour05RecordsExpire(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	_, _, h := segment(t, 3)
 	browser := avahi.Start(t, h[0]).Browse()
 	watcher := start(t, h[1], Config{ShortID: id(1)})
@@ -44,7 +44,7 @@ func TestBehaviour05RecordsExpire(t *testing.T) {
 
 // Row 5 as it is: kill -9, and the records that are announced in earnest.
 func TestBehaviour05KillIsSeenByItsRecords(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	_, _, h := segment(t, 3)
 	browser := avahi.Start(t, h[0]).Browse()
 	watcher := start(t, h[1], Config{ShortID: id(1)})

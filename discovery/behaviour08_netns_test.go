@@ -12,6 +12,7 @@ import (
 
 // Row 8: a link comes up that has only a link-local address, for which the kernel looks for duplicates first.
 func TestBehaviour08LinkLocalAppears(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what       string
 		optimistic string

@@ -32,7 +32,7 @@ func changes(t *testing.T, p *peer, until <-chan time.Time) map[string]int {
 
 // Row 12: a card was copied, and two nighs have one ID and one name. Both say so, and a third one's list does not flap.
 func TestBehaviour12ClonedCard(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	_, _, h := segment(t, 5)
 	browser := avahi.Start(t, h[3]).Browse()
 	third := start(t, h[2], Config{ShortID: id(3)})
@@ -72,7 +72,7 @@ func TestBehaviour12ClonedCard(t *testing.T) {
 // Row 12: Avahi has the name of a nigh, before nigh comes and after. One of the two learns of it: nigh says so, or Avahi calls its
 // service otherwise; and nigh is listed all the time.
 func TestBehaviour12AvahiHasTheName(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	_, _, h := segment(t, 4)
 	daemon := avahi.Start(t, h[0])
 	third := start(t, h[1], Config{ShortID: id(3)})

@@ -18,7 +18,7 @@ const longVariable = "NIGH_LONG"
 // Row 13: Avahi, which knew nothing before, resolves names with every kind of character, and goes on doing so; and another
 // avahi-daemon on our own host is not disturbed, and does not disturb, when it is restarted.
 func TestBehaviour13AvahiHoldsOn(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	_, _, h := segment(t, 7)
 	own := avahi.Start(t, h[1])
 	names := []string{"with space", "a.b.c", "José ✓", `quote " and '`, `back \ slash`}

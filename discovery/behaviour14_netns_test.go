@@ -39,7 +39,7 @@ func TestBehaviour14HundredServices(t *testing.T) {
 
 // Row 14: thirty nighs start together. Their packets are counted on the bridge.
 func TestBehaviour14MeshOfThirty(t *testing.T) {
-	wait := alone(t)
+	wait := long(t)
 	n := lab.NewNet(t)
 	lan := n.Bridge("lan")
 	var hosts []*lab.Host

@@ -263,6 +263,7 @@ func transmit(fd int, data []byte) error {
 // Ten thousand forged announcements, from one neighbour and from ten thousand that do not exist, while twenty nighs come and
 // every third packet is lost. What is not here is bounded, and what is here is shown.
 func TestForgedAnnouncements(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what    string
 		sources int

@@ -19,17 +19,32 @@ import (
 	"nigh/lab"
 )
 
-// Tests that mostly wait for records to expire run beside the others: few wait at once for the processors.
-func init() { parallel = 8 }
+// Tests that mostly wait for records to expire run beside the others: but for them, one runs at a time.
+func init() { parallel = 64 }
 
-// turn is held by the test that measures.
-var turn sync.Mutex
+var (
+	turn      sync.Mutex     // held by the test that measures
+	beginning sync.WaitGroup // long tests that do not wait yet
+)
 
-// alone has the test measure while no other does. Tests that only wait give their turn back with the function returned.
-func alone(t *testing.T) (wait func()) {
+// alone has the test measure while no other does.
+func alone(t *testing.T) {
+	t.Parallel()
+	beginning.Wait()
+	turn.Lock()
+	t.Cleanup(turn.Unlock)
+}
+
+// long is alone for a test that waits for a minute or more. It has its turn before those that are short, and gives it back
+// with the function returned.
+func long(t *testing.T) (wait func()) {
+	beginning.Add(1)
 	t.Parallel()
 	turn.Lock()
-	wait = sync.OnceFunc(turn.Unlock)
+	wait = sync.OnceFunc(func() {
+		turn.Unlock()
+		beginning.Done()
+	})
 	t.Cleanup(wait)
 	return wait
 }

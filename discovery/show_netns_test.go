@@ -13,6 +13,7 @@ import (
 // A nigh starts beside another, twenty times: each shows the other soon, and its end. On links with both families, with IPv6
 // alone and with IPv4 alone.
 func TestStartToSeenAndStopToGone(t *testing.T) {
+	t.Parallel()
 	for _, families := range []string{"both families", "IPv6 alone", "IPv4 alone"} {
 		t.Run(families, func(t *testing.T) {
 			alone(t)
