@@ -19,7 +19,7 @@ func TestBehaviour02NewcomerFindsAll(t *testing.T) {
 	other := start(t, h[1], Config{ShortID: id(1)})
 	other.awaitPublishing()
 	var ofAvahi, ofNigh []time.Duration
-	for i := range 8 {
+	for i := range 6 {
 		p := start(t, h[2], Config{ShortID: id(100 + i)})
 		for range 2 {
 			e, at := p.await("what is there", func(e Event) bool {
@@ -36,7 +36,7 @@ func TestBehaviour02NewcomerFindsAll(t *testing.T) {
 		browser.Await("the newcomer gone", func(s string) bool { f := avahi.Parse(s); return f.Op == "-" && f.Name == p.label })
 	}
 	// Avahi keeps silent when it has answered somebody, perhaps itself, half a second before: then it hears the second question.
-	share(t, "newcomer finds Avahi's service", 500*time.Millisecond, ofAvahi, 6)
+	share(t, "newcomer finds Avahi's service", 500*time.Millisecond, ofAvahi, 4)
 	within(t, "newcomer finds Avahi's service, at the latest", 1500*time.Millisecond, ofAvahi)
 	within(t, "newcomer finds another nigh", 500*time.Millisecond, ofNigh)
 }

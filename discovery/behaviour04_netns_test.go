@@ -18,7 +18,7 @@ func TestBehaviour04StopIsSeen(t *testing.T) {
 	client, browser := daemon.Client(), daemon.Browse()
 	watcher := start(t, h[1], Config{ShortID: id(1)})
 	var toAvahi, toNigh, ofAvahi []time.Duration
-	for i := range 8 {
+	for i := range 5 {
 		p := start(t, h[2], Config{ShortID: id(100 + i)})
 		browser.Await("+", func(s string) bool { f := avahi.Parse(s); return f.Op == "+" && f.Name == p.label })
 		watcher.await("the newcomer", of(Found, p))

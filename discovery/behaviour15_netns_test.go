@@ -30,6 +30,7 @@ func newcomers(t *testing.T, p *peer, hosts []*lab.Host, first int) []time.Durat
 	for i, h := range hosts {
 		o := start(t, h, Config{ShortID: id(first + i)})
 		begun[o.label] = o.begun
+		defer o.kill()
 	}
 	var took []time.Duration
 	limit := time.After(late)
