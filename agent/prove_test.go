@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,10 +19,13 @@ import (
 
 func TestProverRetriesUntilSomebodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := map[netip.AddrPort]int{}
+		var mu sync.Mutex
+		tries := map[netip.AddrPort]int{} // guarded by mu
 		proved := make(chan identity.DeviceID, 1)
 		good := netip.MustParseAddrPort("10.0.0.2:7421")
 		p := newProver(slog.New(slog.DiscardHandler), func(_ context.Context, a netip.AddrPort) (identity.DeviceID, session.Hello, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			tries[a]++
 			if a == good && tries[a] == 3 {
 				return someID(9), session.Hello{}, nil
