@@ -119,7 +119,9 @@ func TestTheNewcomerGreets(t *testing.T) {
 			t.Error("the newcomer does not greet at once")
 		}
 		time.Sleep(time.Hour)
+		g.mu.Lock()
 		g.began = time.Now()
+		g.mu.Unlock()
 		g.see(t.Context(), near(someID(2), "10.0.0.2:7421"))
 		friend := near(someID(3), "10.0.0.3:7421")
 		friend.known = true
@@ -190,7 +192,9 @@ func TestForgedShortIDsDoNotStarveTheRealDevice(t *testing.T) {
 			g.see(t.Context(), forged)
 		}
 		time.Sleep(time.Minute)
+		g.mu.Lock()
 		g.began = time.Now()
+		g.mu.Unlock()
 		real := near(friend, "10.0.0.200:7421", "10.0.0.1:7421")
 		real.known, real.source = true, netip.MustParseAddr("10.0.0.1")
 		g.see(t.Context(), real)
