@@ -14,8 +14,8 @@
 //
 // # Log keys
 //
-// Messages are static; values are in these keys: addr (host and port), id (a
-// short device ID), err, freq (MHz), group (interface name of a group), ifname,
+// Messages are static; values are in these keys: addr (host and port), address (as
+// typed), id (a short device ID), err, freq (MHz), group (interface name of a group), ifname,
 // inbox, kind, locked_for, message (its ID), mode, name (escaped), path (direct,
 // lan or manual), peer (short device ID), pid, port, reason, rtt, share (its ID),
 // state, step, transfer, after (since the command), version, wrong (setup codes in a
