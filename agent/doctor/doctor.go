@@ -40,7 +40,7 @@ type Config struct {
 	Ifname  string        // interface whose wpa_supplicant is asked; "" = find it
 	Port    uint16        // TCP port of the sessions; 0 = 7421
 	MinFree int64         // bytes that have to stay free for the inbox; 0 = 256 MiB
-	Timeout time.Duration // limit of all checks; 0 = 15 s, more than the radio needs
+	Timeout time.Duration // limit of all checks; 0 = 20 s, more than the radio needs
 	Given   []Check       // checks that the caller has made; they replace ours of the same ID
 
 	// DialBack is what devices found that were asked to dial us back: the newest answer of each device on each interface.
@@ -70,7 +70,7 @@ const (
 const (
 	defaultPort    = 7421
 	defaultMinFree = 256 << 20
-	defaultTimeout = 15 * time.Second
+	defaultTimeout = 20 * time.Second
 )
 
 // section is a part of the result that is found out by itself.
@@ -97,7 +97,7 @@ func Run(ctx context.Context, c Config) []Check {
 	}
 	radioPending := background(func() []Check { return radio(ctx, c) })
 	linksPending := background(func() []Check { return linkFindings(ctx) })
-	networks, err := await(ctx, background(func() readLinks { return links(ctx) }))
+	networks, err := await(ctx, background(func() readLinks { return links(ctx) }), checkReturn)
 	if err != nil {
 		networks.err = err
 	}
@@ -107,7 +107,10 @@ func Run(ctx context.Context, c Config) []Check {
 		own = append(own, awaitChecks(ctx, s.id, pending[i]))
 	}
 
-	radioChecks := awaitChecks(ctx, "radio", radioPending)
+	radioChecks, err := await(ctx, radioPending, radioReturn)
+	if err != nil {
+		radioChecks = []Check{{"supplicant", Fail, "wpa_supplicant gave no answer in time.", "Start it again: sudo systemctl restart wpa_supplicant"}}
+	}
 	linkChecks := awaitChecks(ctx, "links", linksPending)
 	linkChecks = append(linkChecks, awaitChecks(ctx, "firewall", firewallPending)...)
 	linkChecks = append(linkChecks, awaitChecks(ctx, "manager-conflict", managersPending)...)
@@ -181,27 +184,32 @@ func background[T any](fn func() T) chan T {
 	return c
 }
 
-// await takes a result, also one that arrives just as ctx ends.
-func await[T any](ctx context.Context, c chan T) (T, error) {
+// What obeys ctx is about to return when that ends: how long it may take for it. The radio has calls under way.
+const (
+	checkReturn = 200 * time.Millisecond
+	radioReturn = 2 * time.Second
+)
+
+// await takes a result, also one that arrives within last of ctx's end.
+func await[T any](ctx context.Context, c chan T, last time.Duration) (T, error) {
 	select {
 	case v := <-c:
 		return v, nil
 	case <-ctx.Done():
 	}
-	// What obeys ctx is about to return.
-	last := time.NewTimer(200 * time.Millisecond)
-	defer last.Stop()
+	timer := time.NewTimer(last)
+	defer timer.Stop()
 	select {
 	case v := <-c:
 		return v, nil
-	case <-last.C:
+	case <-timer.C:
 		var none T
 		return none, ctx.Err()
 	}
 }
 
 func awaitChecks(ctx context.Context, id string, c chan []Check) []Check {
-	checks, err := await(ctx, c)
+	checks, err := await(ctx, c, checkReturn)
 	if err != nil {
 		return []Check{{id, Warn, fmt.Sprintf("The check %s gave no answer in time.", id), "Look whether a disk or a network file system hangs."}}
 	}
