@@ -29,38 +29,31 @@ type ownAddresses struct {
 	until map[netip.Addr]time.Time
 }
 
-// has says whether an address is ours, or was until a short time ago.
-func (o *ownAddresses) has(now time.Time, a netip.Addr) bool {
-	if now.Before(o.until[a]) {
-		return true
+func (o *ownAddresses) keep(now time.Time, a netip.Addr) { o.until[a] = now.Add(ownMemory) }
+
+// own says whether an address is this host's, on whatever link, or was until a short time ago.
+func (d *Discovery) own(now time.Time, a netip.Addr) bool {
+	d.mu.Lock()
+	known := now.Before(d.addresses.until[a])
+	stale := !known && now.Sub(d.addresses.read) >= ownEvery
+	d.mu.Unlock()
+	if !stale {
+		return known
 	}
-	if now.Sub(o.read) < ownEvery {
-		return false
-	}
-	o.read = now
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		// What was said of the links is left.
-		return false
-	}
-	maps.DeleteFunc(o.until, func(_ netip.Addr, until time.Time) bool { return !now.Before(until) })
+	// The kernel may take its time, so not with the lock held. When it fails, what was said of the links is left.
+	addrs, _ := net.InterfaceAddrs()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.addresses.read = now
+	maps.DeleteFunc(d.addresses.until, func(_ netip.Addr, until time.Time) bool { return !now.Before(until) })
 	for _, addr := range addrs {
 		if n, ok := addr.(*net.IPNet); ok {
 			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				o.keep(now, ip.Unmap())
+				d.addresses.keep(now, ip.Unmap())
 			}
 		}
 	}
-	return now.Before(o.until[a])
-}
-
-func (o *ownAddresses) keep(now time.Time, a netip.Addr) { o.until[a] = now.Add(ownMemory) }
-
-// own says whether an address is this host's, on whatever link.
-func (d *Discovery) own(now time.Time, a netip.Addr) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.addresses.has(now, a)
+	return now.Before(d.addresses.until[a])
 }
 
 // withdraw tells the others at once that addresses are not ours any more: the Server's announcement spares, in their caches, what
