@@ -3,12 +3,15 @@ package pairing
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -245,11 +248,21 @@ type stranger struct {
 
 func newStranger(t testing.TB) *stranger {
 	t.Helper()
-	id, err := identity.Load(t.TempDir())
+	// In memory, since some tests need hundreds and a key on the disk is synced.
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stranger{t: t, id: id}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := identity.FromKey(key.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stranger{t: t, id: &identity.Identity{ID: id, Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
 // dial makes a connection to a device as a nigh does.
