@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -256,8 +257,9 @@ func (t *table) askable(ifname string, most int) (all []neighbour) {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b neighbour) int {
-		return cmp.Or(cmp.Compare(order[a.id], order[b.id]), slices.Compare(a.id[:], b.id[:]))
+	sort.Slice(all, func(i, j int) bool {
+		a, b := all[i], all[j]
+		return cmp.Or(cmp.Compare(order[a.id], order[b.id]), slices.Compare(a.id[:], b.id[:])) < 0
 	})
 	return all[:min(len(all), most)]
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -278,8 +279,9 @@ func (t *table) candidates(id identity.DeviceID) []session.Candidate {
 	for i := range all {
 		all[i].Cost = t.cost(all[i])
 	}
-	slices.SortFunc(all, func(a, b session.Candidate) int {
-		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr), cmp.Compare(a.Ifname, b.Ifname))
+	sort.Slice(all, func(i, j int) bool {
+		a, b := all[i], all[j]
+		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr), cmp.Compare(a.Ifname, b.Ifname)) < 0
 	})
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -29,11 +30,12 @@ func (t *table) views() []control.Peer {
 		}
 	}
 	order := []string{"ready", "connecting", "visible", "away"}
-	slices.SortFunc(views, func(a, b control.Peer) int {
+	sort.Slice(views, func(i, j int) bool {
+		a, b := views[i], views[j]
 		return cmp.Or(
 			cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)),
 			strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
-			strings.Compare(a.Key(), b.Key()))
+			strings.Compare(a.Key(), b.Key())) < 0
 	})
 	return views
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sort"
 	"time"
 
 	"nigh/agent/identity"
@@ -29,7 +30,10 @@ const (
 // friends are the trusted devices, the newest first.
 func (a *Agent) friends() []recognise.Friend {
 	list := slices.DeleteFunc(a.trust.List(), func(r trust.Record) bool { return r.Standing != trust.Trusted })
-	slices.SortStableFunc(list, func(x, y trust.Record) int { return cmp.Compare(y.Added.Unix(), x.Added.Unix()) })
+	sort.SliceStable(list, func(i, j int) bool {
+		x, y := list[i], list[j]
+		return cmp.Compare(y.Added.Unix(), x.Added.Unix()) < 0
+	})
 	friends := make([]recognise.Friend, 0, len(list))
 	for _, r := range list {
 		friends = append(friends, recognise.Friend{ID: r.ID, Key: r.Key})

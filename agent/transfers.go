@@ -3,7 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -55,7 +55,10 @@ func (a *Agent) transferViews() []control.Transfer {
 	for _, t := range a.transfers.Transfers() {
 		views = append(views, a.transferView(t))
 	}
-	slices.SortStableFunc(views, func(x, y control.Transfer) int { return cmp.Compare(x.Age, y.Age) })
+	sort.SliceStable(views, func(i, j int) bool {
+		x, y := views[i], views[j]
+		return cmp.Compare(x.Age, y.Age) < 0
+	})
 	return views
 }
 

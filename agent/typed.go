@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -340,7 +341,10 @@ func (t *typed) views() []control.Address {
 	for _, one := range all {
 		views = append(views, t.view(one))
 	}
-	slices.SortFunc(views, func(a, b control.Address) int { return cmp.Compare(a.Address, b.Address) })
+	sort.Slice(views, func(i, j int) bool {
+		a, b := views[i], views[j]
+		return cmp.Compare(a.Address, b.Address) < 0
+	})
 	return views
 }
 

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -432,8 +432,9 @@ func (c *cache) view(ifi Interface, old map[key]Event) map[key]Event {
 				// we are not in.
 				add(t.via)
 			}
-			slices.SortFunc(e.Addrs, func(x, y netip.AddrPort) int {
-				return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))
+			sort.Slice(e.Addrs, func(i, j int) bool {
+				x, y := e.Addrs[i], e.Addrs[j]
+				return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port())) < 0
 			})
 			if len(e.Addrs) == 0 {
 				if e.Addrs = old[k].Addrs; len(e.Addrs) == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -61,15 +62,19 @@ func assemble(links []netlink.Link, addrs []netlink.Addr, radios map[int]uint32,
 			Up:       a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0 && a.OperState != netlink.OperDormant,
 			Prefixes: prefixes[a.Index],
 		}
-		slices.SortFunc(v.Prefixes, func(x, y netip.Prefix) int {
-			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
+		sort.Slice(v.Prefixes, func(i, j int) bool {
+			x, y := v.Prefixes[i], v.Prefixes[j]
+			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits())) < 0
 		})
 		v.Prefixes = slices.Compact(v.Prefixes)
 		v.Why = t.whyNot(v, l, only)
 		v.Usable = v.Why == ""
 		out = append(out, v)
 	}
-	slices.SortFunc(out, func(x, y Link) int { return cmp.Compare(x.Index, y.Index) })
+	sort.Slice(out, func(i, j int) bool {
+		x, y := out[i], out[j]
+		return cmp.Compare(x.Index, y.Index) < 0
+	})
 	limit(out)
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -120,7 +121,10 @@ func (s *state) reset(n control.State, at time.Time) {
 		s.peers = append(s.peers, &peer{p, at})
 	}
 	slices.SortFunc(s.peers, comparePeers)
-	slices.SortStableFunc(n.Transfers, func(a, b control.Transfer) int { return cmp.Compare(b.Age, a.Age) })
+	sort.SliceStable(n.Transfers, func(i, j int) bool {
+		a, b := n.Transfers[i], n.Transfers[j]
+		return cmp.Compare(b.Age, a.Age) < 0
+	})
 	for _, t := range n.Transfers {
 		s.transfers = append(s.transfers, s.transferOf(t, old.transfer(t.ID), at))
 	}

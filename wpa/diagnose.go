@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -173,7 +174,10 @@ func (d *diagnosis) owner(ctx context.Context, c *dbusapi.Client) (dbusapi.Inter
 		d.fail("dbus-policy", err)
 		return dbusapi.Interface{}, false
 	}
-	slices.SortFunc(paths, func(a, b dbusapi.Path) int { return number(a) - number(b) })
+	sort.Slice(paths, func(i, j int) bool {
+		a, b := paths[i], paths[j]
+		return number(a) < number(b)
+	})
 	cannot := ""
 	for _, p := range paths {
 		i, err := c.Interface(ctx, p)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -258,7 +259,10 @@ func (m *machine) flush() {
 		for _, p := range m.peers {
 			peers = append(peers, *p)
 		}
-		slices.SortFunc(peers, func(a, b Peer) int { return slices.Compare(a.Address, b.Address) })
+		sort.Slice(peers, func(i, j int) bool {
+			a, b := peers[i], peers[j]
+			return slices.Compare(a.Address, b.Address) < 0
+		})
 		m.show(m.status(), peers)
 	}
 	if m.dirty {
@@ -282,7 +286,10 @@ func (m *machine) status() Status {
 			s.Groups = append(s.Groups, g.clone())
 		}
 	}
-	slices.SortFunc(s.Groups, func(a, b Group) int { return strings.Compare(a.Ifname, b.Ifname) })
+	sort.Slice(s.Groups, func(i, j int) bool {
+		a, b := s.Groups[i], s.Groups[j]
+		return strings.Compare(a.Ifname, b.Ifname) < 0
+	})
 	return s
 }
 

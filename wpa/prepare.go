@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -238,7 +239,10 @@ func findOwner(ctx context.Context, api supplicant, cfg Config) (dbusapi.Interfa
 		return none, false, err
 	}
 	// Numbers grow with the order in which interfaces were added.
-	slices.SortFunc(list, func(a, b dbusapi.Path) int { return number(a) - number(b) })
+	sort.Slice(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return number(a) < number(b)
+	})
 	var able []dbusapi.Interface
 	var ifnames []string
 	named, cannot := -1, ""

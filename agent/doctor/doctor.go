@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -122,7 +123,10 @@ func Run(ctx context.Context, c Config) []Check {
 	}
 	found := slices.Concat([]Check{summary}, slices.Concat(own...), radioChecks, linkChecks)
 	found = replace(found, c.Given)
-	slices.SortStableFunc(found, func(a, b Check) int { return cmp.Compare(rank(a), rank(b)) })
+	sort.SliceStable(found, func(i, j int) bool {
+		a, b := found[i], found[j]
+		return cmp.Compare(rank(a), rank(b)) < 0
+	})
 	return found
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -47,7 +48,10 @@ func (m *Mask) Hide(kind, value string) {
 		m.pseudonym[kind+" "+strings.ToLower(v)] = m.name(kind, value)
 	}
 	// The longest first, so that no part of one is left.
-	slices.SortStableFunc(m.known, func(a, b knownName) int { return cmp.Compare(len(b.value), len(a.value)) })
+	sort.SliceStable(m.known, func(i, j int) bool {
+		a, b := m.known[i], m.known[j]
+		return cmp.Compare(len(b.value), len(a.value)) < 0
+	})
 }
 
 // name gives the pseudonym of a value.

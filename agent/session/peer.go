@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -93,8 +94,9 @@ func (p *peer) bulkCandidates() []Candidate {
 	if path == (Candidate{}) {
 		return list
 	}
-	slices.SortStableFunc(list, func(a, b Candidate) int {
-		return cmp.Compare(distance(path, a), distance(path, b))
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return cmp.Compare(distance(path, a), distance(path, b)) < 0
 	})
 	return list
 }

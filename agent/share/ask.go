@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -188,8 +189,9 @@ func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text str
 			f.Results = append(f.Results, Result{e, []Holder{h}})
 		}
 	}
-	slices.SortStableFunc(f.Results, func(a, b Result) int {
-		return cmp.Or(strings.Compare(receive.Fold(a.Name), receive.Fold(b.Name)), strings.Compare(a.Path, b.Path))
+	sort.SliceStable(f.Results, func(i, j int) bool {
+		a, b := f.Results[i], f.Results[j]
+		return cmp.Or(strings.Compare(receive.Fold(a.Name), receive.Fold(b.Name)), strings.Compare(a.Path, b.Path)) < 0
 	})
 	return f
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -214,7 +215,10 @@ func (s *Shares) List() []Info {
 	for _, f := range s.folders {
 		list = append(list, s.info(f))
 	}
-	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return strings.Compare(a.Name, b.Name) < 0
+	})
 	return list
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -163,7 +164,10 @@ func (b *Book) List() []Record {
 		list = append(list, r)
 	}
 	b.mu.RUnlock()
-	slices.SortFunc(list, func(x, y Record) int { return x.ID.Compare(y.ID) })
+	sort.Slice(list, func(i, j int) bool {
+		x, y := list[i], list[j]
+		return x.ID.Compare(y.ID) < 0
+	})
 	return list
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -76,7 +77,10 @@ func (p *pool) list() []Binding {
 			out = append(out, Binding{HardwareAddr: slices.Clone(u.client[:]), Addr: a})
 		}
 	}
-	slices.SortFunc(out, func(x, y Binding) int { return x.Addr.Compare(y.Addr) })
+	sort.Slice(out, func(i, j int) bool {
+		x, y := out[i], out[j]
+		return x.Addr.Compare(y.Addr) < 0
+	})
 	return out
 }
 
