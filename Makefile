@@ -32,13 +32,13 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 # The program has no C in it and runs on any Linux of its architecture. It is kept small, for the cards of small machines:
-# devices speak HTTP/1.1 to each other, so the HTTP/2 of net/http is left out, and what is not hot is built without
-# inlining, which takes a twentieth off.
-cold := nigh/cli nigh/tui/... nigh/wpa/... nigh/agent nigh/agent/control nigh/agent/doctor \
-	github.com/spf13/... github.com/charmbracelet/... github.com/vishvananda/... github.com/pelletier/... github.com/insomniacslk/...
+# devices speak HTTP/1.1 to each other, so the HTTP/2 of net/http is left out, and only what is hot is built with inlining.
+hot := runtime/... internal/... crypto/... sync/... unicode/utf8 io bytes bufio syscall encoding/binary hash/... math/... \
+	vendor/golang.org/x/crypto/... golang.org/x/sys/... github.com/zeebo/... lukechampine.com/... \
+	nigh/agent/content nigh/agent/session nigh/agent/transfer nigh/agent/receive
 
 build: ## Build bin/nigh
-	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 $(cold:%='-gcflags=%=-l') \
+	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 -gcflags=all=-l $(hot:%='-gcflags=%=') \
 		-ldflags='-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
 
 run: build ## Build and start the TUI here
