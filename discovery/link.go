@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	askEvery  = time.Minute
+	// The question for the instances comes when those that answered the last one have less than half of their life left, so
+	// that it needs no known answers and all answer it, and before a record has to be refreshed by itself.
+	askEvery  = 75 * time.Second
 	askSpread = 15 * time.Second      // that the questions of many devices are apart
 	viewEvery = 20 * time.Millisecond // at most, while packets pour in
 	packetsIn = 256
