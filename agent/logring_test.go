@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -27,7 +26,7 @@ func TestLogRing(t *testing.T) {
 		t.Errorf("the program's own log: %s", out.String())
 	}
 	for i := range 2 * ringLines {
-		log.Info(fmt.Sprint(i), "long", strings.Repeat("ü", ringBytes))
+		log.Log(t.Context(), slog.LevelInfo, fmt.Sprint(i), "long", strings.Repeat("ü", ringBytes))
 	}
 	lines = ring.last()
 	if len(lines) != ringLines || lines[0].Message != fmt.Sprint(ringLines) || lines[ringLines-1].Message != fmt.Sprint(2*ringLines-1) {
@@ -41,7 +40,7 @@ func TestLogRing(t *testing.T) {
 }
 
 func BenchmarkLogRing(b *testing.B) {
-	log := slog.New(ringHandler{Handler: slog.NewTextHandler(io.Discard, nil), ring: &logRing{}})
+	log := slog.New(ringHandler{Handler: slog.DiscardHandler, ring: &logRing{}})
 	for b.Loop() {
 		log.Info("Device is near", "peer", "AAAA-BBBB", "path", "lan", "ifname", "eth0")
 	}

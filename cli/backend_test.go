@@ -152,7 +152,7 @@ func (s served) ReadMessages(ctx context.Context, r control.ReadRequest) (contro
 // Messages serves pages as the agent does, but leaves searching to it.
 func (s served) Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error) {
 	page := control.MessagePage{Unread: s.b.Unread}
-	all := s.b.script.Messages
+	all := s.b.Messages
 	if s.b.Message.ID != "" {
 		all = append(slices.Clone(all), s.b.Message)
 	}
@@ -225,7 +225,7 @@ func (s served) Watch(ctx context.Context) (<-chan control.Event, func(), error)
 	b := s.b
 	first := control.Event{Type: "state", State: &control.State{
 		Status: b.Status, Peers: b.Peers, Transfers: append(append([]control.Transfer{}, b.Transfers...), b.Sent...), Inbox: b.Inbox,
-		Messages: b.script.Messages, Unread: b.Unread}}
+		Messages: b.Messages, Unread: b.Unread}}
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan control.Event)
 	done := make(chan struct{})

@@ -123,7 +123,7 @@ func TestStrangersAreRefusedWithoutATrace(t *testing.T) {
 	}
 	bob.mu.Lock()
 	defer bob.mu.Unlock()
-	if bob.Unread().Count != 0 || len(bob.entries)+len(bob.seen)+len(bob.Engine.pace) != 0 {
+	if bob.Unread().Count != 0 || len(bob.entries)+len(bob.seen)+len(bob.pace) != 0 {
 		t.Error("a stranger left a trace in memory")
 	}
 	for _, bucket := range []string{bucketMessages, bucketSeen, bucketMarks} {
