@@ -25,7 +25,7 @@ const (
 	inboundOld   = 10 * time.Minute        // then it is asked again when somebody new is there
 	inboundAsk   = 6 * time.Second         // for all that doctor asks
 	inboundAsked = 2                       // devices that doctor asks on one link
-	guestLife    = 130 * time.Second       // of a device that greeted us and is not heard: as long as its announcement would live
+	guestLife    = 120 * time.Second       // of a device that greeted us and is not heard: as long as its announcement would live
 	maxGuests    = 64
 )
 

@@ -27,6 +27,8 @@ func TestBehaviour14HundredServices(t *testing.T) {
 	for some := range slices.Chunk(names, 10) {
 		client.Publish(7600, []string{"v=1"}, some...).Await(avahi.Established)
 	}
+	// Avahi says each service twice, a second apart, and for a second after that answers no question for it (RFC 6762 6).
+	<-time.After(3 * time.Second)
 	p := start(t, h[1], Config{ShortID: id(1)})
 	var took []time.Duration
 	for len(want) > 0 {

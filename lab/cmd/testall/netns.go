@@ -67,14 +67,17 @@ func netnsTest(ctx context.Context, pkg, run string) *exec.Cmd {
 	return exec.CommandContext(ctx, "go", "test", "-tags=netns", "-json", "-count=1", "-parallel=1", "-timeout=15m", "-run", run, pkg)
 }
 
-// measurement finds what a test logs of what it measured.
-var measurement = regexp.MustCompile(`^\s*\S+\.go:\d+: (measured: .*\n)$`)
+// measurement finds what a test logs of what it measured: a line of moderate length with a number and its unit.
+var measurement = regexp.MustCompile(`^\s*\S+\.go:\d+: (.{0,240}\d ?(?:s|ms|µs|MiB|MB|packets)\b.{0,240}\n)$`)
+
+// maxMeasurements are printed of one test.
+const maxMeasurements = 12
 
 // measurements picks them out of a test's output.
 func measurements(output []string) []string {
 	var found []string
 	for _, line := range output {
-		if m := measurement.FindStringSubmatch(line); m != nil && !slices.Contains(found, m[1]) {
+		if m := measurement.FindStringSubmatch(line); m != nil && !slices.Contains(found, m[1]) && len(found) < maxMeasurements {
 			found = append(found, m[1])
 		}
 	}

@@ -132,7 +132,7 @@ func (t *tally) endPackage(e event, p *packageTally) {
 		p.failed++
 		t.failures = append(t.failures, e.Package)
 	}
-	clear(p.output)
+	delete(t.packages, e.Package) // another step may run it again
 	if p.passed+p.failed+p.skipped == 0 {
 		return // no test files
 	}
