@@ -135,7 +135,7 @@ func TestCacheKeepsTheLastAddressOfALivingInstance(t *testing.T) {
 	if len(c.view(eth0, nil)) != 0 {
 		t.Error("an instance without any address is shown")
 	}
-	questions := c.due(at(10.3), false)
+	questions := c.due(at(10.3), false, false)
 	want := []dns.Question{
 		{Name: "pi." + testService, Qtype: dns.TypeSRV, Qclass: 1}, {Name: "pi." + testService, Qtype: dns.TypeTXT, Qclass: 1},
 		{Name: "pi.local.", Qtype: dns.TypeA, Qclass: 1}, {Name: "pi.local.", Qtype: dns.TypeAAAA, Qclass: 1},
@@ -187,7 +187,7 @@ func TestCacheAsksForWhatIsMissing(t *testing.T) {
 	var asked []float64
 	for s := 0.0; s < 10; s += 0.01 {
 		c.expire(at(s))
-		if len(c.due(at(s), false)) > 0 {
+		if len(c.due(at(s), false, false)) > 0 {
 			asked = append(asked, s)
 		}
 	}
@@ -195,7 +195,7 @@ func TestCacheAsksForWhatIsMissing(t *testing.T) {
 		t.Errorf("asked at %v", asked)
 	}
 	c.apply(at(10), service(t, "pi", "10.0.0.2")[1:], source)
-	if q := c.due(at(70), false); len(q) > 0 {
+	if q := c.due(at(70), false, false); len(q) > 0 {
 		t.Errorf("asks %v with nothing missing", q)
 	}
 }
@@ -206,7 +206,7 @@ func TestCacheRefreshes(t *testing.T) {
 	c.apply(at(0), service(t, "pi", "10.0.0.2"), source)
 	var asked []float64
 	for s := 0.0; s < 120; s += 0.25 {
-		for _, q := range c.due(at(s), false) {
+		for _, q := range c.due(at(s), false, false) {
 			if q.Qtype != dns.TypePTR {
 				t.Errorf("asks %v at %v s", q, s)
 			}
@@ -230,14 +230,14 @@ func TestCacheIsNeverDueInThePast(t *testing.T) {
 			c.apply(at(s), service(t, "pi", "10.0.0.2")[:2], source)
 		}
 		c.expire(at(s))
-		c.due(at(s), false)
+		c.due(at(s), false, false)
 		if next := c.next(); !next.After(at(s)) {
 			t.Errorf("at %v s due at %v", s, next.Sub(epoch))
 		}
 	}
 	for _, s := range []float64{150, 300, 1000} {
 		c.expire(at(s))
-		c.due(at(s), true)
+		c.due(at(s), true, false)
 		if next := c.next(); !next.IsZero() && !next.After(at(s)) {
 			t.Errorf("at %v s due at %v", s, next.Sub(epoch))
 		}
@@ -256,20 +256,23 @@ func TestCacheSuppressesQuestionsThatOthersAsk(t *testing.T) {
 		return m
 	}
 	c.hear(at(1), query(testService+" 110 IN PTR pi."+testService), source)
-	if q := c.due(at(3), true); len(q) != 0 {
+	if q := c.due(at(3), true, false); len(q) != 0 {
 		t.Errorf("asked %v two seconds after somebody else", q)
 	}
-	if q := c.due(at(5.1), true); len(q) != 1 {
+	if q := c.due(at(3), true, true); len(q) != 1 {
+		t.Errorf("asked %v as one of the first questions on the link", q)
+	}
+	if q := c.due(at(5.1), true, false); len(q) != 1 {
 		t.Errorf("asked %v four seconds after somebody else", q)
 	}
 	// That question keeps silent somebody we do not know: it is not ours.
 	c.hear(at(10), query(testService+" 110 IN PTR other."+testService), source)
-	if q := c.due(at(11), true); len(q) != 1 {
+	if q := c.due(at(11), true, false); len(q) != 1 {
 		t.Errorf("asked %v", q)
 	}
 	// And neither is this one when we want to hear of pi again.
 	c.hear(at(70), query(testService+" 110 IN PTR pi."+testService), source)
-	if q := c.due(at(71), true); len(q) != 1 {
+	if q := c.due(at(71), true, false); len(q) != 1 {
 		t.Errorf("asked %v", q)
 	}
 	// Where known answers follow in further packets, those count too, of the same asker.
@@ -280,12 +283,12 @@ func TestCacheSuppressesQuestionsThatOthersAsk(t *testing.T) {
 	more.Question = nil
 	c.hear(at(80), cut, source)
 	c.hear(at(80), more, netip.MustParseAddr("10.0.0.77"))
-	if q := c.due(at(81), true); len(q) != 0 {
+	if q := c.due(at(81), true, false); len(q) != 0 {
 		t.Errorf("asked %v a second after somebody else", q)
 	}
 	c.hear(at(90), cut, source)
 	c.hear(at(90.1), more, source)
-	if q := c.due(at(91), true); len(q) != 1 {
+	if q := c.due(at(91), true, false); len(q) != 1 {
 		t.Errorf("asked %v after a question that keeps silent whom we do not know", q)
 	}
 }
@@ -358,7 +361,7 @@ func TestPackSplitsKnownAnswers(t *testing.T) {
 	for i := range 300 {
 		c.apply(at(0), service(t, fmt.Sprintf("device-number-%d", i), "10.0.0.2"), source)
 	}
-	packets, err := pack(c.due(at(1), true), c.answers(at(1), "me."+testService))
+	packets, err := pack(c.due(at(1), true, false), c.answers(at(1), "me."+testService))
 	if err != nil {
 		t.Fatal(err)
 	}

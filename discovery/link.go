@@ -18,6 +18,7 @@ const (
 	askSpread = 15 * time.Second      // that the questions of many devices are apart
 	viewEvery = 20 * time.Millisecond // at most, while packets pour in
 	packetsIn = 256
+	askEarly  = 3 // of the first questions count nothing that others ask
 
 	nudgeAgain = time.Second
 	retryFirst = time.Second
@@ -289,7 +290,7 @@ func (l *link) step(ctx context.Context, now time.Time) {
 		}
 	}
 	all := l.due(now)
-	if questions := l.cache.due(now, all); len(questions) > 0 {
+	if questions := l.cache.due(now, all, all && l.asked <= askEarly); len(questions) > 0 {
 		var known []dns.RR
 		if questions[0].Qtype == dns.TypePTR {
 			known = l.cache.answers(now, l.d.name)

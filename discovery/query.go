@@ -16,8 +16,9 @@ const (
 )
 
 // due returns the questions that are due and counts them as asked. all says that the question for the instances is due by the
-// schedule.
-func (c *cache) due(now time.Time, all bool) []dns.Question {
+// schedule, early that it is one of the first on a link: those are asked whatever others asked just now. A newcomer to a
+// crowd may lose many of the answers that come at once, and those that it hears asking may not be heard by all.
+func (c *cache) due(now time.Time, all, early bool) []dns.Question {
 	var out []dns.Question
 	ask := func(name string, kinds ...uint16) {
 		for _, kind := range kinds {
@@ -57,8 +58,7 @@ func (c *cache) due(now time.Time, all bool) []dns.Question {
 			}
 		}
 	}
-	all = all && now.Sub(c.heard) >= heardWindow
-	if all {
+	if all && (early || now.Sub(c.heard) >= heardWindow) {
 		out = append([]dns.Question{{Name: c.service, Qtype: dns.TypePTR, Qclass: dns.ClassINET}}, out...)
 	}
 	return out

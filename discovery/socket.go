@@ -21,6 +21,7 @@ const (
 	mdnsHops       = 255
 	packetMaxBytes = 9000 // RFC 6762 17
 	sendWait       = time.Second
+	receiveBuffer  = 1 << 20                // bytes, of the kernel's memory while packets wait
 	readPause      = 100 * time.Millisecond // after an error of a socket, which may be lasting
 )
 
@@ -86,6 +87,10 @@ func prepare(fd int, ifi Interface, v6 bool) error {
 		if err := unix.BindToDevice(fd, ifi.Name); err != nil {
 			return os.NewSyscallError("bind to "+ifi.Name, err)
 		}
+	}
+	// Hundreds may answer one question at once. Beyond the usual limit it takes CAP_NET_ADMIN; with less it works too.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: mdnsPort, Addr: group4.As4()}
 	if v6 {
