@@ -52,6 +52,7 @@ func TestServiceOnARealSystem(t *testing.T) {
 		}
 	})
 	before := network(t)
+	run(t, "systemctl", "stop", "nigh-wifi.service") // another test may have had it find NetworkManager
 
 	start := time.Now()
 	run(t, "systemctl", "start", unit) // blocks until READY=1: the unit is of Type=notify

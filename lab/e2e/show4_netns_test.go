@@ -1,6 +1,6 @@
 //go:build netns
 
-package main_test
+package e2e_test
 
 import (
 	wire "encoding/binary"
