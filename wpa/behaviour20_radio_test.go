@@ -45,7 +45,7 @@ func TestBehaviour20NetworkManager(t *testing.T) {
 	system, peer := nodes[0], nodes[1]
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	if out, err := exec.Command("sh", "-c", "groupadd --force --system nigh && useradd --no-create-home --user-group "+userName).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", "groupadd --force --system nigh && id -u "+userName+" || useradd --no-create-home --user-group "+userName).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	install(t, system, "../systemd/nigh.dbus.conf", allowPolicy)
