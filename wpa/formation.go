@@ -308,7 +308,7 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
-	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner && !m.quitLately(f.peer) && (!f.negotiated || !m.choice.Engine.limits().NoJoin):
+	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner && !m.quitLately(f.peer) && (!f.negotiated && f.rebuilt == 0 || !m.choice.Engine.limits().NoJoin):
 		// Where joining is impossible, a peer that has begun to own the group of a try that failed is asked again.
 		m.join(f)
 	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
