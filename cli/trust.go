@@ -18,7 +18,7 @@ to its name or address. For two devices to trust each other, each adds the other
 nigh pair does both at once.`,
 		Example: `  nigh trust list
   nigh trust add 7Q4K-M2XD-... --name "Ana's laptop"
-  nigh trust set "Ana's laptop" --auto-accept
+  nigh trust set "Ana's laptop" --auto-accept --quota 20GB
   nigh trust block kiosk-3`,
 	})
 	cmd.AddCommand(a.trustList(), a.trustAdd(), a.trustSet(),
@@ -48,9 +48,9 @@ func (a *app) trustList() *cobra.Command {
 				return nil
 			}
 			var t table
-			t.head("NAME", "TRUST", "ASKS", "ID")
+			t.head("NAME", "TRUST", "ASKS", "ID", "LIMITS")
 			for _, d := range devices {
-				t.add(orDash(d.Name), word(d.Trust), asks(d), d.ID)
+				t.add(orDash(d.Name), word(d.Trust), asks(d), d.ID, orDash(limits(d.Permissions)))
 			}
 			return t.write(a)
 		},
@@ -73,7 +73,7 @@ func asks(d control.Trusted) string {
 
 func (a *app) trustAdd() *cobra.Command {
 	r := control.TrustRequest{Action: "add"}
-	var auto bool
+	p := permissionFlags{}
 	cmd := &cobra.Command{
 		Use:   "add ID",
 		Short: "Trust the device with this ID",
@@ -83,8 +83,8 @@ that nobody can tamper with: whoever holds the key to the ID is trusted.`,
 		Args:    takes(1, 1, "the ID of a device"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Device = args[0]
-			if cmd.Flags().Changed("auto-accept") {
-				r.AutoAccept = &auto
+			if err := p.fill(cmd, &r); err != nil {
+				return err
 			}
 			return a.changeTrust(cmd.Context(), r)
 		},
@@ -92,34 +92,37 @@ that nobody can tamper with: whoever holds the key to the ID is trusted.`,
 	}
 	a.jsonFlag(cmd, "the entry as one JSON object")
 	cmd.Flags().StringVar(&r.Name, "name", "", "`NAME` to show instead of what the device calls itself")
-	cmd.Flags().BoolVar(&auto, "auto-accept", false, "take its offers without asking")
+	p.addAuto(cmd)
 	return cmd
 }
 
 func (a *app) trustSet() *cobra.Command {
 	r := control.TrustRequest{Action: "set"}
-	var auto bool
+	p := permissionFlags{}
 	cmd := &cobra.Command{
 		Use:   "set <device>",
-		Short: "Change what a trusted device may do",
-		Example: `  nigh trust set "Ana's laptop" --auto-accept
-  nigh trust set "Ana's laptop" --auto-accept=false`,
+		Short: "Change what a trusted device may do, and its name",
+		Long: `Change what a trusted device may do, and its name. What is not given stays as it is.
+Sizes and rates are such as 500MB, 1.5GiB or none.`,
+		Example: `  nigh trust set "Ana's laptop" --auto-accept --folder ~/from-ana
+  nigh trust set kiosk-3 --max-size 1GB --quota 20GB --rate-down 2MB/s --shares none
+  nigh trust set "Ana's laptop" --auto-accept=false --name Ana`,
 		Args: takes(1, 1, "a device"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Device = args[0]
-			if cmd.Flags().Changed("auto-accept") {
-				r.AutoAccept = &auto
+			if err := p.fill(cmd, &r); err != nil {
+				return err
 			}
-			if r.AutoAccept == nil && r.Name == "" {
-				return usage(cmd, "nothing to set: give --auto-accept or --name")
+			if !r.Permits() && r.Name == "" {
+				return usage(cmd, "nothing to set: give --auto-accept, --folder, --max-size, --quota, --rate-up, --rate-down, --shares or --name")
 			}
 			return a.changeTrust(cmd.Context(), r)
 		},
 		ValidArgsFunction: a.completeDevice,
 	}
 	a.jsonFlag(cmd, "the entry as one JSON object")
-	cmd.Flags().BoolVar(&auto, "auto-accept", false, "take its offers without asking; --auto-accept=false asks again")
-	cmd.Flags().StringVar(&r.Name, "name", "", "`NAME` to show")
+	cmd.Flags().StringVar(&r.Name, "name", "", "`NAME` to show instead of what the device calls itself")
+	p.add(cmd)
 	return cmd
 }
 

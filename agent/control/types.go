@@ -188,24 +188,6 @@ type SendRequest struct {
 	Name  string   `json:"name,omitempty"`
 }
 
-// Trusted is one entry of the trust book.
-type Trusted struct {
-	ID         string `json:"id"`
-	Short      string `json:"short"`
-	Name       string `json:"name"`
-	Trust      string `json:"trust"`
-	AutoAccept bool   `json:"auto_accept"`
-	Added      string `json:"added,omitempty"` // RFC 3339
-}
-
-// TrustRequest changes the trust book.
-type TrustRequest struct {
-	Action     string `json:"action"` // "add", "remove", "block", "set"
-	Device     string `json:"device"` // full DeviceID for "add", else anything that names a device
-	Name       string `json:"name,omitempty"`
-	AutoAccept *bool  `json:"auto_accept,omitempty"`
-}
-
 // PairRequest begins to pair with a device.
 type PairRequest struct {
 	Device string `json:"device"`         // anything that names a device

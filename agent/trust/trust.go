@@ -81,9 +81,9 @@ type Record struct {
 	// label: two devices may have the same.
 	Name     string   `json:"name,omitempty"`
 	Standing Standing `json:"standing"`
-	// AutoAccept lets the device send without being asked for. It only counts
-	// while the device is trusted.
-	AutoAccept bool `json:"auto_accept,omitempty"`
+	Permissions
+	// Used is how many bytes of the quota the device has used.
+	Used int64 `json:"used,omitempty"`
 	// Key is the device's public key, zero while no session and no announcement
 	// has shown it: a device may be trusted by its ID alone.
 	Key identity.PublicKey `json:"key,omitzero"`
@@ -126,7 +126,7 @@ func Open(s *store.Store) (*Book, error) {
 		}
 		copy(id[:], key)
 		var r Record
-		if err := json.Unmarshal(raw, &r); err != nil || r.ID != id {
+		if err := json.Unmarshal(raw, &r); err != nil || r.ID != id || r.check() != nil || r.Used < 0 {
 			r = Record{ID: id, Name: "unreadable record", Standing: Blocked}
 		}
 		if !r.Key.IsZero() && r.Key.ID() != id {
@@ -242,13 +242,7 @@ func (b *Book) Rename(id identity.DeviceID, name string) error {
 // SetAutoAccept sets whether a trusted device may send without asking. It
 // returns [ErrUnknown] for a device that is not trusted.
 func (b *Book) SetAutoAccept(id identity.DeviceID, auto bool) error {
-	return b.change(id, func(r Record, _ bool) (Record, error) {
-		if r.Standing != Trusted {
-			return r, ErrUnknown
-		}
-		r.AutoAccept = auto
-		return r, nil
-	})
+	return b.SetPermissions(id, func(p *Permissions) { p.AutoAccept = auto })
 }
 
 // SetKey notes the public key of a device in the book. It returns [ErrUnknown]
@@ -299,7 +293,7 @@ func (b *Book) change(id identity.DeviceID, decide func(r Record, known bool) (R
 	}
 	r.ID = id
 	r.Name = clean.Name(r.Name, MaxName)
-	if r == old && known {
+	if known && r.equal(old) {
 		return nil
 	}
 	if err := b.write(r, known); err != nil {
