@@ -130,6 +130,7 @@ func New(cfg Config) (_ *Agent, err error) {
 		Handler:   mux,
 		Seen:      a.dialledUs,
 		Greeted:   a.greeted,
+		Question:  a.isQuestion,
 		Granted:   func(p session.Peer, r *http.Request) bool { return a.transfers.Granted(p.ID, r) },
 		Changed:   a.sessionChanged,
 	})

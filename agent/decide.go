@@ -1,9 +1,17 @@
 package agent
 
 import (
+	"net/http"
+
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 )
+
+// isQuestion reports whether a stranger's request becomes a question to our user: an
+// offer, when the policy does not take all.
+func (a *Agent) isQuestion(r *http.Request) bool {
+	return r.URL.Path == "/v1/offer" && a.cfg.Accept != AcceptAll
+}
 
 // decide answers an offer as far as the policy can.
 func (a *Agent) decide(o transfer.Offer) transfer.Decision {
@@ -18,6 +26,6 @@ func (a *Agent) decide(o transfer.Offer) transfer.Decision {
 		r.Standing == trust.Trusted && (a.cfg.Accept == AcceptTrusted || r.AutoAccept):
 		return transfer.Decision{Answer: transfer.AnswerAccept}
 	default:
-		return transfer.Decision{Answer: transfer.AnswerAsk}
+		return transfer.Decision{Answer: transfer.AnswerAsk, Stranger: r.Standing != trust.Trusted}
 	}
 }

@@ -175,6 +175,7 @@ func (s *Sessions) dialBy(ctx context.Context, to Candidate, what purpose, conne
 		_ = tcp.Close()
 		return nil, err
 	}
+	s.meet(to.Addr.Addr(), id)
 	c := s.newConn(t, r, id)
 	c.path = to
 	if c.path.Ifname == "" {

@@ -10,11 +10,31 @@ const (
 	portTries   = 16
 
 	// Accepting.
-	maxHandshakes    = 16              // connections that have not proved a key
-	handshakeTimeout = 5 * time.Second // to prove it
-	acceptRate       = 20              // connections per second from one address
-	acceptBurst      = 40
-	maxAddresses     = 256 // addresses remembered for acceptRate
+	maxHandshakes      = 16              // connections that have not proved a key; as many more from where trusted devices were
+	handshakeTimeout   = 5 * time.Second // to prove it
+	maxAddresses       = 256             // addresses whose rates are remembered
+	maxFriendAddresses = 1024            // addresses remembered at which trusted devices were
+
+	// The budget of strangers: of one address, and of all together. A crowd of 300
+	// devices that come at once to a link fits into the bursts; a flood costs a tenth
+	// of one processor. Who is trusted is not counted, but for acceptRate.
+	acceptRate            = 20 // connections per second from one address
+	acceptBurst           = 40
+	strangersArrivalRate  = 100 // connections per second: a handshake is 1 ms of processor time
+	strangersArrivalBurst = 640
+	addressRequestRate    = 40 // requests per second
+	addressRequestBurst   = 80
+	strangersRequestRate  = 200
+	strangersRequestBurst = 1280
+	addressByteRate       = 128 << 10 // bytes of bodies per second
+	addressByteBurst      = 512 << 10
+	strangersByteRate     = 512 << 10
+	strangersByteBurst    = 2 << 20
+	// Questions to the user: offers. Pairing has bounds of its own.
+	addressQuestionPause   = 10 * time.Second // between two, on average
+	addressQuestionBurst   = 8                // at once
+	strangersQuestionPause = 2 * time.Second
+	strangersQuestionBurst = 32
 
 	// Connections that were accepted, or opened for the peer to ask on.
 	// With 300 trusted devices near each has its control connection and may want

@@ -53,112 +53,6 @@ func (b inbox) put(c *conn) {
 	}
 }
 
-// gate bounds the connections that have proved nothing yet. When it is full a
-// newcomer replaces the oldest of the address that has most of them, so that
-// whoever leaves handshakes half open only gets in his own way.
-type gate struct {
-	mu      *sync.Mutex
-	waiting []*arrival                  // guarded by mu; oldest first
-	rates   map[netip.Prefix]*allowance // guarded by mu
-	clock   int                         // guarded by mu; counts arrivals
-}
-
-type arrival struct {
-	conn *net.TCPConn
-	from netip.Prefix
-}
-
-type allowance struct {
-	limiter *rate.Limiter
-	used    int // gate.clock at the last arrival
-}
-
-func newGate() gate {
-	return gate{mu: new(sync.Mutex), rates: make(map[netip.Prefix]*allowance)}
-}
-
-// origin is what counts as one address: a global IPv6 host has its whole /64.
-func origin(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() && !addr.IsLinkLocalUnicast() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits)
-	return p
-}
-
-// admit lets c in and returns nil when its address comes too often.
-func (g *gate) admit(c *net.TCPConn) *arrival {
-	from := origin(addrPort(c.RemoteAddr()).Addr())
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.allowed(from) {
-		return nil
-	}
-	if len(g.waiting) >= maxHandshakes {
-		g.dropOne()
-	}
-	a := &arrival{conn: c, from: from}
-	g.waiting = append(g.waiting, a)
-	return a
-}
-
-func (g *gate) allowed(from netip.Prefix) bool {
-	g.clock++
-	a := g.rates[from]
-	if a == nil {
-		if len(g.rates) >= maxAddresses {
-			var oldest netip.Prefix
-			for p, other := range g.rates {
-				if old := g.rates[oldest]; old == nil || other.used < old.used {
-					oldest = p
-				}
-			}
-			delete(g.rates, oldest)
-		}
-		a = &allowance{limiter: rate.NewLimiter(acceptRate, acceptBurst)}
-		g.rates[from] = a
-	}
-	a.used = g.clock
-	return a.limiter.Allow()
-}
-
-func (g *gate) dropOne() {
-	count := make(map[netip.Prefix]int)
-	for _, a := range g.waiting {
-		count[a.from]++
-	}
-	victim := 0
-	for i, a := range g.waiting {
-		if count[a.from] > count[g.waiting[victim].from] {
-			victim = i
-		}
-	}
-	_ = g.waiting[victim].conn.Close()
-	g.waiting = append(g.waiting[:victim], g.waiting[victim+1:]...)
-}
-
-// leave tells that a's handshake is over.
-func (g *gate) leave(a *arrival) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, other := range g.waiting {
-		if other == a {
-			g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-func (g *gate) closeAll() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, a := range g.waiting {
-		_ = a.conn.Close()
-	}
-}
-
 // accept takes connections until the listener is closed.
 func (s *Sessions) accept(ctx context.Context) error {
 	for {
@@ -176,7 +70,7 @@ func (s *Sessions) accept(ctx context.Context) error {
 			}
 			continue
 		}
-		a := s.gate.admit(c)
+		a := s.gate.admit(c, s.familiar(c))
 		if a == nil {
 			_ = c.SetLinger(0)
 			_ = c.Close()
@@ -205,6 +99,7 @@ func (s *Sessions) welcome(a *arrival) {
 		_ = a.conn.Close()
 		return
 	}
+	s.meet(remote.Addr(), id)
 	c := s.newConn(t, r, id)
 	c.path = s.inboundPath(c)
 	c.reverse = t.ConnectionState().NegotiatedProtocol == protoReverse

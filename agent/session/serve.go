@@ -102,7 +102,10 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		var answered time.Time // no deadline: a film takes as long as it takes
 		if peer.Standing != trust.Trusted {
 			limit = maxStrangerBody
-			if !s.granted(peer, r) && !c.requests.Allow() {
+			if !s.granted(peer, r) && !s.affords(c, r) {
+				if r.ContentLength != 0 {
+					w.Header().Set("Connection", "close") // or the body is read, to get at what follows
+				}
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
 			}
@@ -114,6 +117,17 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), peer)))
 	})
+}
+
+// affords takes what a stranger's request costs from the budget of its connection, its
+// address and all strangers.
+func (s *Sessions) affords(c *conn, r *http.Request) bool {
+	size := r.ContentLength
+	if size < 0 || size > maxStrangerBody { // not told, or not read
+		size = maxStrangerBody
+	}
+	from := origin(addrPort(c.RemoteAddr()).Addr())
+	return c.requests.Allow() && s.gate.spend(from, size) && (s.cfg.Question == nil || !s.cfg.Question(r) || s.gate.ask(from))
 }
 
 func (s *Sessions) granted(p Peer, r *http.Request) bool {

@@ -70,6 +70,9 @@ type Config struct {
 	// of an offer that was made to it: it does not count against its rate. It must
 	// not wait.
 	Granted func(Peer, *http.Request) bool
+	// Question says of a request of a stranger that it becomes a question to the user:
+	// of those there may be few. It must not wait. nil: none is.
+	Question func(*http.Request) bool
 	// Key is told the public key of every device that is met, on either side's
 	// initiative, before the handshake ends. It must not wait. May be nil.
 	Key func(identity.PublicKey)

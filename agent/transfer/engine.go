@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ type Decision struct {
 	Reason string
 	Into   string       // absolute path of the folder to receive into, "" for the inbox
 	Want   content.Hash // the offer must be one file with this content; zero when any is right
+	// Stranger: the offer comes from a device that is not trusted. Of those fewer wait for an answer, and they
+	// take no place of others.
+	Stranger bool
 }
 
 // The decisions that need no words.
@@ -341,14 +345,17 @@ func (e *Engine) Transfer(id string) (Transfer, error) {
 // prune forgets the oldest finished transfers over the bound.
 func (e *Engine) prune() {
 	e.mu.Lock()
-	var ended []*transfer
+	var ended, unanswered []*transfer
 	for _, t := range e.all {
-		if t.rec.State.Ended() && !t.busy && !t.telling && !t.rec.Cleanup {
+		switch {
+		case !t.rec.State.Ended() || t.busy || t.telling || t.rec.Cleanup:
+		case t.rec.Direction == Receive && t.rec.Into == "":
+			unanswered = append(unanswered, t)
+		default:
 			ended = append(ended, t)
 		}
 	}
-	slices.SortFunc(ended, func(a, b *transfer) int { return a.rec.Ended.Compare(b.rec.Ended) })
-	ended = ended[:max(0, len(ended)-maxHistory)]
+	ended = append(oldest(ended, maxHistory), oldest(unanswered, maxNever)...)
 	type gone struct{ id, source string }
 	var list []gone
 	for _, t := range ended {
@@ -366,6 +373,12 @@ func (e *Engine) prune() {
 			e.log.Error("Transfer not forgotten", "transfer", g.id, "err", err)
 		}
 	}
+}
+
+// oldest returns those that ended first, all but the last keep.
+func oldest(list []*transfer, keep int) []*transfer {
+	sort.Slice(list, func(i, j int) bool { return list[i].rec.Ended.Before(list[j].rec.Ended) })
+	return list[:max(0, len(list)-keep)]
 }
 
 // leaveSource parts t from its source and returns the source's key when no other transfer has it; with mu held.

@@ -19,9 +19,12 @@ const (
 	maxTotal           = 1 << 60   // bytes of a transfer; sums of sizes cannot overflow
 	maxWaitingPerPeer  = 16        // offers of one peer that wait for an answer
 	maxWaiting         = 256       // offers of all peers that wait for an answer
+	maxStrangerWaiting = 4         // of a peer that is not trusted
+	maxStrangers       = 32        // of all that are not trusted, beside the others
 	maxQueuedPerPeer   = 256       // unfinished transfers from one peer
 	maxSending         = 256       // unfinished transfers to send
 	maxHistory         = 1000      // finished transfers that are remembered
+	maxNever           = 64        // offers that were never accepted and are remembered beside them
 	maxFailures        = 64        // failed files that are named; more are counted
 	maxSkippedExamples = 16        // skipped files that are named; more are counted
 

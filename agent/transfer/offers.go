@@ -23,12 +23,16 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 	key := peerX{peer, offer.X, Receive}
 	e.mu.Lock()
 	known := e.byX[key]
-	waiting, mine, unfinished := 0, 0, 0
+	waiting, strangers, mine, unfinished := 0, 0, 0, 0
 	for _, t := range e.all {
 		if t.rec.Direction != Receive || t.rec.State.Ended() {
 			continue
 		}
-		if t.rec.State == Waiting {
+		switch {
+		case t.rec.State != Waiting:
+		case t.rec.Stranger:
+			strangers++
+		default:
 			waiting++
 		}
 		if t.rec.Peer == peer {
@@ -53,7 +57,7 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 		return ErrBusy
 	}
 	decision := e.cfg.Decide(offer)
-	t := &transfer{rec: record{ID: newHex(8), Direction: Receive, Peer: peer, Offer: offer, Started: time.Now()}}
+	t := &transfer{rec: record{ID: newHex(8), Direction: Receive, Peer: peer, Offer: offer, Started: time.Now(), Stranger: decision.Stranger}}
 	first := Waiting
 	switch decision.Answer {
 	case AnswerRefuse:
@@ -70,7 +74,11 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 		t.rec.Into, t.rec.Want = into, decision.Want
 		first = Queued
 	default:
-		if waiting >= maxWaiting || mine >= maxWaitingPerPeer {
+		all, each := maxWaiting, maxWaitingPerPeer
+		if decision.Stranger {
+			waiting, all, each = strangers, maxStrangers, maxStrangerWaiting
+		}
+		if waiting >= all || mine >= each {
 			return ErrBusy
 		}
 	}
