@@ -12,7 +12,8 @@
 //
 //	request                                  body or answer                                                    bound
 //	POST /v1/offer                           {v:1, x, label, manifest_root, manifest_bytes, files, dirs,       64 KiB; 16 waiting
-//	                                         bytes, tops, names, dotfiles, executables, skipped}; 202          for each peer
+//	                                         bytes, tops, names, dotfiles, executables, skipped}; 202          for each peer (4, and 32
+//	                                                                                                           in all, of strangers)
 //	POST /v1/x/{x}/state                     {state, code, bytes_done, files_failed, hash}; 204                4 KiB
 //	GET  /v1/x/{x}/manifest?from=BYTE        the manifest from that byte on                                    4 MiB a page
 //	GET  /v1/x/{x}/file/{i}, Range: bytes=   each group of the range followed by its leaf (32 bytes); the      16 MiB or one
