@@ -19,12 +19,17 @@ func (p *peer) stalled() bool {
 		if c.serving || !c.bulk.Load() {
 			continue
 		}
-		if time.Since(start)-time.Duration(c.quiet.Load()) < stallAfter {
+		if !c.silent() {
 			return false
 		}
 		open = true
 	}
 	return open
+}
+
+// silent reports whether we ask for data on c and no byte moved for a while.
+func (c *conn) silent() bool {
+	return !c.serving && c.bulk.Load() && time.Since(start)-time.Duration(c.quiet.Load()) >= stallAfter
 }
 
 // cameElsewhere reports whether the last connection that the peer opened came over
@@ -41,7 +46,8 @@ func (p *peer) cameElsewhere(c *conn) bool {
 
 // doubt returns a connection over another way than c takes when that one is made
 // and c's does not answer. While c answers, or there is no other way, it returns
-// [errCarries] or what failed, and c stays.
+// [errCarries] or what failed, and c stays. The question on c goes on until ctx ends,
+// which closes c: the caller ends it when it has left c's way.
 func (p *peer) doubt(ctx context.Context, c *conn) (*conn, error) {
 	announced := p.announced(c)
 	others := func() []Candidate {
@@ -55,6 +61,7 @@ func (p *peer) doubt(ctx context.Context, c *conn) (*conn, error) {
 	if len(others()) == 0 {
 		return nil, errCarries
 	}
+	asking := ctx
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	patience := time.NewTimer(doubtPatience)
@@ -64,8 +71,10 @@ func (p *peer) doubt(ctx context.Context, c *conn) (*conn, error) {
 	if !p.s.begin() {
 		return nil, ErrClosed
 	}
-	go func() { // ends with ctx at the latest
+	go func() { // ends with asking, and after helloTimeout at the latest
 		defer p.s.work.Done()
+		ctx, cancel := context.WithTimeout(asking, helloTimeout)
+		defer cancel()
 		var on *conn
 		_, err := askHello(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) { on, _ = info.Conn.(*conn) },
@@ -126,6 +135,17 @@ func (p *peer) leave(c *conn) {
 	link := p.announced(c)
 	for _, other := range p.s.connsOf(p.id) {
 		if other == c || other.path.Addr.Addr() == c.path.Addr.Addr() || link && sameLink(other.path, c.path) {
+			_ = other.Close()
+		}
+	}
+}
+
+// dropSilent closes the connections for data that are silent and take another way
+// than c, which answers: what waits on them is asked for again over c's way.
+func (p *peer) dropSilent(c *conn) {
+	for _, other := range p.s.connsOf(p.id) {
+		if other.silent() && !sameLink(other.path, c.path) {
+			p.s.log.Debug("Closing a connection that is silent", "peer", p.id.Short(), "silent", other.path.Ifname, "ifname", c.path.Ifname)
 			_ = other.Close()
 		}
 	}

@@ -130,6 +130,8 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 	defer back.Stop()
 	delay := reverseAfter
 	var opening, improving, doubting <-chan dialled
+	var suspect *conn     // whose path is in doubt
+	trusting := func() {} // ends the doubt
 	var doubted time.Time // when the path was last found to carry
 	stalled := time.NewTicker(stallLook)
 	stalled.Stop()
@@ -140,7 +142,10 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 	}
 	doubt := func() {
 		if doubting == nil && time.Since(doubted) > doubtEvery {
-			doubting = p.start(ctx, func(ctx context.Context) (*conn, error) { return p.doubt(ctx, c) })
+			of := c
+			dctx, end := context.WithCancel(ctx)
+			suspect, trusting = of, end
+			doubting = p.start(ctx, func(context.Context) (*conn, error) { return p.doubt(dctx, of) })
 		}
 	}
 	moved := false // the connection that the peer asks us on takes the old path
@@ -175,15 +180,24 @@ func (p *peer) stay(ctx context.Context, c *conn, report func(PeerState)) error 
 				doubt()
 			} else {
 				doubted = time.Time{} // what stands still next is another matter
+				p.dropSilent(c)
 			}
 		case r := <-doubting:
 			doubting, doubted = nil, time.Now()
-			if r.err == nil {
+			switch {
+			case errors.Is(r.err, errCarries):
+				p.dropSilent(c)
+			case r.err != nil:
+			case suspect != c: // which was left for c meanwhile
+				_ = r.conn.Close()
+				p.dropSilent(c)
+			default:
 				p.s.log.Debug("A path is silent, another one answers", "peer", p.id.Short(), "silent", c.path.Ifname, "ifname", r.conn.path.Ifname)
 				p.switchTo(r.conn, c)
 				p.leave(c)
 				hello = true
 			}
+			trusting()
 		case <-ask.C:
 			hello = true
 			improving = p.improve(ctx, c, improving)

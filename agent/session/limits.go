@@ -96,7 +96,7 @@ const (
 	// A path that should carry data and does not is doubted: it is given up when
 	// another one answers and it does not, so that a transfer stands still for at
 	// most 2 s. Without another way the kernel's patience counts.
-	stallLook     = 250 * time.Millisecond // between two looks, while data is waited for
+	stallLook     = 100 * time.Millisecond // between two looks, while data is waited for
 	stallAfter    = 500 * time.Millisecond // without a byte
 	doubtPatience = 750 * time.Millisecond // for a hello on the path in doubt
 	doubtEvery    = 2 * time.Second        // after it was found to carry, while nothing moves

@@ -145,6 +145,9 @@ func (l *line) renew(c *conn) (closeOld func()) {
 	old, unused := l.transport, l.spare
 	l.transport = l.newTransport()
 	l.spare = c
+	if c != nil { // data follows at once
+		l.path, l.reversed = c.path, c.reverse
+	}
 	return func() {
 		old.CloseIdleConnections()
 		if unused != nil {

@@ -36,7 +36,7 @@ const wait = 15 * time.Second
 
 // quick is what takes milliseconds may take on a busy machine; what it is told
 // from takes 5 s or more.
-const quick = 3 * time.Second
+const quick = 4 * time.Second
 
 // device is a Sessions with the tables that the agent would keep.
 type device struct {

@@ -314,6 +314,26 @@ func TestSilentPathIsLeftWhileDataIsAwaited(t *testing.T) {
 	}
 }
 
+// The control connection moves because its address is not the peer's any more; the data that was under way is on a link
+// that carries nothing, and does not wait for the kernel to say so.
+func TestSilentDataIsLeftByWhoHasMoved(t *testing.T) {
+	a, b, first, _ := twoLANs(t)
+	hanging := a.begin(b, true, "/v1/hang")
+	a.get(b, true) // so that the other has begun
+	first.Cut(b.host, "eth0")
+	cut := time.Now()
+	a.at(b, b.candidate("lan", "eth1", "10.0.1.2"))
+	a.tell(order{Op: "kick", ID: b.id})
+	v := a.result(hanging, wait)
+	t.Logf("the request was given up after %v", v.at.Sub(cut))
+	if v.Err == "" || v.at.Sub(cut) > quick {
+		t.Errorf("after %v: %q", v.at.Sub(cut), v.Err)
+	}
+	if got := a.get(b, true); got.Body != "eth1" {
+		t.Errorf("bulk came in on %q", got.Body)
+	}
+}
+
 func TestOnlyPathIsNotLeftForSilence(t *testing.T) {
 	a, b, segment := pair(t)
 	a.tell(order{Op: "hold", ID: b.id})
