@@ -29,6 +29,13 @@ type screen interface {
 	rows() *list
 }
 
+// writer is a screen with a text field of its own.
+type writer interface {
+	typing() bool
+	typed(a *app, k tea.KeyMsg) tea.Cmd
+	fieldKeys() scope
+}
+
 // app is the one model. Everything in it belongs to bubbletea's event loop.
 type app struct {
 	ctx      context.Context // ends with the program; calls to the agent run under it
@@ -73,7 +80,7 @@ type (
 func newApp(ctx context.Context, ctl Control, th *theme.Theme, now time.Time) *app {
 	return &app{
 		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {},
-		screens: []screen{&peersScreen{}, &transfersScreen{}, &networkScreen{}},
+		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &networkScreen{}},
 	}
 }
 
@@ -88,6 +95,14 @@ func tick() tea.Cmd {
 
 // Update takes one message.
 func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	m, cmd := a.update(msg)
+	if s, ok := a.screen().(*messagesScreen); ok && a.st.known {
+		cmd = tea.Batch(cmd, s.shown(a))
+	}
+	return m, cmd
+}
+
+func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		a.w, a.h = msg.Width, msg.Height
@@ -115,6 +130,14 @@ func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return a, nil
 	case doneMsg:
 		return a, a.done(msg)
+	case olderMsg:
+		for _, s := range a.screens {
+			if s, ok := s.(*messagesScreen); ok {
+				return a, s.came(a, msg)
+			}
+		}
+	case sentMsg:
+		return a, a.sent(msg)
 	case openedMsg, eventsMsg, endedMsg, retryMsg:
 		return a, a.watched(msg)
 	}
@@ -145,7 +168,15 @@ func (a *app) capturing() bool {
 	if l := a.top(); l != nil {
 		return l.d.capturing()
 	}
-	return a.screen().rows().editing()
+	return a.screen().rows().editing() || a.writer() != nil
+}
+
+// writer is a screen on which a text is written now, or nil.
+func (a *app) writer() writer {
+	if s, ok := a.screen().(writer); ok && s.typing() {
+		return s
+	}
+	return nil
 }
 
 func (a *app) screen() screen { return a.screens[a.tab] }
@@ -185,6 +216,9 @@ func (a *app) key(k tea.KeyMsg) tea.Cmd {
 	if rows.editing() {
 		rows.edit(k)
 		return nil
+	}
+	if s := a.writer(); s != nil {
+		return s.typed(a, k)
 	}
 	if a.conn.up {
 		return a.act(find(key, a.screen().in(), everywhere), key)

@@ -43,9 +43,10 @@ type fakeAgent struct {
 	made   []control.Transfer
 	group  chan error // Group waits for it when it is not nil
 
-	pairing control.Pairing // what Pair answers
-	begin   chan error      // Pair waits for it when it is not nil
-	outcome chan error      // WaitPairing waits for it, or for the end when it is nil
+	pairing control.Pairing     // what Pair answers
+	page    control.MessagePage // what Messages answers
+	begin   chan error          // Pair waits for it when it is not nil
+	outcome chan error          // WaitPairing waits for it, or for the end when it is nil
 }
 
 func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
@@ -152,6 +153,23 @@ func (f *fakeAgent) Group(ctx context.Context, r control.GroupRequest) (control.
 		f.called("group given up")
 		return control.Group{}, ctx.Err()
 	}
+}
+func (f *fakeAgent) Messages(_ context.Context, q control.MessageQuery) (control.MessagePage, error) {
+	err := f.called("messages before %d", q.Before)
+	return f.page, err
+}
+func (f *fakeAgent) SendMessage(_ context.Context, r control.MessageRequest) (control.Message, error) {
+	to := make([]string, 0, len(r.To))
+	for _, id := range r.To {
+		to = append(to, shortID(id))
+	}
+	return control.Message{}, f.called("message %q to %v all=%v", r.Text, to, r.All)
+}
+func (f *fakeAgent) CancelMessage(_ context.Context, id string) error {
+	return f.called("cancel message %s", id)
+}
+func (f *fakeAgent) ReadMessages(_ context.Context, r control.ReadRequest) (control.Unread, error) {
+	return control.Unread{}, f.called("read %d", r.Seq)
 }
 func (f *fakeAgent) LeaveGroup(_ context.Context, ifname string) error {
 	return f.called("leave %s", ifname)
@@ -285,7 +303,7 @@ var keyTypes = map[string]tea.KeyType{
 	"enter": tea.KeyEnter, "esc": tea.KeyEsc, "tab": tea.KeyTab, "shift+tab": tea.KeyShiftTab, "up": tea.KeyUp,
 	"down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight, "home": tea.KeyHome, "end": tea.KeyEnd,
 	"pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "backspace": tea.KeyBackspace, "ctrl+c": tea.KeyCtrlC,
-	"ctrl+z": tea.KeyCtrlZ, "ctrl+l": tea.KeyCtrlL, "ctrl+u": tea.KeyCtrlU,
+	"ctrl+z": tea.KeyCtrlZ, "ctrl+l": tea.KeyCtrlL, "ctrl+u": tea.KeyCtrlU, "ctrl+j": tea.KeyCtrlJ,
 }
 
 func keyMsg(k string) tea.KeyMsg {

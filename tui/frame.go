@@ -268,6 +268,9 @@ func (a *app) hintsLine() string {
 	if a.st.known && a.screen().rows().editing() {
 		return fit(hintLine([]string{"type to filter", "enter keep it", "esc clear it"}, 1, a.w), a.w)
 	}
+	if s := a.writer(); s != nil && a.st.known {
+		return fit(hintLine(hintsOf(s.fieldKeys(), nil), 1, a.w), a.w)
+	}
 	var hints []string
 	if a.conn.err != nil && !a.conn.up {
 		hints = hintsOf(noAgent, nil)

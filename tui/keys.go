@@ -43,6 +43,11 @@ const (
 	actClear
 	actCreate
 	actLeave
+	actMessage
+	actWrite
+	actEarlier
+	actLater
+	actTakeBack
 	// dialogs
 	actYes
 	actNo
@@ -58,6 +63,7 @@ const (
 	actNext
 	actChange
 	actStart
+	actNewLine
 )
 
 // scope is where a key means something.
@@ -67,6 +73,7 @@ const (
 	everywhere scope = iota
 	onPeers
 	onTransfers
+	onMessages
 	onNetwork
 	noAgent
 	inOffer
@@ -78,6 +85,7 @@ const (
 	inSteps
 	inHelp
 	inText
+	inMessage
 )
 
 // binding is one line of the key map.
@@ -100,6 +108,7 @@ type section struct {
 var keymap = []section{
 	{onPeers, "Peers", []binding{
 		{actSend, []string{"enter"}, "enter", "send", "send files or folders to the device"},
+		{actMessage, []string{"m"}, "m", "message", "write a message to the device"},
 		{actConnect, []string{"c"}, "c", "connect", "connect over Wi-Fi Direct (form or join a group)"},
 		{actPair, []string{"p"}, "p", "pair", "pair with the device: compare a code on both, or type its setup code"},
 		{actBlock, []string{"b"}, "b", "block", "block the device: nothing from it gets through"},
@@ -113,6 +122,12 @@ var keymap = []section{
 		{actPause, []string{"p"}, "p", "pause", "pause the transfer"},
 		{actResume, []string{"r"}, "r", "resume", "resume it, or try a failed one again"},
 		{actClear, []string{"c"}, "c", "clear done", "hide what is over, here only"},
+	}},
+	{onMessages, "Messages", []binding{
+		{actWrite, []string{"enter"}, "enter", "write", "write to the device, or to all near"},
+		{actEarlier, []string{"pgup"}, "pgup", "earlier", "what was said before; pgdown: after"},
+		{actLater, []string{"pgdown"}, "", "", ""},
+		{actTakeBack, []string{"x"}, "x", "take back", "take back what no device has yet (asks first)"},
 	}},
 	{onNetwork, "Network", []binding{
 		{actCreate, []string{"c"}, "c", "create group", "create a Wi-Fi Direct group that others join"},
@@ -196,6 +211,14 @@ var keymap = []section{
 		{actStart, []string{"enter"}, "enter", "ok", "take it"},
 		{actNext, []string{"tab"}, "tab", "complete", "complete a path"},
 		{actBack, []string{"esc"}, "esc", "back", "back, without it"},
+	}},
+	{inMessage, "Writing a message", []binding{
+		{actStart, []string{"enter"}, "enter", "send", "send it"},
+		{actNewLine, []string{"ctrl+j"}, "ctrl+j", "new line", "begin a new line"},
+		{actEarlier, []string{"pgup"}, "pgup", "earlier", "what was said before; pgdown: after"},
+		{actLater, []string{"pgdown"}, "", "", ""},
+		{actNext, []string{"tab"}, "tab", "", "back to the devices; what was written stays"},
+		{actBack, []string{"esc"}, "esc", "back", "back to the devices; what was written stays"},
 	}},
 }
 

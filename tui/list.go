@@ -128,6 +128,16 @@ func (f *field) set(v string) {
 	f.in.CursorEnd()
 }
 
+// split returns the text before the cursor and after it.
+func (f *field) split() (before, after string) {
+	r := []rune(f.in.Value())
+	at := min(f.in.Position(), len(r))
+	return string(r[:at]), string(r[at:])
+}
+
+// put moves the cursor behind so many characters.
+func (f *field) put(at int) { f.in.SetCursor(at) }
+
 // key edits. The command of the text field only blinks its cursor, which is
 // drawn still here.
 func (f *field) key(k tea.KeyMsg) { f.in, _ = f.in.Update(k) }

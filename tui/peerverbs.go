@@ -18,6 +18,8 @@ func (s *peersScreen) idle(a *app, act action) bool {
 		return !a.radioReady()
 	case p == nil:
 		return true
+	case act == actMessage:
+		return p.Trust != "trusted"
 	case act == actConnect:
 		return !a.radioReady() || !slices.ContainsFunc(p.Paths, func(p control.Path) bool { return p.Kind == "direct" && !p.Active })
 	case act == actPair:
@@ -45,6 +47,11 @@ func (s *peersScreen) act(a *app, act action) tea.Cmd {
 	switch act {
 	case actSend:
 		return s.send(a, p)
+	case actMessage:
+		if p.Trust != "trusted" {
+			return a.fail("Messages are for trusted devices.", "Pair with it first: p.")
+		}
+		return a.write(p.ID)
 	case actConnect:
 		return s.connect(a, p)
 	case actPair:

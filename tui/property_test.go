@@ -106,14 +106,39 @@ func (d dice) state() control.State {
 	for range d.IntN(40) {
 		s.Transfers = append(s.Transfers, d.transfer())
 	}
+	for range d.IntN(40) {
+		s.Messages = append(s.Messages, d.message())
+	}
+	s.Unread = control.Unread{Read: uint64(d.IntN(60)), Count: d.IntN(9)}
 	for i := range d.IntN(3) {
 		s.Inbox = append(s.Inbox, d.question(i))
 	}
 	return s
 }
 
+func (d dice) message() control.Message {
+	m := control.Message{Seq: uint64(d.IntN(100)), ID: fmt.Sprintf("m%d", d.IntN(100)), Direction: d.of("send", "receive"), Text: strings.Join(d.texts(9), "\n"),
+		State: d.of("received", "waiting", "delivered", "failed", "refused"), Time: d.of("", "2026-11-21T10:00:00Z", "1970-01-01T00:00:00Z")}
+	if m.Direction == "receive" {
+		m.Peer, m.PeerName = d.of(idAna, idPi), d.text()
+		return m
+	}
+	for range 1 + d.IntN(3) {
+		m.To = append(m.To, control.Recipient{Peer: d.of(idAna, idPi, idWork), PeerName: d.text(), State: d.of("waiting", "delivered", "refused", "failed"),
+			Near: d.IntN(2) == 0, Error: d.text(), Hint: d.text()})
+	}
+	return m
+}
+
 func (d dice) event() control.Event {
-	switch d.IntN(7) {
+	switch d.IntN(10) {
+	case 6:
+		m := d.message()
+		return control.Event{Type: "message", Message: &m}
+	case 7:
+		return control.Event{Type: "message_gone", Key: fmt.Sprintf("m%d", d.IntN(100))}
+	case 8:
+		return control.Event{Type: "unread", Unread: &control.Unread{Read: uint64(d.IntN(100)), Count: d.IntN(9)}}
 	case 0:
 		s := d.status()
 		return control.Event{Type: "status", Status: &s}
@@ -135,7 +160,7 @@ func (d dice) event() control.Event {
 }
 
 var anyKeys = []string{"enter", "esc", "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "pgup", "pgdown", "backspace", "ctrl+u",
-	"1", "2", "3", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
+	"1", "2", "3", "4", "enter", "pgup", "ctrl+j", "m", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
 
 // TestEveryFrameFits walks at random through states, sizes, events and keys, and
 // checks each frame.

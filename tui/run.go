@@ -35,6 +35,10 @@ type Control interface {
 	Find(ctx context.Context, r control.FindRequest) error
 	Group(ctx context.Context, r control.GroupRequest) (control.Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
+	Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error)
+	SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error)
+	CancelMessage(ctx context.Context, id string) error
+	ReadMessages(ctx context.Context, r control.ReadRequest) (control.Unread, error)
 }
 
 // Options says what [Run] works on and how it looks.

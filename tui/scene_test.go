@@ -99,6 +99,32 @@ func samplePairing() control.InboxItem {
 	return control.InboxItem{ID: "pair-1", Kind: "pair", Peer: idPixel, PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}
 }
 
+func sampleMessages() []control.Message {
+	to := func(state string, near bool, peers ...string) (list []control.Recipient) {
+		for _, p := range peers {
+			name := map[string]string{idAna: "Ana's laptop", idPi: "living-room-pi", idWork: "workshop"}[p]
+			list = append(list, control.Recipient{Peer: p, PeerName: name, State: state, Near: near})
+		}
+		return list
+	}
+	return []control.Message{
+		{Seq: 11, ID: "m11", Direction: "receive", Peer: idPi, PeerName: "living-room-pi", Text: "backup done", State: "received", Time: "1999-12-30T22:10:00Z"},
+		{Seq: 12, ID: "m12", Direction: "receive", Peer: idAna, PeerName: "Ana's laptop", Text: "the slides are in /drop", State: "received", Time: "1999-12-30T18:02:00Z"},
+		{Seq: 13, ID: "m13", Direction: "send", To: to("delivered", false, idAna), Text: "got them, thanks", State: "delivered", Time: "1999-12-30T18:03:00Z"},
+		{Seq: 14, ID: "m14", Direction: "receive", Peer: idAna, PeerName: "Ana's laptop", State: "received", Time: "1999-12-31T22:30:00Z",
+			Text: "sending the 4K one now\n  1. holiday-4k.mov, which is rather long and does not fit in one line of a small terminal\n  2. cover.jpg"},
+		{Seq: 15, ID: "m15", Direction: "send", To: to("delivered", false, idAna), Text: "ok, I have 60 GB free", State: "delivered", Time: "1999-12-31T22:31:00Z"},
+		{Seq: 16, ID: "m16", Direction: "send", To: append(to("delivered", false, idAna, idPi), to("waiting", false, idWork)...), Text: "lunch at noon", State: "waiting", Time: "1999-12-31T22:33:00Z"},
+		{Seq: 17, ID: "m17", Direction: "receive", Peer: idPi, PeerName: "living-room-pi", Text: "disk is at 91 %", State: "received", Time: "1999-12-31T22:40:00Z"},
+	}
+}
+
+func talking() control.State {
+	s := sampleState()
+	s.Messages, s.Unread = sampleMessages(), control.Unread{Read: 15, Count: 1}
+	return s
+}
+
 func sampleGroup() control.Group {
 	return control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2, Address: "192.168.49.1/24",
 		LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}
@@ -123,16 +149,25 @@ var scenes = []struct {
 	}, func(*ui) {}},
 	{"transfers", sampleState, func(u *ui) { u.press("2") }},
 	{"transfers-failed", sampleState, func(u *ui) { u.press("2", "G") }},
+	{"messages", talking, func(u *ui) { u.press("3") }},
+	{"messages-everyone", talking, func(u *ui) { u.press("3", "g") }},
+	{"messages-writing", talking, func(u *ui) {
+		u.press("m")
+		u.typed("is it the long cut?")
+		u.press("ctrl+j")
+		u.typed("or the short one")
+	}},
+	{"messages-empty", func() control.State { return control.State{Status: sampleStatus()} }, func(u *ui) { u.press("3") }},
 	{"network", func() control.State {
 		s := sampleState()
 		s.Status.Groups = []control.Group{sampleGroup()}
 		return s
-	}, func(u *ui) { u.press("3") }},
+	}, func(u *ui) { u.press("4") }},
 	{"network-no-radio", func() control.State {
 		s := sampleState()
 		s.Status.Radio = control.Radio{State: "off", Ifname: "wlan0", Hint: "run: rfkill unblock wifi"}
 		return s
-	}, func(u *ui) { u.press("3", "j", "j") }},
+	}, func(u *ui) { u.press("4", "j", "j") }},
 	{"offer", sampleState, func(u *ui) {
 		i := sampleOffer()
 		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
@@ -192,10 +227,10 @@ var scenes = []struct {
 	}},
 	{"cancel", sampleState, func(u *ui) { u.press("2", "x") }},
 	{"connect", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "c") }},
-	{"create", sampleState, func(u *ui) { u.press("3", "c") }},
+	{"create", sampleState, func(u *ui) { u.press("4", "c") }},
 	{"steps", sampleState, func(u *ui) {
 		u.agent.group = make(chan error)
-		u.press("3", "c", "enter")
+		u.press("4", "c", "enter")
 		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "group", State: "ok", After: 1.2, Text: "5180 MHz, as wlan0"}})
 		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "address", State: "running"}})
 		u.settle()

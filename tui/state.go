@@ -3,7 +3,6 @@ package tui
 import (
 	"cmp"
 	"fmt"
-	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -23,6 +22,8 @@ type state struct {
 	transfers []*transfer // sorted for the screen
 	inbox     []*question // oldest first
 	steps     []control.Step
+	messages  []control.Message // in the order of their numbers; older ones are asked for
+	unread    control.Unread
 
 	seq   uint64 // of the last event
 	order int    // grows with every transfer seen
@@ -83,7 +84,7 @@ func (q *question) left(now time.Time) float64 {
 // apply takes one event of the agent. It reports whether the stream is still
 // whole; after false the watch must start anew.
 func (s *state) apply(e control.Event, at time.Time, asciiOnly bool) bool {
-	scrub(reflect.ValueOf(&e), asciiOnly)
+	scrubEvent(&e, asciiOnly)
 	if e.Type == "end" || (e.Type != "state" && e.Seq != s.seq+1) {
 		return false
 	}
@@ -105,6 +106,12 @@ func (s *state) apply(e control.Event, at time.Time, asciiOnly bool) bool {
 		s.putQuestion(*e.Inbox, at)
 	case e.Type == "inbox_gone":
 		s.inbox = slices.DeleteFunc(s.inbox, func(q *question) bool { return q.ID == e.Key })
+	case e.Type == "message" && e.Message != nil:
+		s.putMessage(*e.Message)
+	case e.Type == "message_gone":
+		s.messages = slices.DeleteFunc(s.messages, func(m control.Message) bool { return m.ID == e.Key })
+	case e.Type == "unread" && e.Unread != nil:
+		s.unread = *e.Unread
 	case e.Type == "step" && e.Step != nil:
 		s.putStep(*e.Step)
 	}
@@ -117,6 +124,8 @@ func (s *state) reset(n control.State, at time.Time) {
 	old := *s
 	s.known, s.status, s.statusAt = true, n.Status, at
 	s.peers, s.transfers, s.inbox = nil, nil, nil
+	s.messages, s.unread = n.Messages, n.Unread
+	slices.SortFunc(s.messages, compareMessages)
 	for _, p := range n.Peers {
 		s.peers = append(s.peers, &peer{p, at})
 	}

@@ -117,12 +117,6 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 	}
 	var cmds []tea.Cmd
 	for _, e := range m.list {
-		if e.Message != nil {
-			// One line is all that there is room for.
-			if first, _, more := strings.Cut(e.Message.Text, "\n"); more {
-				e.Message.Text = first + " ..."
-			}
-		}
 		if !a.st.apply(e, m.at, a.th.ASCIIOnly) {
 			// Cut for being slow, or a line is missing: the snapshot of a new
 			// watch sets it right.
@@ -146,10 +140,15 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 // messageCame tells in the status line of a message that was received, unless that
 // says what went wrong.
 func (a *app) messageCame(m control.Message) tea.Cmd {
-	if m.Direction != "receive" || a.notice.failed {
+	if s, ok := a.screen().(*messagesScreen); m.Direction != "receive" || a.notice.failed || ok && with(m, s.list.key) {
 		return nil
 	}
-	return a.say("Message from " + m.PeerName + ": " + m.Text)
+	// One line is all that there is room for.
+	first, _, more := strings.Cut(m.Text, "\n")
+	if more {
+		first += " ..."
+	}
+	return a.say("Message from " + nameFor(m) + ": " + first)
 }
 
 // lost plans the next try.
