@@ -80,7 +80,7 @@ type (
 func newApp(ctx context.Context, ctl Control, th *theme.Theme, now time.Time) *app {
 	return &app{
 		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {},
-		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &networkScreen{}},
+		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &sharesScreen{}, &networkScreen{}},
 	}
 }
 
@@ -96,8 +96,13 @@ func tick() tea.Cmd {
 // Update takes one message.
 func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	m, cmd := a.update(msg)
-	if s, ok := a.screen().(*messagesScreen); ok && a.st.known {
-		cmd = tea.Batch(cmd, s.shown(a))
+	if a.st.known {
+		switch s := a.screen().(type) {
+		case *messagesScreen:
+			cmd = tea.Batch(cmd, s.shown(a))
+		case *sharesScreen:
+			cmd = tea.Batch(cmd, s.refresh(a))
+		}
 	}
 	return m, cmd
 }
@@ -134,6 +139,12 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		for _, s := range a.screens {
 			if s, ok := s.(*messagesScreen); ok {
 				return a, s.came(a, msg)
+			}
+		}
+	case mineMsg, listedMsg:
+		for _, s := range a.screens {
+			if s, ok := s.(*sharesScreen); ok {
+				return a, s.took(a, msg)
 			}
 		}
 	case sentMsg:
@@ -255,10 +266,14 @@ func (a *app) act(act action, key string) tea.Cmd {
 	case actFilter:
 		a.screen().rows().startFilter()
 	case actBack:
+		filtered := a.screen().rows().filter != ""
 		if a.notice.text != "" {
 			a.notice = notice{}
 		} else {
 			a.screen().rows().clearFilter()
+			if s, ok := a.screen().(*sharesScreen); ok && !filtered {
+				return s.up(a)
+			}
 		}
 	case actIncoming:
 		return a.openIncoming()

@@ -67,7 +67,7 @@ func TestNoDialogOverTextField(t *testing.T) {
 		u.typed("an")
 		u.offerNow(sampleOffer())
 		u.typed("y")
-		u.expect("filter: any", "1 waiting for you: i")
+		u.expect("filter: any", "1 waiting: i")
 		u.expectNot("Incoming files")
 		if n := u.rings.Load(); n != 1 {
 			t.Fatalf("the bell rang %d times, want once", n)
@@ -76,7 +76,7 @@ func TestNoDialogOverTextField(t *testing.T) {
 		u.expectCalls("refuse i1")
 
 		// With a form open it waits as well, and comes when the form is closed.
-		u.press("4", "c")
+		u.press("5", "c")
 		i := sampleOffer()
 		i.ID = "i9"
 		u.agent.emit(control.Event{Type: "inbox_gone", Key: "i1"})
@@ -167,7 +167,7 @@ func TestCreateGroup(t *testing.T) {
 	agent := &fakeAgent{state: sampleState()}
 	drive(t, agent, func(u *ui) {
 		agent.group = make(chan error) // of the bubble
-		u.press("4", "c", " ", " ", "tab", " ", "enter")
+		u.press("5", "c", " ", " ", "tab", " ", "enter")
 		u.expectCalls("group create device= band=5 persistent=false method= pin=")
 		u.expect("-       form the group")
 		agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "group", State: "ok", After: 0.84}})
@@ -217,7 +217,7 @@ func TestLeaveGroup(t *testing.T) {
 	agent := &fakeAgent{state: sampleState()}
 	agent.state.Status.Groups = []control.Group{sampleGroup()}
 	drive(t, agent, func(u *ui) {
-		u.press("4", "L")
+		u.press("5", "L")
 		u.expect("the group ends for 2 clients")
 		u.press("enter")
 		u.expectCalls()
@@ -235,7 +235,7 @@ func TestNoRadio(t *testing.T) {
 	agent := &fakeAgent{state: sampleState()}
 	agent.state.Status.Radio = control.Radio{State: "off", Ifname: "wlan0", Hint: "run: rfkill unblock wifi"}
 	drive(t, agent, func(u *ui) {
-		u.press("4")
+		u.press("5")
 		u.expect("wlan0 switched off", "Run: rfkill unblock wifi.")
 		u.press("c")
 		u.expect("Wi-Fi Direct cannot be used: wlan0 switched off. Run: rfkill unblock wifi.")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,11 @@ type fakeAgent struct {
 
 	pairing control.Pairing     // what Pair answers
 	page    control.MessagePage // what Messages answers
-	begin   chan error          // Pair waits for it when it is not nil
-	outcome chan error          // WaitPairing waits for it, or for the end when it is nil
+	shares  []control.Share
+	listing map[string]control.Listing // what Browse answers, by share, path and after
+	found   control.SearchAnswer
+	begin   chan error // Pair waits for it when it is not nil
+	outcome chan error // WaitPairing waits for it, or for the end when it is nil
 }
 
 func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
@@ -170,6 +174,31 @@ func (f *fakeAgent) CancelMessage(_ context.Context, id string) error {
 }
 func (f *fakeAgent) ReadMessages(_ context.Context, r control.ReadRequest) (control.Unread, error) {
 	return control.Unread{}, f.called("read %d", r.Seq)
+}
+func (f *fakeAgent) Shares(context.Context) ([]control.Share, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.shares), nil
+}
+func (f *fakeAgent) AddShare(_ context.Context, r control.ShareRequest) (control.Share, error) {
+	return control.Share{}, f.called("share %s for %v", r.Folder, r.For)
+}
+func (f *fakeAgent) RemoveShare(_ context.Context, name string) error {
+	return f.called("unshare %s", name)
+}
+func (f *fakeAgent) Browse(_ context.Context, r control.BrowseRequest) (control.Listing, error) {
+	err := f.called("browse %s %q %q after %q", shortID(r.Device), r.Share, r.Path, r.After)
+	return f.listing[r.Share+"/"+r.Path+"/"+r.After], err
+}
+func (f *fakeAgent) Search(_ context.Context, r control.SearchRequest) (control.SearchAnswer, error) {
+	return f.found, f.called("search %q", r.Query)
+}
+func (f *fakeAgent) Get(_ context.Context, r control.GetRequest) (control.Transfer, error) {
+	var from []string
+	for _, id := range r.From {
+		from = append(from, shortID(id))
+	}
+	return control.Transfer{}, f.called("get %s %q %q hash %q from %v", shortID(r.Device), r.Share, r.Path, r.Hash, from)
 }
 func (f *fakeAgent) LeaveGroup(_ context.Context, ifname string) error {
 	return f.called("leave %s", ifname)

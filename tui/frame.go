@@ -222,9 +222,10 @@ func (a *app) tabs() string {
 	}
 	waiting := ""
 	if n := len(a.st.inbox); n > 0 {
-		waiting = fmt.Sprintf("%d waiting for you: i ", n)
-		if width(line)+width(waiting) > a.w {
-			waiting = fmt.Sprintf("%d: i ", n)
+		for _, form := range []string{"%d waiting for you: i ", "%d waiting: i ", "%d: i "} {
+			if waiting = fmt.Sprintf(form, n); width(line)+width(waiting) <= a.w {
+				break
+			}
 		}
 	}
 	return fit(line, a.w-width(waiting)) + a.th.Warn.Render(waiting)

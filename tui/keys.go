@@ -48,6 +48,12 @@ const (
 	actEarlier
 	actLater
 	actTakeBack
+	actOpenPlace
+	actGet
+	actOutside
+	actFind
+	actAdd
+	actStop
 	// dialogs
 	actYes
 	actNo
@@ -74,6 +80,7 @@ const (
 	onPeers
 	onTransfers
 	onMessages
+	onShares
 	onNetwork
 	noAgent
 	inOffer
@@ -128,6 +135,14 @@ var keymap = []section{
 		{actEarlier, []string{"pgup"}, "pgup", "earlier", "what was said before; pgdown: after"},
 		{actLater, []string{"pgdown"}, "", "", ""},
 		{actTakeBack, []string{"x"}, "x", "take back", "take back what no device has yet (asks first)"},
+	}},
+	{onShares, "Shares", []binding{
+		{actOpenPlace, []string{"enter", "right", "l"}, "enter", "open", "look into the device, share or folder; ask for the file"},
+		{actOutside, []string{"backspace", "left", "h"}, "left h", "back", "back to where it was opened from"},
+		{actGet, []string{"r"}, "r", "get", "get the file, the folder or the whole share (asks first)"},
+		{actFind, []string{"f"}, "f", "search", "search what all connected trusted devices share"},
+		{actAdd, []string{"a"}, "a", "share a folder", "share a folder of this device, read-only"},
+		{actStop, []string{"x"}, "x", "stop sharing", "stop sharing the folder (asks first)"},
 	}},
 	{onNetwork, "Network", []binding{
 		{actCreate, []string{"c"}, "c", "create group", "create a Wi-Fi Direct group that others join"},

@@ -38,6 +38,12 @@ type Control interface {
 	Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error)
 	SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error)
 	CancelMessage(ctx context.Context, id string) error
+	Shares(ctx context.Context) ([]control.Share, error)
+	AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error)
+	RemoveShare(ctx context.Context, name string) error
+	Browse(ctx context.Context, r control.BrowseRequest) (control.Listing, error)
+	Search(ctx context.Context, r control.SearchRequest) (control.SearchAnswer, error)
+	Get(ctx context.Context, r control.GetRequest) (control.Transfer, error)
 	ReadMessages(ctx context.Context, r control.ReadRequest) (control.Unread, error)
 }
 

@@ -158,16 +158,30 @@ var scenes = []struct {
 		u.typed("or the short one")
 	}},
 	{"messages-empty", func() control.State { return control.State{Status: sampleStatus()} }, func(u *ui) { u.press("3") }},
+	{"shares", sampleState, func(u *ui) { u.agent.shares = sharing().shares; u.press("4", "j"); u.wait(4 * time.Second) }},
+	{"shares-folder", sampleState, func(u *ui) {
+		u.agent.shares, u.agent.listing = sharing().shares, sharing().listing
+		u.press("4")
+		u.wait(4 * time.Second)
+		u.press("G", "k", "enter", "enter", "j")
+	}},
+	{"shares-found", sampleState, func(u *ui) {
+		u.agent.found = sharing().found
+		u.press("4", "f")
+		u.typed("holiday")
+		u.press("enter")
+	}},
+	{"shares-empty", func() control.State { return control.State{Status: sampleStatus()} }, func(u *ui) { u.press("4") }},
 	{"network", func() control.State {
 		s := sampleState()
 		s.Status.Groups = []control.Group{sampleGroup()}
 		return s
-	}, func(u *ui) { u.press("4") }},
+	}, func(u *ui) { u.press("5") }},
 	{"network-no-radio", func() control.State {
 		s := sampleState()
 		s.Status.Radio = control.Radio{State: "off", Ifname: "wlan0", Hint: "run: rfkill unblock wifi"}
 		return s
-	}, func(u *ui) { u.press("4", "j", "j") }},
+	}, func(u *ui) { u.press("5", "j", "j") }},
 	{"offer", sampleState, func(u *ui) {
 		i := sampleOffer()
 		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})
@@ -227,10 +241,10 @@ var scenes = []struct {
 	}},
 	{"cancel", sampleState, func(u *ui) { u.press("2", "x") }},
 	{"connect", sampleState, func(u *ui) { u.press("/"); u.typed("pixel"); u.press("enter", "c") }},
-	{"create", sampleState, func(u *ui) { u.press("4", "c") }},
+	{"create", sampleState, func(u *ui) { u.press("5", "c") }},
 	{"steps", sampleState, func(u *ui) {
 		u.agent.group = make(chan error)
-		u.press("4", "c", "enter")
+		u.press("5", "c", "enter")
 		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "group", State: "ok", After: 1.2, Text: "5180 MHz, as wlan0"}})
 		u.agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "address", State: "running"}})
 		u.settle()

@@ -45,8 +45,8 @@ var scenes = []scene{
 		s.Status.Groups = []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2,
 			Address: "192.168.49.1/24", LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}}
 		return s
-	}, keys: []string{"4"}},
-	{name: "create", state: state, keys: []string{"4", "c"}},
+	}, keys: []string{"5"}},
+	{name: "create", state: state, keys: []string{"5", "c"}},
 	{name: "help", state: state, keys: []string{"question"}},
 }
 
