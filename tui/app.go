@@ -80,7 +80,7 @@ type (
 func newApp(ctx context.Context, ctl Control, th *theme.Theme, now time.Time) *app {
 	return &app{
 		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {},
-		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &sharesScreen{}, &networkScreen{}},
+		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &sharesScreen{}, &networkScreen{}, newLogScreen()},
 	}
 }
 
@@ -101,6 +101,8 @@ func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		case *messagesScreen:
 			cmd = tea.Batch(cmd, s.shown(a))
 		case *sharesScreen:
+			cmd = tea.Batch(cmd, s.refresh(a))
+		case *logScreen:
 			cmd = tea.Batch(cmd, s.refresh(a))
 		}
 	}
@@ -144,6 +146,12 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case mineMsg, listedMsg:
 		for _, s := range a.screens {
 			if s, ok := s.(*sharesScreen); ok {
+				return a, s.took(a, msg)
+			}
+		}
+	case checksMsg, logMsg:
+		for _, s := range a.screens {
+			if s, ok := s.(*logScreen); ok {
 				return a, s.took(a, msg)
 			}
 		}

@@ -47,6 +47,8 @@ type fakeAgent struct {
 	pairing control.Pairing     // what Pair answers
 	page    control.MessagePage // what Messages answers
 	shares  []control.Share
+	checks  []control.Check
+	log     []control.LogLine
 	listing map[string]control.Listing // what Browse answers, by share, path and after
 	found   control.SearchAnswer
 	begin   chan error // Pair waits for it when it is not nil
@@ -174,6 +176,15 @@ func (f *fakeAgent) CancelMessage(_ context.Context, id string) error {
 }
 func (f *fakeAgent) ReadMessages(_ context.Context, r control.ReadRequest) (control.Unread, error) {
 	return control.Unread{}, f.called("read %d", r.Seq)
+}
+func (f *fakeAgent) Doctor(context.Context) ([]control.Check, error) {
+	err := f.called("doctor")
+	return slices.Clone(f.checks), err
+}
+func (f *fakeAgent) Log(context.Context) ([]control.LogLine, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.log), nil
 }
 func (f *fakeAgent) Shares(context.Context) ([]control.Share, error) {
 	f.mu.Lock()

@@ -54,6 +54,8 @@ const (
 	actFind
 	actAdd
 	actStop
+	actCheck
+	actLevel
 	// dialogs
 	actYes
 	actNo
@@ -82,6 +84,7 @@ const (
 	onMessages
 	onShares
 	onNetwork
+	onLog
 	noAgent
 	inOffer
 	inRequest
@@ -148,6 +151,10 @@ var keymap = []section{
 		{actCreate, []string{"c"}, "c", "create group", "create a Wi-Fi Direct group that others join"},
 		{actLeave, []string{"L"}, "L", "leave group", "leave the group, or end it as its owner (asks first)"},
 		{actScan, []string{"s"}, "s", "scan", "look for Wi-Fi Direct devices for 30 s"},
+	}},
+	{onLog, "Log", []binding{
+		{actCheck, []string{"d"}, "d", "run checks", "run the checks of nigh doctor"},
+		{actLevel, []string{"l"}, "l", "level", "show the log from another level on"},
 	}},
 	{everywhere, "Everywhere", []binding{
 		{actTab, nil, "1-9", "", "go to the screen with that number"},

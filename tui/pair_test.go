@@ -212,7 +212,7 @@ func TestNoPairDialogOverTextField(t *testing.T) {
 		u.press("/")
 		u.offerNow(samplePairing())
 		u.typed("y")
-		u.expect("filter: y", "1 waiting: i")
+		u.expect("filter: y", "1: i")
 		u.expectNot("4 8 2")
 		u.press("esc", "i")
 		u.expect("4 8 2   9 1 3")

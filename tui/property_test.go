@@ -160,7 +160,7 @@ func (d dice) event() control.Event {
 }
 
 var anyKeys = []string{"enter", "esc", "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "pgup", "pgdown", "backspace", "ctrl+u",
-	"1", "2", "3", "4", "4", "5", "f", "enter", "pgup", "ctrl+j", "m", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
+	"1", "2", "3", "4", "4", "5", "6", "f", "d", "enter", "pgup", "ctrl+j", "m", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
 
 // TestEveryFrameFits walks at random through states, sizes, events and keys, and
 // checks each frame.

@@ -38,6 +38,8 @@ type Control interface {
 	Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error)
 	SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error)
 	CancelMessage(ctx context.Context, id string) error
+	Doctor(ctx context.Context) ([]control.Check, error)
+	Log(ctx context.Context) ([]control.LogLine, error)
 	Shares(ctx context.Context) ([]control.Share, error)
 	AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error)
 	RemoveShare(ctx context.Context, name string) error

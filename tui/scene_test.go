@@ -182,6 +182,11 @@ var scenes = []struct {
 		s.Status.Radio = control.Radio{State: "off", Ifname: "wlan0", Hint: "run: rfkill unblock wifi"}
 		return s
 	}, func(u *ui) { u.press("5", "j", "j") }},
+	{"log", sampleState, func(u *ui) {
+		u.agent.checks, u.agent.log = logging().checks, logging().log
+		u.press("6", "g", "j")
+		u.wait(3 * time.Second)
+	}},
 	{"offer", sampleState, func(u *ui) {
 		i := sampleOffer()
 		u.agent.emit(control.Event{Type: "inbox", Inbox: &i})

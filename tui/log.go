@@ -1,0 +1,255 @@
+package tui
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"nigh/agent/control"
+)
+
+// logEvery is how old the log gets while it is looked at.
+const logEvery = 2 * time.Second
+
+// logScreen shows what nigh doctor finds, and below it the agent's log.
+type logScreen struct {
+	list    list
+	checks  []control.Check
+	ranAt   time.Time // of the checks
+	running bool
+	lines   []control.LogLine
+	readAt  time.Time
+	reading bool
+	level   int // index into levels: lines below it are not shown
+}
+
+// levels are the levels of the log, as the agent writes them.
+var levels = []string{"DEBUG", "INFO", "WARN", "ERROR"}
+
+type (
+	checksMsg struct {
+		list []control.Check
+		err  error
+	}
+	logMsg struct {
+		lines []control.LogLine
+		err   error
+	}
+)
+
+func newLogScreen() *logScreen { return &logScreen{level: 1} }
+
+func (s *logScreen) title() string { return "Log" }
+func (s *logScreen) in() scope     { return onLog }
+func (s *logScreen) rows() *list   { return &s.list }
+
+// badge is the number of checks that failed.
+func (s *logScreen) badge(*app) int {
+	n := 0
+	for _, c := range s.checks {
+		if c.State == "fail" {
+			n++
+		}
+	}
+	return n
+}
+
+// refresh asks for the checks once, and for the log while it is looked at.
+func (s *logScreen) refresh(a *app) tea.Cmd {
+	var cmds []tea.Cmd
+	if s.ranAt.IsZero() {
+		cmds = append(cmds, s.run(a))
+	}
+	if a.conn.up && !s.reading && (s.readAt.IsZero() || a.now.Sub(s.readAt) >= logEvery) {
+		s.reading = true
+		ctx, ctl := a.ctx, a.ctl
+		cmds = append(cmds, func() tea.Msg {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			lines, err := ctl.Log(ctx)
+			return logMsg{lines, err}
+		})
+	}
+	return tea.Batch(cmds...)
+}
+
+// run runs the checks.
+func (s *logScreen) run(a *app) tea.Cmd {
+	if s.running || !a.conn.up {
+		return nil
+	}
+	s.running = true
+	ctx, ctl := a.ctx, a.ctl
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		list, err := ctl.Doctor(ctx)
+		return checksMsg{list, err}
+	}
+}
+
+// took takes an answer of the agent.
+func (s *logScreen) took(a *app, msg tea.Msg) tea.Cmd {
+	switch m := msg.(type) {
+	case checksMsg:
+		s.running, s.ranAt = false, a.now
+		if m.err != nil {
+			return a.done(doneMsg{err: m.err})
+		}
+		s.checks = m.list
+		for i := range s.checks {
+			c := &s.checks[i]
+			c.ID, c.Cause, c.Fix = printable(c.ID, a.th.ASCIIOnly), printable(c.Cause, a.th.ASCIIOnly), printable(c.Fix, a.th.ASCIIOnly)
+		}
+	case logMsg:
+		s.reading, s.readAt = false, a.now
+		if m.err != nil {
+			return a.done(doneMsg{err: m.err})
+		}
+		s.lines = m.lines
+		for i := range s.lines {
+			l := &s.lines[i]
+			l.Message, l.Attrs = printable(l.Message, a.th.ASCIIOnly), printable(l.Attrs, a.th.ASCIIOnly)
+		}
+	}
+	return nil
+}
+
+// logRow is a row of the list: a check or a line.
+type logRow struct {
+	check *control.Check
+	line  *control.LogLine
+}
+
+// sync takes the rows there are now: checks that found something first. Who is at
+// the end of the log stays there.
+func (s *logScreen) sync() []logRow {
+	atEnd := len(s.list.keys) == 0 || s.list.at == len(s.list.keys)-1
+	var rows []logRow
+	var keys []string
+	for _, state := range []string{"fail", "warn"} {
+		for i := range s.checks {
+			if c := &s.checks[i]; c.State == state && s.list.matches(c.ID, c.Cause, c.Fix) {
+				rows, keys = append(rows, logRow{check: c}), append(keys, "check "+c.ID)
+			}
+		}
+	}
+	same, before := 0, time.Time{}
+	for i := range s.lines {
+		l := &s.lines[i]
+		if l.Time.Equal(before) {
+			same++
+		} else {
+			same, before = 0, l.Time
+		}
+		if levelOf(l.Level) < s.level || !s.list.matches(l.Level, l.Message, l.Attrs) {
+			continue
+		}
+		rows, keys = append(rows, logRow{line: l}), append(keys, fmt.Sprintf("%d.%d", l.Time.UnixNano(), same))
+	}
+	s.list.set(keys)
+	if atEnd && len(keys) > 0 {
+		s.list.move(actLast)
+	}
+	return rows
+}
+
+func levelOf(name string) int {
+	for i, l := range levels {
+		if l == name {
+			return i
+		}
+	}
+	return 1
+}
+
+func (s *logScreen) draw(a *app, w, h int) []string {
+	rows := s.sync()
+	title := "nothing passes the filter"
+	if s.list.filter == "" {
+		title = ""
+	}
+	var detail []pair
+	if s.list.at < len(rows) {
+		switch r := rows[s.list.at]; {
+		case r.check != nil:
+			title = "check " + r.check.ID
+			detail = []pair{{"Found", sentence(r.check.Cause), s.style(a, r.check.State)}, {"To do", r.check.Fix, nil}}
+		default:
+			title = r.line.Message
+			detail = []pair{{"When", r.line.Time.Local().Format("2006-01-02 15:04:05.000"), nil}, {"Level", r.line.Level, nil}, {"With", r.line.Attrs, nil}}
+		}
+	}
+	return a.withDetail(w, h, title,
+		func(w, h int) []string { return s.table(a, rows, w, h) },
+		func(w, h int) []string { return pairs(w, h, detail...) })
+}
+
+// style is how a state or level is shown.
+func (s *logScreen) style(a *app, state string) func(string) string {
+	switch state {
+	case "fail", "ERROR":
+		return a.th.Bad.Render
+	case "warn", "WARN":
+		return a.th.Warn.Render
+	}
+	return nil
+}
+
+func (s *logScreen) table(a *app, rows []logRow, w, h int) []string {
+	lines := []string{a.th.Dim.Render(fit("   "+s.summary(a), w))}
+	t := newTable(w, column{"", 10, false}, column{"", 7, false}, column{"", 0, false})
+	first, end := s.list.window(h - 1)
+	for i := first; i < end; i++ {
+		selected := s.list.keys[i] == s.list.key
+		if c := rows[i].check; c != nil {
+			lines = append(lines, t.row(a, selected, cell{"check", nil}, cell{c.State, s.style(a, c.State)}, cell{c.Cause, nil}))
+			continue
+		}
+		l := rows[i].line
+		text := l.Message
+		if l.Attrs != "" {
+			text += "  " + l.Attrs
+		}
+		lines = append(lines, t.row(a, selected, cell{l.Time.Local().Format("15:04:05"), nil}, cell{l.Level, s.style(a, l.Level)}, cell{text, nil}))
+	}
+	return lines
+}
+
+// summary says what the checks came to, and what is shown of the log.
+func (s *logScreen) summary(a *app) string {
+	bad := map[string]int{}
+	for _, c := range s.checks {
+		bad[c.State]++
+	}
+	text := "CHECKS  "
+	switch {
+	case s.running:
+		text += "running..."
+	case s.ranAt.IsZero():
+		text += "not run yet: d"
+	case bad["fail"]+bad["warn"] == 0:
+		text += fmt.Sprintf("all %d found nothing", len(s.checks))
+	default:
+		text += fmt.Sprintf("%d fail, %d warn, %d ok", bad["fail"], bad["warn"], bad["ok"])
+	}
+	if !s.ranAt.IsZero() && !s.running {
+		text += ", " + strings.Replace(agoText(a.now.Sub(s.ranAt).Seconds())+" ago", "now ago", "just now", 1)
+	}
+	return text + "   LOG  from " + levels[s.level] + " on"
+}
+
+func (s *logScreen) idle(_ *app, act action) bool { return act == actCheck && s.running }
+
+func (s *logScreen) act(a *app, act action) tea.Cmd {
+	switch act {
+	case actCheck:
+		return s.run(a)
+	case actLevel:
+		s.level = (s.level + 1) % len(levels)
+	}
+	return nil
+}
