@@ -166,6 +166,9 @@ func (s *sharesScreen) refresh(a *app) tea.Cmd {
 func (s *sharesScreen) took(a *app, msg tea.Msg) tea.Cmd {
 	switch m := msg.(type) {
 	case mineMsg:
+		if s.mineAt.IsZero() && s.place.top() {
+			s.list.key, s.list.at = "", 0 // the devices were there before our shares
+		}
 		s.asking, s.mineAt = false, a.now
 		if m.err != nil {
 			return a.done(doneMsg{err: m.err})

@@ -40,6 +40,10 @@ var scenes = []scene{
 		s.Inbox = []control.InboxItem{{ID: "pair-1", Kind: "pair", Peer: id("pixel"), PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}}
 		return s
 	}},
+	{name: "messages", state: state, keys: []string{"m"}},
+	{name: "shares", state: state, keys: []string{"4", "j"}},
+	{name: "search", state: state, keys: []string{"4", "f", "h", "o", "l", "Return"}},
+	{name: "log", state: state, keys: []string{"6", "g"}},
 	{name: "network", state: func() control.State {
 		s := state()
 		s.Status.Groups = []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2,
@@ -100,8 +104,20 @@ func state() control.State {
 			{ID: "b3", Direction: "receive", Peer: id("living"), PeerName: "living-room-pi", Name: "old.log", Files: 1, BytesTotal: 9_000_000_000, BytesDone: 120_000_000,
 				State: "failed", Error: "the disk is full", Hint: "make room, then press r", Ended: ended, Age: 8000},
 		},
+		Messages: []control.Message{
+			{Seq: 12, ID: "m12", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Text: "the slides are in /drop", State: "received", Time: said(-26 * time.Hour)},
+			{Seq: 13, ID: "m13", Direction: "send", To: to("delivered"), Text: "got them, thanks", State: "delivered", Time: said(-25 * time.Hour)},
+			{Seq: 14, ID: "m14", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Text: "sending the 4K one now:\n  holiday-4k.mov, 4.3 GB", State: "received", Time: said(-3 * time.Minute)},
+			{Seq: 15, ID: "m15", Direction: "send", To: to("delivered"), Text: "ok, I have 60 GB free", State: "delivered", Time: said(-2 * time.Minute)},
+		},
 	}
 }
+
+func to(state string) []control.Recipient {
+	return []control.Recipient{{Peer: id("ana"), PeerName: "Ana's laptop", State: state}}
+}
+
+func said(ago time.Duration) string { return time.Now().Add(ago).Format(time.RFC3339) }
 
 // show is the other half of this program: it runs in the terminal and shows a
 // scene, over a real socket, until it is ended.
@@ -138,6 +154,49 @@ type still struct {
 func (s still) WaitPairing(ctx context.Context, _ string) (control.Pairing, error) {
 	<-ctx.Done()
 	return control.Pairing{}, ctx.Err()
+}
+
+// Shares, Search, Doctor, Log and the two about messages are what the screens ask for.
+func (still) Shares(context.Context) ([]control.Share, error) {
+	return []control.Share{
+		{Name: "drop", Folder: "/home/ana/drop", For: []control.Member{{ID: id("ana"), Name: "Ana's laptop"}}, State: "ready", Files: 17, Dirs: 2, Bytes: 88_000_000, Hashed: 17, Watched: "inotify"},
+		{Name: "photos", Folder: "/srv/photos", State: "ready", Files: 4812, Dirs: 31, Bytes: 21_000_000_000, Hashed: 900, Skipped: 3, Watched: "inotify"},
+		{Name: "usb", Folder: "/mnt/usb", State: "missing", Error: "the folder is not there", Hint: "plug the disk in", Watched: "periodic"},
+	}, nil
+}
+
+func (still) Search(context.Context, control.SearchRequest) (control.SearchAnswer, error) {
+	film := control.ShareHolder{Device: control.Member{ID: id("ana"), Name: "Ana's laptop"}, Share: "films", Path: "holiday-4k.mov"}
+	copied := control.ShareHolder{Device: control.Member{ID: id("living"), Name: "living-room-pi"}, Share: "copies", Path: "2025/holiday-4k.mov"}
+	return control.SearchAnswer{Asked: 3, Results: []control.ShareEntry{
+		{Name: "holiday-4k.mov", Kind: "file", Size: 4_300_000_000, Holders: []control.ShareHolder{film, copied}},
+		{Name: "holidays", Kind: "folder", Holders: []control.ShareHolder{{Device: copied.Device, Share: "photos", Path: "2025/holidays"}}},
+	}}, nil
+}
+
+func (still) Doctor(context.Context) ([]control.Check, error) {
+	return []control.Check{
+		{ID: "supplicant", State: "ok", Cause: "wpa_supplicant 2.10 answers, Wi-Fi Direct is on"},
+		{ID: "firewall", State: "warn", Cause: "firewalld closes UDP 5353 and TCP 7421 in the zone public", Fix: "nigh doctor --fix firewalld"},
+		{ID: "manager", State: "fail", Cause: "NetworkManager removes every Wi-Fi Direct group that it did not make", Fix: "sudo nigh doctor --fix networkmanager"},
+	}, nil
+}
+
+func (still) Log(context.Context) ([]control.LogLine, error) {
+	at := time.Now().Add(-time.Minute)
+	return []control.LogLine{
+		{Time: at, Level: "INFO", Message: "Radio is ready", Attrs: "ifname=wlan0 engine=system"},
+		{Time: at.Add(2 * time.Second), Level: "INFO", Message: "Device is near", Attrs: "peer=" + short("ana") + " path=direct ifname=p2p-wlan0-0"},
+		{Time: at.Add(3 * time.Second), Level: "WARN", Message: "Forming the group failed", Attrs: "peer=" + short("pixel") + ` err="the other side did not answer"`},
+	}, nil
+}
+
+func (still) Messages(context.Context, control.MessageQuery) (control.MessagePage, error) {
+	return control.MessagePage{}, nil
+}
+
+func (still) ReadMessages(context.Context, control.ReadRequest) (control.Unread, error) {
+	return control.Unread{}, nil
 }
 
 // Watch sends the state and then stays silent.
