@@ -73,7 +73,7 @@ var layers = []struct {
 	{"nigh/agent/message", moving},
 	{"nigh/agent/share", moving},
 	{"nigh/agent/doctor", []string{"nigh/wpa", "nigh/link", "nigh/systemd"}},
-	{"nigh/cli", []string{"nigh/agent/control", "nigh/tui"}},
+	{"nigh/cli", []string{"nigh/agent/control", "nigh/tui", "nigh/tui/wificode"}},
 	{"nigh/tui/...", []string{"nigh/agent/control", "nigh/tui/..."}},
 }
 

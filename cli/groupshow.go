@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"rsc.io/qr"
 
 	"nigh/agent/control"
+	"nigh/tui/wificode"
 )
 
 func (a *app) groupShow() *cobra.Command {
@@ -109,16 +109,22 @@ until the group ends.`,
 			if err != nil {
 				return err
 			}
-			who := access{g.Ifname, g.SSID, g.Passphrase, wifiURI(g.SSID, g.Passphrase)}
+			who := access{g.Ifname, g.SSID, g.Passphrase, wificode.URI(g.SSID, g.Passphrase)}
 			if a.json {
 				return a.document(who)
 			}
-			code, err := qr.Encode(who.URI, qr.L)
+			colors := a.colors(a.env.Stdout)
+			rows, err := wificode.Rows(who.URI, invert && !colors)
 			if err != nil {
 				return fmt.Errorf("make the code: %w", err)
 			}
-			if _, err := io.WriteString(a.env.Stdout, halfBlocks(code.Size, code.Black, a.colors(a.env.Stdout), invert)); err != nil {
-				return err
+			for _, row := range rows {
+				if colors {
+					row = "\x1b[97;40m" + row + "\x1b[0m" // bright white on black, on every terminal
+				}
+				if _, err := io.WriteString(a.env.Stdout, row+"\n"); err != nil {
+					return err
+				}
 			}
 			return a.print("Wi-Fi network  %s\npassphrase     %s", who.SSID, who.Passphrase)
 		},
@@ -154,49 +160,4 @@ func sharedGroup(groups []control.Group, ifname string) (control.Group, error) {
 	}
 	return control.Group{}, &control.Error{Code: control.CodeAmbiguous, Message: "this device owns several groups: " + strings.Join(names, ", "),
 		Hint: "name one: nigh group qr " + names[0]}
-}
-
-// wifiURI is the text of a code that joins a WPA network, as phones have read it
-// since ZXing: each of \ ; , : " in a value has a backslash before it.
-func wifiURI(ssid, passphrase string) string {
-	escape := strings.NewReplacer(`\`, `\\`, `;`, `\;`, `,`, `\,`, `:`, `\:`, `"`, `\"`)
-	return "WIFI:T:WPA;S:" + escape.Replace(ssid) + ";P:" + escape.Replace(passphrase) + ";;"
-}
-
-// quiet is the light border that readers need around a code (ISO/IEC 18004 asks
-// for four modules).
-const quiet = 4
-
-// halfBlocks draws a code with two modules in each character cell. With colours it
-// looks the same on every terminal; without them light modules are drawn, which
-// is right where the background is dark, and wrong with invert.
-func halfBlocks(size int, black func(x, y int) bool, colors, invert bool) string {
-	var b strings.Builder
-	invert = invert && !colors
-	drawn := func(x, y int) bool {
-		light := x < 0 || y < 0 || x >= size || y >= size || !black(x, y)
-		return light != invert && y < size+quiet // the last row of characters may be half used
-	}
-	for y := -quiet; y < size+quiet; y += 2 {
-		if colors {
-			b.WriteString("\x1b[97;40m") // bright white on black
-		}
-		for x := -quiet; x < size+quiet; x++ {
-			switch up, down := drawn(x, y), drawn(x, y+1); {
-			case up && down:
-				b.WriteString("█")
-			case up:
-				b.WriteString("▀")
-			case down:
-				b.WriteString("▄")
-			default:
-				b.WriteByte(' ')
-			}
-		}
-		if colors {
-			b.WriteString("\x1b[0m")
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
 }

@@ -48,6 +48,7 @@ type fakeAgent struct {
 	page    control.MessagePage // what Messages answers
 	shares  []control.Share
 	checks  []control.Check
+	groups  []control.Group // what Groups answers
 	log     []control.LogLine
 	listing map[string]control.Listing // what Browse answers, by share, path and after
 	found   control.SearchAnswer
@@ -210,6 +211,9 @@ func (f *fakeAgent) Get(_ context.Context, r control.GetRequest) (control.Transf
 		from = append(from, shortID(id))
 	}
 	return control.Transfer{}, f.called("get %s %q %q hash %q from %v", shortID(r.Device), r.Share, r.Path, r.Hash, from)
+}
+func (f *fakeAgent) Groups(context.Context) ([]control.Group, error) {
+	return f.groups, f.called("groups")
 }
 func (f *fakeAgent) LeaveGroup(_ context.Context, ifname string) error {
 	return f.called("leave %s", ifname)

@@ -43,6 +43,7 @@ const (
 	actClear
 	actCreate
 	actLeave
+	actPhones
 	actMessage
 	actWrite
 	actEarlier
@@ -72,6 +73,8 @@ const (
 	actChange
 	actStart
 	actNewLine
+	actReveal
+	actInvert
 )
 
 // scope is where a key means something.
@@ -93,6 +96,7 @@ const (
 	inPicker
 	inForm
 	inSteps
+	inPhone
 	inHelp
 	inText
 	inMessage
@@ -150,6 +154,7 @@ var keymap = []section{
 	{onNetwork, "Network", []binding{
 		{actCreate, []string{"c"}, "c", "create group", "create a Wi-Fi Direct group that others join"},
 		{actLeave, []string{"L"}, "L", "leave group", "leave the group, or end it as its owner (asks first)"},
+		{actPhones, []string{"Q"}, "Q", "QR for phones", "show the code that lets a phone join a group of this device"},
 		{actScan, []string{"s"}, "s", "scan", "look for Wi-Fi Direct devices for 30 s"},
 	}},
 	{onLog, "Log", []binding{
@@ -219,6 +224,11 @@ var keymap = []section{
 	}},
 	{inSteps, "While it connects", []binding{
 		{actBack, []string{"esc"}, "esc", "cancel", "give up and put everything back"},
+	}},
+	{inPhone, "The code for phones", []binding{
+		{actReveal, []string{"v"}, "v", "passphrase", "show or hide the passphrase"},
+		{actInvert, []string{"w"}, "w", "swap dark and light", "swap dark and light, where there are no colours"},
+		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
 	}},
 	{inHelp, "Help and lists", []binding{
 		{actDown, []string{"down", "j", " "}, "j/k", "scroll", "scroll"},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -242,8 +243,11 @@ func linkPairs(l control.Link) []pair {
 }
 
 func (s *networkScreen) idle(a *app, act action) bool {
-	if act == actLeave {
+	switch act {
+	case actLeave:
 		return len(a.st.status.Groups) == 0
+	case actPhones:
+		return !slices.ContainsFunc(a.st.status.Groups, func(g control.Group) bool { return g.Role == "GO" })
 	}
 	return !a.radioReady()
 }
@@ -258,6 +262,8 @@ func (s *networkScreen) act(a *app, act action) tea.Cmd {
 			return a.noRadio()
 		}
 		return a.open(newCreate(), false)
+	case actPhones:
+		return s.phones(a)
 	case actLeave:
 		return s.leave(a)
 	}

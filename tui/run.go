@@ -34,6 +34,7 @@ type Control interface {
 	WaitPairing(ctx context.Context, id string) (control.Pairing, error)
 	Find(ctx context.Context, r control.FindRequest) error
 	Group(ctx context.Context, r control.GroupRequest) (control.Group, error)
+	Groups(ctx context.Context) ([]control.Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
 	Messages(ctx context.Context, q control.MessageQuery) (control.MessagePage, error)
 	SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error)
@@ -143,7 +144,10 @@ func themeOf(o Options) *theme.Theme {
 	case "light":
 		bg = theme.Light
 	}
-	return theme.New(o.ASCII || !utf8Locale(o.Env), colour, bg)
+	th := theme.New(o.ASCII || !utf8Locale(o.Env), colour, bg)
+	// The fonts of the Linux console have none.
+	th.HalfBlocks = !th.ASCIIOnly && o.Env("TERM") != "linux"
+	return th
 }
 
 // utf8Locale reports whether the locale's characters are UTF-8.

@@ -89,7 +89,8 @@ func (s Style) Render(text string) string {
 // Theme is everything that decides how the UI looks.
 type Theme struct {
 	Glyphs
-	ASCIIOnly bool // text from outside must be ASCII too
+	ASCIIOnly  bool // text from outside must be ASCII too
+	HalfBlocks bool // '▀' and '▄' can be drawn: QR codes can
 
 	Plain    Style
 	Bold     Style
@@ -99,7 +100,11 @@ type Theme struct {
 	Good     Style
 	Warn     Style
 	Bad      Style
+	QR       Style // the modules of a code, the same on every background; empty without colours
 }
+
+// Coloured reports whether colours are used.
+func (t *Theme) Coloured() bool { return len(t.QR.Style) > 0 }
 
 // New returns a theme. Without colour, bold, dim and reverse are still used.
 func New(ascii, colour bool, bg Background) *Theme {
@@ -120,6 +125,7 @@ func New(ascii, colour bool, bg Background) *Theme {
 		return t
 	}
 	fg := func(c ansi.BasicColor) Style { return Style{ansi.Style{}.ForegroundColor(c)} }
+	t.QR = Style{ansi.Style{}.ForegroundColor(ansi.BrightWhite).BackgroundColor(ansi.Black)}
 	switch bg {
 	case Dark:
 		t.Accent, t.Good, t.Warn, t.Bad = fg(ansi.Cyan), fg(ansi.Green), fg(ansi.Yellow), fg(ansi.BrightRed)

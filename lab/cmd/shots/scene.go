@@ -46,10 +46,14 @@ var scenes = []scene{
 	{name: "log", state: state, keys: []string{"6", "g"}},
 	{name: "network", state: func() control.State {
 		s := state()
-		s.Status.Groups = []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2,
-			Address: "192.168.49.1/24", LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}}
+		s.Status.Groups = owned("")
 		return s
 	}, keys: []string{"5"}},
+	{name: "phone", state: func() control.State {
+		s := state()
+		s.Status.Groups = owned("")
+		return s
+	}, keys: []string{"5", "Q"}},
 	{name: "create", state: state, keys: []string{"5", "c"}},
 	{name: "help", state: state, keys: []string{"question"}},
 }
@@ -155,6 +159,13 @@ func (s still) WaitPairing(ctx context.Context, _ string) (control.Pairing, erro
 	<-ctx.Done()
 	return control.Pairing{}, ctx.Err()
 }
+
+func owned(passphrase string) []control.Group {
+	return []control.Group{{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-Qk-pi5-kitchen", Frequency: 5180, Clients: 2, Passphrase: passphrase,
+		Address: "192.168.49.1/24", LinkLocal: "fe80::1", Persistent: true, Members: []string{"02:1a:7d:da:71:12", "9e:0b:44:10:2f:01"}, Uptime: 2530}}
+}
+
+func (still) Groups(context.Context) ([]control.Group, error) { return owned("x7Kq2mPa"), nil }
 
 // Shares, Search, Doctor, Log and the two about messages are what the screens ask for.
 func (still) Shares(context.Context) ([]control.Share, error) {

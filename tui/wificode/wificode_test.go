@@ -1,4 +1,4 @@
-package cli
+package wificode
 
 import (
 	"strings"
@@ -8,25 +8,25 @@ import (
 	"rsc.io/qr"
 )
 
-func TestWifiURI(t *testing.T) {
+func TestURI(t *testing.T) {
 	for _, c := range []struct{ ssid, passphrase, want string }{
 		{"DIRECT-ab", "abcdefgh", `WIFI:T:WPA;S:DIRECT-ab;P:abcdefgh;;`},
 		{`a;b,c:d"e\f`, "12345678", `WIFI:T:WPA;S:a\;b\,c\:d\"e\\f;P:12345678;;`},
 		{"DIRECT-ab", `;;T:nopass;`, `WIFI:T:WPA;S:DIRECT-ab;P:\;\;T\:nopass\;;;`},
 	} {
-		if got := wifiURI(c.ssid, c.passphrase); got != c.want {
-			t.Errorf("wifiURI(%q, %q) = %s, want %s", c.ssid, c.passphrase, got, c.want)
+		if got := URI(c.ssid, c.passphrase); got != c.want {
+			t.Errorf("URI(%q, %q) = %s, want %s", c.ssid, c.passphrase, got, c.want)
 		}
 	}
 }
 
-// FuzzWiFiURI reads back what was written: no SSID and no passphrase can end its field, or begin another.
-func FuzzWiFiURI(f *testing.F) {
+// FuzzURI reads back what was written: no SSID and no passphrase can end its field, or begin another.
+func FuzzURI(f *testing.F) {
 	f.Add("DIRECT-ab", "abcdefgh")
 	f.Add(`a;b,c:d"e\f`, `;;T:nopass;`)
 	f.Add("\\", "\xff\n")
 	f.Fuzz(func(t *testing.T, ssid, passphrase string) {
-		rest, ok := strings.CutPrefix(wifiURI(ssid, passphrase), "WIFI:T:WPA;S:")
+		rest, ok := strings.CutPrefix(URI(ssid, passphrase), "WIFI:T:WPA;S:")
 		field := func() string {
 			var out strings.Builder
 			for i := 0; i < len(rest); i++ {
@@ -58,13 +58,16 @@ func FuzzWiFiURI(f *testing.F) {
 }
 
 // What is drawn is the code: every module at its place, with a whole quiet zone.
-func TestHalfBlocksShowTheCode(t *testing.T) {
-	code, err := qr.Encode(wifiURI("DIRECT-ab", "abcdefgh"), qr.L)
+func TestRowsShowTheCode(t *testing.T) {
+	code, err := qr.Encode(URI("DIRECT-ab", "abcdefgh"), qr.L)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, invert := range []bool{false, true} {
-		lines := strings.Split(strings.TrimSuffix(halfBlocks(code.Size, code.Black, false, invert), "\n"), "\n")
+		lines, err := Rows(URI("DIRECT-ab", "abcdefgh"), invert)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if len(lines) != (code.Size+2*quiet+1)/2 {
 			t.Fatalf("%d lines for %d modules", len(lines), code.Size)
 		}
