@@ -23,7 +23,8 @@ type logScreen struct {
 	lines   []control.LogLine
 	readAt  time.Time
 	reading bool
-	level   int // index into levels: lines below it are not shown
+	level   int  // index into levels: lines below it are not shown
+	begun   bool // both came once, and the selection was put where reading begins
 }
 
 // levels are the levels of the log, as the agent writes them.
@@ -127,7 +128,7 @@ type logRow struct {
 // sync takes the rows there are now: checks that found something first. Who is at
 // the end of the log stays there.
 func (s *logScreen) sync() []logRow {
-	atEnd := len(s.list.keys) == 0 || s.list.at == len(s.list.keys)-1
+	atEnd := len(s.list.keys) > 1 && s.list.at == len(s.list.keys)-1
 	var rows []logRow
 	var keys []string
 	for _, state := range []string{"fail", "warn"} {
@@ -151,6 +152,11 @@ func (s *logScreen) sync() []logRow {
 		rows, keys = append(rows, logRow{line: l}), append(keys, fmt.Sprintf("%d.%d", l.Time.UnixNano(), same))
 	}
 	s.list.set(keys)
+	if !s.begun && !s.ranAt.IsZero() && len(s.lines) > 0 {
+		// What the checks found is read first, and if that is nothing, the newest.
+		s.begun = true
+		atEnd = len(rows) > 0 && rows[0].check == nil
+	}
 	if atEnd && len(keys) > 0 {
 		s.list.move(actLast)
 	}

@@ -32,6 +32,8 @@ func TestLog(t *testing.T) {
 		u.expect("1 fail, 1 warn, 1 ok", "[6 Log 1]", "Device is near", "name=?[2Jx", "from INFO on")
 		u.expectNot("Formation", "wpa_supplicant 2.10")
 		u.expectCalls("doctor")
+		u.expect("── check manager")
+		u.press("G")
 		agent.log = append(agent.log, control.LogLine{Time: time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC), Level: "INFO", Message: "Session is up"})
 		u.wait(3 * time.Second)
 		u.expect("── Session is up") // who is at the end stays there
