@@ -96,6 +96,10 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 		do(m, func(ctx context.Context) (dbusapi.Peer, error) { return m.api.Peer(ctx, path) }, func(v dbusapi.Peer, err error) {
 			switch {
 			case m.form != f || f.stage != stageWaiting:
+			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0 && !m.canJoin():
+				// Should it be the group of this try, it gives it up soon, and asks us.
+				f.timer.stop()
+				f.timer = m.after(rebuildLimit, func() { m.finish(f, Group{}, limited("joining a running group")) })
 			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0:
 				delete(m.quit, f.peer.String())
 				m.peerFound(path, v)
