@@ -19,6 +19,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/recognise"
 	"nigh/wpa"
 )
 
@@ -59,6 +60,7 @@ type direct struct {
 	groups      map[wpa.GroupID]*directGroup // guarded by mu
 	ended       ending                       // the last group that is gone; guarded by mu
 	asking      bool                         // a friend for a group; guarded by mu
+	spent       []recognise.Nonce            // of others, newest last, that attempts were made with; guarded by mu
 	question    *question                    // the one that waits for a person; guarded by mu
 	pool        netip.Prefix                 // addresses that an owned group hands out; guarded by mu
 	formings    map[*forming]bool            // groups that are being formed; guarded by mu

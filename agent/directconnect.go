@@ -39,18 +39,33 @@ func (d *direct) find(ctx context.Context, for_ time.Duration) error {
 	return radio.Find(ctx, for_)
 }
 
+// beginForming waits until no other group is being formed by us, and returns what ends
+// that of the caller.
+func (d *direct) beginForming(ctx context.Context) (end func(), err error) {
+	select {
+	case d.forming <- struct{}{}:
+		return func() { <-d.forming }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // connect forms or joins a group with the device that has this P2P device
 // address and returns it when it is up.
 func (d *direct) connect(ctx context.Context, mac net.HardwareAddr, m wpa.Method, o wpa.ConnectOptions) (wpa.Group, error) {
-	radio, err := d.current()
+	formed, err := d.beginForming(ctx)
 	if err != nil {
 		return wpa.Group{}, err
 	}
-	select {
-	case d.forming <- struct{}{}:
-		defer func() { <-d.forming }()
-	case <-ctx.Done():
-		return wpa.Group{}, ctx.Err()
+	defer formed()
+	return d.connectNow(ctx, mac, m, o)
+}
+
+// connectNow is connect for a caller that holds what beginForming gives.
+func (d *direct) connectNow(ctx context.Context, mac net.HardwareAddr, m wpa.Method, o wpa.ConnectOptions) (wpa.Group, error) {
+	radio, err := d.current()
+	if err != nil {
+		return wpa.Group{}, err
 	}
 	d.a.step("negotiate", "running", "")
 	ctx, over := d.formation(ctx)

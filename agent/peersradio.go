@@ -21,6 +21,9 @@ func (t *table) heard(s radioSighting) bool {
 	if !ok && len(t.radio) >= maxRadio {
 		return false
 	}
+	if ok && s.seen.Before(old.seen) {
+		return true // an event that waited, while the device was looked at
+	}
 	if ok && s.name == "" && s.id == old.id {
 		s.name, s.short = old.name, old.short // it only hides them while it asks a friend for a group
 	}

@@ -21,7 +21,15 @@ const (
 	renewIdle = 10 * time.Minute // a new nonce, though nothing happened
 	lookTime  = 5 * time.Second  // for a device that is to be asked
 	askerTime = 15 * time.Second // for a device that asks: it searches and listens only now and then meanwhile
-	freshFor  = 3 * time.Second  // a nonce heard so lately is still the device's
+	freshFor  = 3 * time.Second  // a nonce heard so lately is still the device's, unless an attempt was made with it
+	// renewTime is how long a device is listened to for another nonce than that of the last attempt. Its side of a
+	// failed formation may end later than ours: a group owner waits 15 s for a client that gave up.
+	renewTime  = 8 * time.Second
+	renewPause = 500 * time.Millisecond // between looks at it
+	maxSpent   = 64                     // nonces of others that attempts were made with
+	// friendTries is how often a device is asked before it counts as one that cannot prove itself. When both ask at the
+	// same time, one may be asked with a nonce that it had a moment ago.
+	friendTries = 3
 	// unsureLimit is how long a trusted device that may not recognise us has to answer
 	// a derived PIN.
 	unsureLimit = 30 * time.Second
@@ -208,6 +216,51 @@ var errNotRecognised = errors.New("agent: the device is not recognised")
 // derive the PIN that only that one can.
 var errNotProved = errors.New("agent: the device could not prove who it is")
 
+// spendAfter notes that an attempt that ended with err was made with the nonce of a device: it draws another one after it, as
+// we do. A device that did not answer has taken no part.
+func (d *direct) spendAfter(n recognise.Nonce, err error) {
+	if err != nil && !errors.Is(err, wpa.ErrWrongPIN) && !errors.Is(err, wpa.ErrFormation) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(d.spent, n) {
+		d.spent = append(d.spent[max(0, len(d.spent)+1-maxSpent):], n)
+	}
+}
+
+// fresh reports whether a PIN can be derived from what was last heard of a device: it was heard lately, and no attempt was
+// made with its nonce.
+func (d *direct) fresh(s radioSighting) bool {
+	return time.Since(s.seen) <= freshFor && !d.isSpent(s.nonce)
+}
+
+func (d *direct) isSpent(n recognise.Nonce) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.spent, n)
+}
+
+// lookAnew is look until the device says a nonce with which no attempt was made. A device that goes on with the old one took no
+// part in that attempt, or has not noticed its end: then the old one has to do.
+func (d *direct) lookAnew(ctx context.Context, mac net.HardwareAddr, limit time.Duration) (radioSighting, error) {
+	return d.anew(ctx, func() (radioSighting, error) { return d.look(ctx, mac, limit) })
+}
+
+func (d *direct) anew(ctx context.Context, look func() (radioSighting, error)) (radioSighting, error) {
+	for began := time.Now(); ; {
+		s, err := look()
+		if err != nil || !d.isSpent(s.nonce) || time.Since(began) >= renewTime {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return s, ctx.Err()
+		case <-time.After(renewPause):
+		}
+	}
+}
+
 // look looks at a device now, for the nonce that a PIN is derived from. When the
 // radio has no time for it, what was heard lately has to do.
 func (d *direct) look(ctx context.Context, mac net.HardwareAddr, limit time.Duration) (radioSighting, error) {
@@ -229,17 +282,22 @@ func (d *direct) look(ctx context.Context, mac net.HardwareAddr, limit time.Dura
 }
 
 // connectFriend forms or joins a group with a trusted device, silently on both
-// sides when the two recognise each other. A failure is tried again once with what
-// the device says then: it may have had another nonce by the time it was asked.
+// sides when the two recognise each other. A failure is tried again with what the
+// device says then: it may have had another nonce by the time it was asked. The first
+// try may do without a PIN and does not count then.
 func (d *direct) connectFriend(ctx context.Context, id identity.DeviceID, o wpa.ConnectOptions) (wpa.Group, error) {
-	for try := 0; ; try++ {
+	for try := 1; ; try++ {
 		s, err := d.sight(ctx, id)
 		if err != nil {
 			return wpa.Group{}, err
 		}
-		g, err := d.connectAt(ctx, id, s, try == 0 && d.hasGroup(s.mac), o)
+		hurry := try == 1 && d.hasGroup(s.mac)
+		if hurry {
+			try = 0
+		}
+		g, err := d.connectAt(ctx, id, s, hurry, o)
 		again := errors.Is(err, wpa.ErrWrongPIN) || errors.Is(err, wpa.ErrFormation) || errors.Is(err, wpa.ErrMethod) || errors.Is(err, wpa.ErrRejected)
-		if err == nil || try > 0 || !again || ctx.Err() != nil {
+		if err == nil || try == friendTries || !again || ctx.Err() != nil {
 			if errors.Is(err, wpa.ErrWrongPIN) {
 				err = fmt.Errorf("%w: %w", errNotProved, err)
 			}
@@ -280,14 +338,23 @@ func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSig
 	if err != nil {
 		return wpa.Group{}, err
 	}
+	// Before the PIN is derived: another formation renews our nonce.
+	formed, err := d.beginForming(ctx)
+	if err != nil {
+		return wpa.Group{}, err
+	}
+	defer formed()
 	d.a.air.Prefer(id) // there may not be room for all tags
 	d.asks(true)
 	defer d.asks(false)
 	if err := radio.Advertise(ctx, d.advert()); err != nil {
 		return wpa.Group{}, err
 	}
-	if !hurry && !d.ownsGroup() && (time.Since(s.seen) > freshFor || !s.friend || s.id != id) {
-		now, err := d.look(ctx, s.mac, lookTime)
+	if at, ok := d.a.table.at(s.mac); ok {
+		s = at
+	}
+	if !hurry && !d.ownsGroup() && (!d.fresh(s) || !s.friend || s.id != id) {
+		now, err := d.lookAnew(ctx, s.mac, lookTime)
 		if err != nil {
 			return wpa.Group{}, err
 		}
@@ -306,7 +373,10 @@ func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSig
 	defer cancel()
 	silent := o
 	silent.OneTime = true
-	g, err := d.connect(limited, s.mac, method, silent)
+	g, err := d.connectNow(limited, s.mac, method, silent)
+	if !hurry || err != nil {
+		d.spendAfter(s.nonce, err)
+	}
 	d.renew()
 	if err == nil || ctx.Err() != nil || limited.Err() == nil {
 		return g, err
@@ -318,7 +388,8 @@ func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSig
 	return d.connectStranger(ctx, s.mac, o)
 }
 
-// connectStranger asks a device by the button, so that its user has to say yes.
+// connectStranger asks a device by the button, so that its user has to say yes. The
+// caller holds what beginForming gives.
 func (d *direct) connectStranger(ctx context.Context, mac net.HardwareAddr, o wpa.ConnectOptions) (wpa.Group, error) {
 	radio, err := d.current()
 	if err != nil {
@@ -328,7 +399,7 @@ func (d *direct) connectStranger(ctx context.Context, mac net.HardwareAddr, o wp
 	if err := radio.Advertise(ctx, d.advert()); err != nil {
 		return wpa.Group{}, err
 	}
-	return d.connect(ctx, mac, wpa.PBC(), o)
+	return d.connectNow(ctx, mac, wpa.PBC(), o)
 }
 
 // asks notes that a friend is, or is no more, being asked for a group.

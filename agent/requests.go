@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,8 +128,8 @@ func (d *direct) asker(ctx context.Context, r wpa.Request) (id identity.DeviceID
 		return id, s, ok && (r.Kind == wpa.ProvisionEnterPIN || r.Kind == wpa.Negotiation && r.PasswordID != wpa.PasswordPushButton)
 	}
 	pin := r.Kind == wpa.Invitation || r.Kind == wpa.Negotiation && r.PasswordID != wpa.PasswordPushButton
-	if pin && (!s.friend || time.Since(s.seen) > freshFor) && d.gate.looks.Allow() {
-		if now, err := d.look(ctx, mac, askerTime); err == nil {
+	if pin && (!s.friend || !d.fresh(s)) && d.gate.looks.Allow() {
+		if now, err := d.lookAnew(ctx, mac, askerTime); err == nil {
 			s = now
 		} else if ctx.Err() == nil {
 			d.log.Debug("Looking at who asks failed", "address", mac.String(), "err", err)
@@ -143,11 +144,19 @@ func (d *direct) admitFriend(ctx context.Context, r wpa.Request, id identity.Dev
 	if err != nil {
 		return
 	}
-	select {
-	case d.forming <- struct{}{}:
-		defer func() { <-d.forming }()
-	case <-ctx.Done():
+	formed, err := d.beginForming(ctx)
+	if err != nil {
 		return
+	}
+	defer formed()
+	if d.sharesGroup(r.Peer.Address) { // formed meanwhile, because we asked it
+		return
+	}
+	// What was formed meanwhile, and failed, has made both draw other nonces.
+	if !d.ownsGroup() && !d.fresh(s) && d.gate.looks.Allow() {
+		if now, err := d.lookAnew(ctx, r.Peer.Address, askerTime); err == nil && now.id == id {
+			s = now
+		}
 	}
 	method, err := d.method(id, s)
 	if err == nil {
@@ -157,6 +166,7 @@ func (d *direct) admitFriend(ctx context.Context, r wpa.Request, id identity.Dev
 		_, err = radio.Accept(forming, r, method, wpa.ConnectOptions{Intent: d.intent(), Persistent: true, OneTime: true})
 		err = over(err)
 		cancel()
+		d.spendAfter(s.nonce, err)
 		d.renew()
 	}
 	if err != nil && ctx.Err() == nil {
@@ -164,6 +174,18 @@ func (d *direct) admitFriend(ctx context.Context, r wpa.Request, id identity.Dev
 		d.log.Info("Forming the group failed", "peer", id.Short(), "err", err)
 		d.a.step("group", "failed", explain(err).Message)
 	}
+}
+
+// sharesGroup reports whether a radio device is in a group with us.
+func (d *direct) sharesGroup(mac net.HardwareAddr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range d.groups {
+		if slices.Equal(g.group.Peer, mac) && g.group.Role == wpa.Client || slices.ContainsFunc(g.group.Members, func(m net.HardwareAddr) bool { return slices.Equal(m, mac) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask puts a request to a person and carries out the answer. There is one question

@@ -162,6 +162,7 @@ func TestPolicyAllowsP2PAndNothingElse(t *testing.T) {
 	}{
 		{root, w + ".GetInterface", []string{"string:wlan0"}, true},
 		{root, "org.freedesktop.DBus.Properties.GetAll", []string{"string:" + w}, true},
+		{iface, w + ".Interface.AbortScan", nil, true},
 		{iface, w + ".Interface.P2PDevice.Find", nil, true},
 		{iface, w + ".Interface.P2PDevice.Disconnect", nil, true},
 		{iface, w + ".Interface.P2PDevice.AddPersistentGroup", nil, true},

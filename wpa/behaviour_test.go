@@ -373,6 +373,7 @@ func TestOwnerFound(t *testing.T) {
 		w.building(false)
 		w.say(dbusapi.InterfaceChanged{Path: fakeGroup, State: "scanning"}, dbusapi.InterfaceChanged{Path: fakeGroup, State: "associating"})
 		w.pass(2 * ownerLimit)
+		w.say(dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer)}) // a late one: that owner agreed
 		if n := len(w.fake.called("Cancel")); n != 0 || w.where("formation") != "Building" {
 			t.Errorf("%d times cancelled, formation is %s", n, w.where("formation"))
 		}

@@ -194,6 +194,7 @@ func (f *fake) Stations(context.Context, dbusapi.Path) ([]net.HardwareAddr, erro
 	defer f.mu.Unlock()
 	return slices.Clone(f.stations), nil
 }
+func (f *fake) AbortScan(_ context.Context, p dbusapi.Path) error { return f.call("AbortScan", p) }
 func (f *fake) CurrentBSS(context.Context, dbusapi.Path) (net.HardwareAddr, int, error) {
 	return f.bssid, 2462, nil
 }
@@ -293,6 +294,12 @@ func testLogger(to io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler
 // inWorld runs f with a Radio whose timers are the bubble's.
 func inWorld(t *testing.T, cfg Config, change func(*fake), f func(*world)) {
 	t.Helper()
+	inWorldOf(t, EngineSystem, cfg, change, f)
+}
+
+// inWorldOf is inWorld with another engine's limits.
+func inWorldOf(t *testing.T, engine Engine, cfg Config, change func(*fake), f func(*world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		if err := cfg.check(); err != nil {
 			t.Fatal(err)
@@ -301,7 +308,7 @@ func inWorld(t *testing.T, cfg Config, change func(*fake), f func(*world)) {
 		if change != nil {
 			change(w.fake)
 		}
-		w.Radio = newRadio(cfg, Choice{Engine: EngineSystem}, w.fake)
+		w.Radio = newRadio(cfg, Choice{Engine: engine}, w.fake)
 		ctx, cancel := context.WithCancel(context.Background())
 		w.cancel = cancel
 		w.reads.Go(func() {

@@ -84,19 +84,21 @@ type formation struct {
 	seekTried    bool
 	sought       bool // before it is invited, for where it listens
 	joinTried    bool
-	notOwner     bool      // the peer's group ended, whatever it was last seen as
-	nudges       int       // times that the peer was, or is about to be, asked again
-	lost         int       // negotiations that failed at once
-	gaveUp       bool      // the supplicant does not try any more, and leaves a request of the peer to us
-	looking      bool      // for the peer, before it is asked again
-	negotiated   bool      // roles were agreed
-	agreed       time.Time // when roles were agreed
-	rebuilt      int       // times that it was tried again after the group could not be built
-	linked       bool      // as a client, the owner was found
-	patience     *timer    // for the owner to be found
-	searchedAnew bool      // for the group to join
-	joins        bool      // it is a group to join, however its owner shows itself
-	frequency    int       // of the group to join, when the invitation said it
+	notOwner     bool         // the peer's group ended, whatever it was last seen as
+	nudges       int          // times that the peer was, or is about to be, asked again
+	asked        time.Time    // when it was asked last
+	lost         int          // negotiations that failed at once
+	gaveUp       bool         // the supplicant does not try any more, and leaves a request of the peer to us
+	looking      bool         // for the peer, before it is asked again
+	negotiated   bool         // roles were agreed
+	agreed       time.Time    // when roles were agreed
+	rebuilt      int          // times that it was tried again after the group could not be built
+	linked       bool         // as a client, the owner was found
+	awaiting     dbusapi.Path // as the owner, the group that is up and has no client yet
+	patience     *timer       // for the owner to be found
+	searchedAnew bool         // for the group to join
+	joins        bool         // it is a group to join, however its owner shows itself
+	frequency    int          // of the group to join, when the invitation said it
 }
 
 // builds reports whether a new interface is this formation's group.
@@ -128,6 +130,7 @@ func (f *formation) enter(m *machine, s stage) {
 	f.stage = s
 	f.timer.stop()
 	f.timer = m.after(limits[s], func() { m.expired(f) })
+	m.endScans()
 }
 
 // begin makes f the formation, or says why not.
@@ -298,7 +301,6 @@ func (m *machine) seek(f *formation) {
 
 // decide picks the way to a group with a peer that is near.
 func (m *machine) decide(f *formation) {
-	p := m.peers[f.path]
 	profile, known := m.profileWith(f.peer)
 	switch {
 	case f.kind == formConnect && known && !f.fresh && !f.sought && m.displaced[f.peer.String()]:
@@ -308,8 +310,7 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
-	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && p != nil && p.IsGO && !f.notOwner && !m.quitLately(f.peer) && (!f.negotiated && f.rebuilt == 0 || !m.choice.Engine.limits().NoJoin):
-		// Where joining is impossible, a peer that has begun to own the group of a try that failed is asked again.
+	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && m.joinable(f):
 		m.join(f)
 	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
 		// Nobody knows the PIN yet: have the peer's user asked for it.
@@ -327,6 +328,15 @@ func (m *machine) decide(f *formation) {
 		m.negotiate(f)
 	}
 }
+
+// joinable reports whether the peer seems to own a group that is to be joined. Where joining is impossible, and the peer
+// was asked already, it is most likely the group of that try, which it has begun to own: it is asked again.
+func (m *machine) joinable(f *formation) bool {
+	p := m.peers[f.path]
+	return p != nil && p.IsGO && !f.notOwner && !m.quitLately(f.peer) && (m.canJoin() || f.nudges == 0)
+}
+
+func (m *machine) canJoin() bool { return !m.choice.Engine.limits().NoJoin }
 
 // join joins the group that the peer owns. The supplicant would skip provision discovery when it remembers one that the peer
 // did, in a group of ours, and then nobody is asked there: only Flush makes it forget.
@@ -415,7 +425,11 @@ func (f *formation) args() dbusapi.ConnectArgs {
 // formed ends a formation whose group is up, or lets a group owner wait for its client.
 func (m *machine) formed(f *formation, g *group) {
 	f.group = g.path
-	if g.Role == Owner && f.kind != formStart && len(g.Members) == 0 {
+	if g.Role == Owner && f.kind != formStart && (len(g.Members) == 0 || !g.entered) {
+		if f.awaiting == g.path {
+			return
+		}
+		f.awaiting = g.path
 		f.enter(m, stageBuilding)
 		f.timer.stop()
 		f.timer = m.after(clientLimit, func() {

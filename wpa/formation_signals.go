@@ -13,7 +13,7 @@ import (
 
 const (
 	maxRebuilt     = 2
-	secondThoughts = 3 * time.Second // a request of the peer that comes earlier may be a repeated frame
+	secondThoughts = 5 * time.Second // a request of the peer that comes earlier may be one that it sent before, on a busy machine
 )
 
 // WPS configuration errors (Wi-Fi Simple Configuration 2.0.8, table 33).
@@ -96,6 +96,10 @@ func (m *machine) negotiationFailed(f *formation, status int) {
 		do(m, func(ctx context.Context) (dbusapi.Peer, error) { return m.api.Peer(ctx, path) }, func(v dbusapi.Peer, err error) {
 			switch {
 			case m.form != f || f.stage != stageWaiting:
+			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0 && !m.canJoin():
+				// Should it be the group of this try, it gives it up soon, and asks us.
+				f.timer.stop()
+				f.timer = m.after(rebuildLimit, func() { m.finish(f, Group{}, limited("joining a running group")) })
 			case err == nil && v.GroupCapab&dbusapi.GroupOwner != 0:
 				delete(m.quit, f.peer.String())
 				m.peerFound(path, v)
@@ -306,8 +310,8 @@ func (m *machine) negotiationRequest(s dbusapi.GONegotiationRequest) {
 			f.gaveUp, f.looking = false, false
 			f.nudge.stop()
 			m.callConnect(f)
-		} else if f.negotiated && m.groups[f.group] == nil && time.Since(f.agreed) > secondThoughts {
-			// The peer missed our agreement and starts anew: do not wait for the group that it will never come to.
+		} else if f.negotiated && !f.linked && m.groups[f.group] == nil && time.Since(f.agreed) > secondThoughts {
+			// The peer missed our agreement and starts anew: do not wait for the group that it will never come to, nor start.
 			owner := m.owner
 			m.order(func(ctx context.Context) error { return m.api.Cancel(ctx, owner) }, nil) // GroupFormationFailure follows
 		}

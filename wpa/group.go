@@ -43,6 +43,7 @@ type group struct {
 	ours     bool // we end it when Run ends
 	alone    bool // started by StartGroup: lives without clients
 	up       bool // GroupUp was told
+	entered  bool // a client has proved that it has the group's keys: the list of members has those that have only begun to
 	started  time.Time
 	finished bool   // GroupFinished was seen
 	reason   Reason // why it ends, as far as known
@@ -76,6 +77,8 @@ func (m *machine) interfaceAdded(path dbusapi.Path, ifname string) {
 		f.group = path
 		if f.stage == stageNegotiated || f.stage == stageInviting {
 			f.enter(m, stageBuilding)
+		} else {
+			m.endScans()
 		}
 	}
 }
@@ -200,6 +203,7 @@ func (m *machine) groupRead(g *group, d details) {
 	}
 	g.up = true
 	m.log.Info("Group is up", "group", g.Group)
+	m.endScans()
 	m.emit(GroupUp{g.clone()})
 	m.watchIdle(g)
 	if m.disc.stage != discIdle {

@@ -39,6 +39,7 @@ type supplicant interface {
 	Group(ctx context.Context, p dbusapi.Path) (dbusapi.Group, error)
 	Stations(ctx context.Context, iface dbusapi.Path) ([]net.HardwareAddr, error)
 	CurrentBSS(ctx context.Context, iface dbusapi.Path) (net.HardwareAddr, int, error)
+	AbortScan(ctx context.Context, iface dbusapi.Path) error
 	PersistentGroups(ctx context.Context, owner dbusapi.Path) ([]dbusapi.Path, error)
 	Persistent(ctx context.Context, p dbusapi.Path) (dbusapi.Persistent, error)
 	AddPersistent(ctx context.Context, owner dbusapi.Path, p dbusapi.Persistent, peer net.HardwareAddr) (dbusapi.Path, error)
@@ -173,6 +174,7 @@ type machine struct {
 	haunted     *timer                // not nil while a join that was given up may still happen
 	unwanted    map[dbusapi.Path]bool // interfaces of such joins
 	searched    bool                  // a search may be going on
+	quiet       *timer                // of endScans
 	provisioned map[string]bool       // by device address: the supplicant remembers the peer's provision discovery
 	flushed     map[dbusapi.Path]bool // peers that the supplicant had to forget
 	groups      map[dbusapi.Path]*group

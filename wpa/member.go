@@ -23,8 +23,10 @@ func (m *machine) groupSignal(s dbusapi.Signal) {
 	case dbusapi.StationAuthorized:
 		if g := m.groups[s.Path]; g != nil && g.Role == Owner {
 			g.station(s.Address, s.Gone)
+			g.entered = g.entered || !s.Gone
 			m.groupChanged(g)
 			m.watchIdle(g)
+			m.populated(g)
 		}
 	case dbusapi.InterfaceChanged:
 		m.linking(s)
@@ -50,6 +52,7 @@ func (g *group) has(d details) {
 	}
 	for _, addr := range d.stations {
 		g.station(addr, false)
+		g.entered = true
 	}
 }
 
@@ -106,7 +109,9 @@ func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
 			g.state = groupLinked
 		}
 	} else {
+		g.entered = true
 		if !g.join(addr) {
+			m.populated(g)
 			return
 		}
 		if g.state == groupLinked {
@@ -122,11 +127,16 @@ func (m *machine) member(g *group, addr net.HardwareAddr, left bool) {
 	if left || !g.up {
 		return
 	}
-	if f := m.form; f != nil && f.group == g.path {
-		m.formed(f, g)
-	}
+	m.populated(g)
 	if a := m.admissions[addr.String()]; a != nil {
 		m.admitted(a, g.clone(), nil)
+	}
+}
+
+// populated ends a formation whose client is in the group now.
+func (m *machine) populated(g *group) {
+	if f := m.form; f != nil && f.group == g.path && g.up && g.state != groupEnding {
+		m.formed(f, g)
 	}
 }
 

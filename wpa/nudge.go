@@ -22,8 +22,9 @@ const (
 	settle    = 200 * time.Millisecond // a round of a social search
 )
 
-// connectCall calls Connect when the supplicant does not scan: it would put the request off to the end of the scan, and when
-// the peer's own request comes meanwhile, it fails the negotiation that this one began, with the peer sure of a group.
+// connectCall calls Connect when the supplicant does not scan, for us or for others: it would put the request off to the end
+// of the scan, and when the peer's own request comes meanwhile, it fails the negotiation that this one began, with the peer
+// sure of a group.
 //
 // Shown, which may be nil, gets the PIN, which the reply has only when the supplicant made it.
 func (m *machine) connectCall(args dbusapi.ConnectArgs, shown func(string), then func(string, error)) {
@@ -40,6 +41,9 @@ func (m *machine) connectCall(args dbusapi.ConnectArgs, shown func(string), then
 			case <-rest.C:
 			case <-ctx.Done():
 			}
+		}
+		if !args.Join {
+			ignore(m.api.AbortScan(ctx, owner))
 		}
 		pin, err := m.api.Connect(ctx, owner, args)
 		if args.PIN != "" {
@@ -76,6 +80,8 @@ func (m *machine) nudgeLater(f *formation) {
 		pause = nextNudge
 	}
 	f.nudges++
+	f.asked = time.Now()
+	m.endScans()
 	m.nudgeIn(f, pause)
 }
 
@@ -110,7 +116,7 @@ func (m *machine) nudge(f *formation) {
 		m.callInviteBack(f)
 		return
 	}
-	if p := m.peers[f.path]; p != nil && p.IsGO && !f.joinTried && !m.quitLately(f.peer) {
+	if !f.joinTried && m.joinable(f) {
 		m.join(f) // it started a group without us having heard of it
 		return
 	}

@@ -69,6 +69,11 @@ func (c *Client) State(ctx context.Context, p Path) (string, error) {
 	return cut(s), err
 }
 
+// AbortScan ends the scan that an interface is making, for whomever; an error says no more than that there was none.
+func (c *Client) AbortScan(ctx context.Context, p Path) error {
+	return c.call(ctx, p, ifaceInterface, "AbortScan", nil)
+}
+
 // ConfigMethods reads the WPS configuration methods that peers see, as words.
 func (c *Client) ConfigMethods(ctx context.Context, p Path) (string, error) {
 	v, err := c.get(ctx, p, ifaceInterface, "ConfigMethods")

@@ -13,6 +13,9 @@ import (
 	"nigh/lab/vm"
 )
 
+// longVariable, when it is set, has tests take the time that a behaviour names where less shows nearly as much.
+const longVariable = "NIGH_LONG"
+
 // crew shares jobs among guests.
 type crew struct {
 	*options
@@ -105,7 +108,7 @@ func (c *crew) do(ctx context.Context, g *guest, j job) error {
 	}
 	status, err := g.Run(ctx, vm.Command{
 		Args: append([]string{j.binary, "-test.run=" + j.match}, c.flags...), Dir: j.folder,
-		Env: []string{radio.CellEnv + "=" + j.cell.String()}, Output: convert,
+		Env: []string{radio.CellEnv + "=" + j.cell.String(), longVariable + "=" + os.Getenv(longVariable)}, Output: convert,
 	})
 	if cerr := convert.Close(); err == nil {
 		err = cerr

@@ -72,12 +72,14 @@ func radio(ctx context.Context, all *tally) error {
 	}
 	var failed []error
 	if all.only == "" {
-		machines := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-p=1", "-timeout=30m"}, vmPackages...)...)
+		machines := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-p=2", "-timeout=30m"}, vmPackages...)...)
 		machines.Env = append(os.Environ(), "NIGH_LAB_VM=1")
 		failed = append(failed, stream(ctx, machines, all.event))
 	}
 	all.behaviours = &behaviours{out: all.out, cells: map[string]map[string]outcome{}}
+	all.slow = nil
 	failed = append(failed, labTests(ctx, all, lab, packages...))
+	all.slowest()
 	failed = append(failed, secondTry(ctx, all, func(pkg, run string) *exec.Cmd {
 		return exec.CommandContext(ctx, lab, "test", "-json", "-timeout", "0", "-run", run, pkg)
 	}))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
 // event is a line of `go test -json`; cmd/test2json describes it.
@@ -31,7 +33,11 @@ type tally struct {
 	failures   []string
 	settled    int      // failures that have had their second try
 	second     []string // "package test" that failed and then passed alone
+	slow       []string // tests that took at least slowTest, since they were printed last
 }
+
+// slowTest is how long a test takes that others wait for.
+const slowTest = 30 * time.Second
 
 type packageTally struct {
 	passed, failed, skipped int
@@ -95,6 +101,9 @@ func (t *tally) endTest(e event, p *packageTally) {
 		fmt.Fprint(t.out, strings.Join(output, ""))
 	}
 	t.behaviours.end(e)
+	if e.Elapsed >= slowTest.Seconds() && !strings.Contains(e.Test, "/") {
+		t.slow = append(t.slow, fmt.Sprintf("%4.0f s %s %s", e.Elapsed, e.Package, e.Test))
+	}
 	if t.measured && e.Action == "pass" {
 		for _, line := range measurements(output) {
 			fmt.Fprintf(t.out, "     %s %s", e.Test, line)
@@ -175,6 +184,15 @@ func (t *tally) count(name, complaint string) {
 // fault counts a step that could not be run to its end.
 func (t *tally) fault(step string, err error) {
 	t.count("step "+step, err.Error())
+}
+
+// slowest prints the tests that took long, the slowest first.
+func (t *tally) slowest() {
+	slices.Sort(t.slow)
+	for _, line := range slices.Backward(t.slow) {
+		fmt.Fprintf(t.out, "     %s\n", line)
+	}
+	t.slow = nil
 }
 
 func (t *tally) summary() {

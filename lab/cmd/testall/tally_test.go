@@ -111,3 +111,21 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 		t.Errorf("lines %d, error %v", lines, err)
 	}
 }
+
+func TestSlowestFirst(t *testing.T) {
+	var out bytes.Buffer
+	all := newTally(&out)
+	for _, line := range []string{
+		`{"Action":"pass","Package":"p","Test":"TestLong","Elapsed":45}`,
+		`{"Action":"pass","Package":"p","Test":"TestShort","Elapsed":29}`,
+		`{"Action":"pass","Package":"p","Test":"TestLonger/part","Elapsed":120}`,
+		`{"Action":"pass","Package":"p","Test":"TestLonger","Elapsed":121}`,
+	} {
+		all.event([]byte(line))
+	}
+	all.slowest()
+	all.slowest()
+	if want := "      121 s p TestLonger\n       45 s p TestLong\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+}
