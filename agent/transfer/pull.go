@@ -157,7 +157,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 		}
 		e.log.Warn("Stored manifest is fetched again", "transfer", t.rec.ID, "err", err)
 	}
-	blob := make([]byte, 0, min(offer.Size, manifestPage))
+	blob := make([]byte, 0, offer.Size) // at most maxManifest; the kernel gives pages only for what came
 	for int64(len(blob)) < offer.Size {
 		body, end, err := p.get(ctx, t.path(fmt.Sprintf("/manifest?from=%d", len(blob))), "", nil)
 		if err != nil {
@@ -165,7 +165,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 		}
 		want := min(offer.Size-int64(len(blob)), manifestPage)
 		before := len(blob)
-		blob = append(blob, make([]byte, want)...)
+		blob = blob[:before+int(want)]
 		_, err = io.ReadFull(body, blob[before:])
 		end(err == nil)
 		if err != nil {
