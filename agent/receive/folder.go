@@ -36,6 +36,7 @@ type Folder struct {
 	root  *os.Root
 	dir   *os.File
 	tmpfs bool
+	keep  int64 // bytes that stay free; 0 for the usual reserve
 }
 
 // OpenFolder opens the directory at path, which the user chose, and makes it and its parents when missing. Links in that path are

@@ -3,6 +3,7 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,30 @@ const (
 
 // Reserve returns how much of a disk of that size is left free: a twentieth, at most 1 GiB.
 func Reserve(total int64) int64 { return min(maxReserve, total/20) }
+
+// KeepFree sets how many bytes stay free on the disk, beside what others take; 0 is [Reserve]. Call it before the folder is used.
+func (f *Folder) KeepFree(bytes int64) { f.keep = bytes }
+
+// Room returns how many bytes can be written so that those that stay free do; below zero when too few are free already. A file system
+// that does not say how large it is has room for everything.
+func (f *Folder) Room() (int64, error) {
+	free, total, err := f.Free()
+	switch {
+	case err != nil:
+		return 0, err
+	case total == 0:
+		return math.MaxInt64, nil
+	case f.keep > 0:
+		return free - f.keep, nil
+	}
+	return free - Reserve(total), nil
+}
+
+// Allocates reports whether the blocks of a file are taken before its first byte, as far as the file system can.
+func (f *Folder) Allocates(size int64) bool {
+	// tmpfs would write zeros for as long as the transfer itself takes.
+	return size >= minPrealloc && !f.tmpfs
+}
 
 func (f *Folder) statfs() (unix.Statfs_t, error) {
 	var st unix.Statfs_t
@@ -33,26 +58,19 @@ func (f *Folder) Free() (free, total int64, err error) {
 	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
-// CheckSpace returns an error wrapping [ErrNoSpace] unless need bytes fit and the reserve stays free.
+// CheckSpace returns an error wrapping [ErrNoSpace] unless there is room for need bytes.
 func (f *Folder) CheckSpace(need int64) error {
-	free, total, err := f.Free()
-	if err != nil {
-		return err
+	room, err := f.Room()
+	if err == nil && need > room {
+		err = fmt.Errorf("receive: %w: %d bytes needed, room for %d in %s", ErrNoSpace, need, max(0, room), f.path)
 	}
-	if total == 0 {
-		return nil // a file system that does not say
-	}
-	if reserve := Reserve(total); need > free-reserve {
-		return fmt.Errorf("receive: %w: %d bytes needed, %d free in %s", ErrNoSpace, need, max(0, free-reserve), f.path)
-	}
-	return nil
+	return err
 }
 
 // allocate takes the blocks for a file of size bytes. On a full disk ext4 keeps what it got, so the file is emptied again.
 func (f *Folder) allocate(file *os.File, size int64) error {
-	// tmpfs would write zeros for as long as the transfer itself takes.
-	if size < minPrealloc || f.tmpfs {
-		return nil
+	if err := f.CheckSpace(size); err != nil || !f.Allocates(size) {
+		return err
 	}
 	err := retry(func() error { return unix.Fallocate(int(file.Fd()), 0, 0, size) })
 	switch {

@@ -62,7 +62,7 @@ func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte)
 	if p.m != nil { // before, it is the manifest that is asked for
 		first = p.firstByte
 	}
-	return &watched{resp.Body, watch, p.e.stall, ctx, first}, end, nil
+	return &watched{resp.Body, watch, p.e.stall, ctx, &p.e.gatesOf(p.t.rec.Peer).down, first}, end, nil
 }
 
 // ask sends one bulk request and returns its answer when it is a success.
@@ -102,18 +102,23 @@ func (p *pull) lost(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrPeerGone, err)
 }
 
-// A watched body pushes the deadline of its request with every read.
+// A watched body pushes the deadline of its request with every read, and reads as fast as the rates allow.
 type watched struct {
 	body  io.Reader
 	timer *time.Timer
 	stall time.Duration
 	ctx   context.Context
+	gate  *gate
 	first func() // called when something came
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.body.Read(p)
+	n, err := w.body.Read(p[:w.gate.piece(len(p))])
 	if n > 0 {
+		w.timer.Stop() // the waiting is ours
+		if !w.gate.pass(w.ctx.Done(), n) {
+			return n, context.Cause(w.ctx)
+		}
 		w.timer.Reset(w.stall)
 		w.first()
 	}

@@ -118,7 +118,7 @@ func (e *Engine) Accept(id, into string) error {
 	if into == "" {
 		into = e.cfg.Inbox
 	}
-	if err := checkFolder(into, t.rec.Offer.Bytes); err != nil {
+	if err := e.checkFolder(into, t.rec.Offer.Bytes); err != nil {
 		return err
 	}
 	return e.change(t, func() error {
@@ -132,12 +132,15 @@ func (e *Engine) Accept(id, into string) error {
 }
 
 // checkFolder reports whether bytes can be received into the folder at path.
-func checkFolder(path string, bytes int64) error {
+func (e *Engine) checkFolder(path string, bytes int64) error {
 	folder, err := receive.OpenFolder(path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	defer func() { _ = folder.Close() }() // only looked at: nothing can be lost
+	e.mu.Lock()
+	folder.KeepFree(e.limits.MinFree)
+	e.mu.Unlock()
 	if err := folder.CheckSpace(bytes); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}

@@ -67,6 +67,8 @@ type Config struct {
 	Inbox    string                                        // absolute path of the folder to receive into
 	Conflict receive.Policy                                // when a top-level name is taken
 	Decide   func(Offer) Decision                          // nil asks. Called by the handler, may block for the peer's patience
+	Limits   func() Limits                                 // nil has none. Asked again when LimitsChanged says so
+	Rates    func(identity.DeviceID) Rates                 // of one device, beside those of Limits; likewise
 	Changed  func(Transfer)                                // a transfer changed: states soon, progress 4 times a second. One call at a time; may call the Engine
 }
 
@@ -90,6 +92,9 @@ type Engine struct {
 	changed []string // IDs to report, oldest first
 	running int      // pulls
 	slots   map[identity.DeviceID]chan struct{}
+	limits  Limits
+
+	gates gates // guards itself
 }
 
 // A peerX names a transfer as the wire does. Two peers may choose the same x, and so may we.
@@ -112,6 +117,7 @@ type transfer struct {
 	tries    int
 	earliest time.Time               // of the next try; far for "only after Wake"
 	cancel   context.CancelCauseFunc // of the pull
+	yielding bool                    // the pull ends to make room
 	sources  int
 
 	src      *source       // send: loaded when first asked for
@@ -134,11 +140,19 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Decide == nil {
 		cfg.Decide = func(Offer) Decision { return Ask }
 	}
+	if cfg.Limits == nil {
+		cfg.Limits = func() Limits { return Limits{} }
+	}
+	if cfg.Rates == nil {
+		cfg.Rates = func(identity.DeviceID) Rates { return Rates{} }
+	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
+	e.limits = cfg.Limits()
+	e.gates = gates{up: newValve(e.limits.Up), down: newValve(e.limits.Down), of: map[identity.DeviceID]*deviceGates{}}
 	err := e.db.records(func(r record, err error) {
 		if err != nil {
 			e.log.Warn("Stored transfer not read", "err", err)

@@ -34,13 +34,15 @@ const (
 	askMin       = 1 << 20  // bytes we ask for at once: at least ..
 	askMax       = 8 << 20  // .. and at most
 	askParts     = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
-	batchFile    = 1 << 20  // bytes of the largest file in a batch
-	batchEntries = 1024     // files in a batch
-	batchBytes   = 8 << 20  // bytes in a batch
-	maxBatchBody = 16 << 10 // bytes of JSON in a batch request
-	maxLeaves    = 1024     // leaves in one answer
-	inFlight     = 2        // bulk requests at once to one peer, whatever they are for
-	maxServing   = 8        // bulk requests at once that one transfer is served
+	askSoon      = time.Second
+	askLate      = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
+	batchFile    = 1 << 20         // bytes of the largest file in a batch
+	batchEntries = 1024            // files in a batch
+	batchBytes   = 8 << 20         // bytes in a batch
+	maxBatchBody = 16 << 10        // bytes of JSON in a batch request
+	maxLeaves    = 1024            // leaves in one answer
+	inFlight     = 2               // bulk requests at once to one peer, whatever they are for
+	maxServing   = 8               // bulk requests at once that one transfer is served
 
 	// Time. All are measured by the monotonic clock.
 	controlTimeout = 10 * time.Second       // an offer, a state message

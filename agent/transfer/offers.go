@@ -65,7 +65,7 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 		return &refusedError{decision.Reason}
 	case AnswerAccept:
 		into := cmp.Or(decision.Into, e.cfg.Inbox)
-		if err := checkFolder(into, offer.Bytes); err != nil {
+		if err := e.checkFolder(into, offer.Bytes); err != nil {
 			if errors.Is(err, ErrNoSpace) {
 				return err
 			}
@@ -150,6 +150,10 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 			e.unpause(t)
 		} else if !t.rec.State.Ended() {
 			e.set(t, Running, nil)
+		}
+	case Queued: // it has its turn later
+		if t.rec.State == Running || t.rec.State == Waiting {
+			e.set(t, Queued, nil)
 		}
 	case Paused:
 		t.rec.PausedThere = true

@@ -64,14 +64,14 @@ func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
 	}
 	e.mu.Lock()
 	e.running--
-	t.busy, t.cancel = false, nil
+	t.busy, t.cancel, t.yielding = false, nil, false
 	now := time.Now()
 	halted := ctx.Err() != nil
 	switch {
 	case err == nil, t.rec.State.Ended(), t.rec.State == Paused:
 		// Whoever halted it has set the state.
 	case halted:
-		e.set(t, Queued, nil) // Run ends
+		e.set(t, Queued, nil) // Run ends, or others have their turn
 	case errors.Is(err, ErrPeerGone), errors.Is(err, ErrBusy):
 		if t.tries == 0 && t.rec.State == Running {
 			e.log.Debug("Connection lost", "transfer", t.rec.ID, "err", err)
@@ -95,6 +95,9 @@ func (p *pull) do(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFolder, err)
 	}
+	e.mu.Lock()
+	folder.KeepFree(e.limits.MinFree)
+	e.mu.Unlock()
 	p.folder = folder
 	if err := p.loadManifest(ctx); err != nil {
 		return err
@@ -195,7 +198,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 
 // fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
-	p.portion.Store(min(max(p.m.Bytes/askParts, askMin), askMax))
+	p.portion.Store(groupBuffer)
 	p.jobs = make(chan job)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -422,6 +425,7 @@ func (p *pull) work(ctx context.Context) error {
 	defer w.Close()
 	for j := range p.jobs {
 		var err error
+		began := time.Now()
 		switch {
 		case j.large != nil:
 			err = p.fetchGroups(ctx, w, j.large, j.from, j.to)
@@ -433,8 +437,21 @@ func (p *pull) work(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.adapt(time.Since(began))
 	}
 	return nil
+}
+
+// adapt makes requests larger while they take little time, and smaller when they are long: on a slow link other transfers of the same
+// peer wait for the end of one.
+func (p *pull) adapt(took time.Duration) {
+	usual := min(max(p.m.Bytes/askParts, askMin), askMax)
+	switch now := p.portion.Load(); {
+	case took < askSoon && now < usual:
+		p.portion.Store(min(2*now, usual))
+	case took > askLate:
+		p.portion.Store(max(now/2, groupBuffer))
+	}
 }
 
 // counted reports bytes that were verified and written.

@@ -54,6 +54,7 @@ func (e *Engine) schedule() (next time.Time) {
 		}
 		return true
 	}
+	var ready []*transfer // to be received
 	for _, t := range e.inOrder() {
 		r := &t.rec
 		if r.Cleanup && !t.busy {
@@ -69,16 +70,11 @@ func (e *Engine) schedule() (next time.Time) {
 		switch {
 		case r.Direction == Send && !r.Offered && due(t):
 			t.busy = e.start(func(ctx context.Context) { e.offer(ctx, t) })
-		case r.Direction == Receive && e.running < MaxRunning && due(t):
-			pctx, cancel := context.WithCancelCause(e.runContext())
-			if t.busy = e.start(func(context.Context) { e.pullAndSettle(pctx, t) }); !t.busy {
-				cancel(nil)
-				continue
-			}
-			t.cancel = cancel
-			e.running++
+		case r.Direction == Receive && due(t):
+			ready = append(ready, t)
 		}
 	}
+	e.startPulls(ready)
 	return next
 }
 

@@ -61,6 +61,7 @@ type request struct {
 	r    *http.Request
 	rc   *http.ResponseController
 	stop <-chan struct{}
+	gate *gate
 	sent bool // the answer has begun: only breaking the connection can tell of an error
 }
 
@@ -77,7 +78,7 @@ func (e *Engine) serving(fn func(*request) error) func(http.ResponseWriter, *htt
 		if err != nil {
 			return err
 		}
-		q := &request{e: e, t: t, src: src, w: w, r: r, rc: http.NewResponseController(w), stop: stop}
+		q := &request{e: e, t: t, src: src, w: w, r: r, rc: http.NewResponseController(w), stop: stop, gate: &e.gatesOf(peer).up}
 		ended := make(chan struct{})
 		watched := make(chan struct{})
 		go func() {
@@ -125,14 +126,15 @@ func (e *Engine) beginServing(key peerX) (*transfer, <-chan struct{}, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := e.byX[key]
+	if t != nil && t.rec.State == Failed && t.rec.Code == Code(ErrCancelled) {
+		return nil, nil, ErrCancelled // it may ask before it is told
+	}
 	if t == nil || t.rec.State.final() || t.rec.Cleanup || t.rec.Source == "" {
 		return nil, nil, ErrNotFound
 	}
 	switch {
 	case t.rec.PausedHere:
 		return nil, nil, ErrPaused
-	case t.rec.State == Failed && t.rec.Code == Code(ErrCancelled):
-		return nil, nil, ErrCancelled
 	case t.serving >= maxServing:
 		return nil, nil, ErrBusy
 	}
@@ -193,14 +195,28 @@ func (e *Engine) loadSource(t *transfer) (*source, error) {
 	return t.src, nil
 }
 
-// write sends p with a deadline, so that a receiver that pauses for ever does not hold us.
-func (q *request) write(p []byte) (int, error) {
+// write sends p as fast as the rates allow.
+func (q *request) write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		piece := q.gate.piece(len(p) - n)
+		if !q.gate.pass(q.stop, piece) {
+			return n, ErrCancelled
+		}
+		var m int
+		m, err = q.writePiece(p[n : n+piece])
+		n += m
+	}
+	return n, err
+}
+
+// writePiece sends p with a deadline, so that a receiver that pauses for ever does not hold us; one that keeps to a low rate may.
+func (q *request) writePiece(p []byte) (int, error) {
 	select {
 	case <-q.stop:
 		return 0, ErrCancelled
 	default:
 	}
-	_ = q.rc.SetWriteDeadline(time.Now().Add(serveStall))
+	_ = q.rc.SetWriteDeadline(time.Now().Add(serveStall * time.Duration(1+len(p)/maxPiece)))
 	select {
 	case <-q.stop: // the deadline just set may have replaced the one that stops us
 		return 0, ErrCancelled
