@@ -39,7 +39,7 @@ hot := runtime/... internal/... crypto/... sync/... unicode/utf8 io bytes bufio 
 
 build: ## Build bin/nigh
 	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 -gcflags=all=-l $(hot:%='-gcflags=%=') \
-		-ldflags='-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
+		-ldflags='-s -w -funcalign=8$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
 
 run: build ## Build and start the TUI here
 	@bin/nigh

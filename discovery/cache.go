@@ -17,6 +17,8 @@ const (
 	addressesMax = 16                     // of one host
 	replaceMax   = 32                     // instances thrown out a second where all sources are equal
 	settledAfter = 5 * time.Minute        // an instance is not thrown out then
+	straysMax    = 64                     // addresses of hosts that no instance lives on
+	strayLife    = 5 * time.Second        // for an instance to name their host
 	againAfter   = 150 * time.Millisecond // what comes in both families, or as an answer to two, is heard once
 
 	missingFirst = 100 * time.Millisecond // from the first record of an instance to the question for the others
@@ -47,6 +49,7 @@ type instance struct {
 	txt     map[string]string  // nil until one came; the last one is kept when it expires
 	txtLife lease
 
+	lacks   lack
 	askAt   time.Time // when to ask for what is missing; zero when nothing is
 	askWait time.Duration
 	heard   time.Time // when somebody else asked for its SRV record
@@ -55,7 +58,25 @@ type instance struct {
 type host struct {
 	users int // SRV records that name it
 	addrs map[netip.Addr]*lease
+	heard time.Time // when somebody else asked for its addresses
 }
+
+// A stray is an address of a host that no instance is known to live on, yet: a host may announce itself a moment before its
+// service, and not repeat itself for a second when it is asked.
+type stray struct {
+	host string // folded
+	addr netip.Addr
+	lease
+}
+
+// lack is what an instance is incomplete by.
+type lack int
+
+const (
+	lacksNothing lack = iota
+	lacksRecords      // SRV or TXT
+	lacksAddress      // of a host
+)
 
 // cache is what is known of one service type on one link. It belongs to one goroutine; time is given to it.
 type cache struct {
@@ -65,6 +86,8 @@ type cache struct {
 	instances map[string]*instance
 	hosts     map[string]*host   // by folded name; exactly those that instances live on
 	sources   map[netip.Addr]int // how many instances each source told us
+	strays    []stray            // the last ones
+	strayed   int                // how many there ever were
 	touched   bool               // something came since settle
 	heard     time.Time          // when somebody else asked for the instances
 
@@ -235,7 +258,7 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {
 	changed := t == nil || t.port != rr.Port
 	if t == nil {
 		if c.hosts[name] == nil {
-			c.hosts[name] = &host{addrs: map[netip.Addr]*lease{}}
+			c.hosts[name] = &host{addrs: c.found(now, name)}
 		}
 		c.hosts[name].users++
 	}
@@ -280,9 +303,16 @@ func (c *cache) applyTXT(now time.Time, rr *dns.TXT, host string, source netip.A
 }
 
 func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte) bool {
-	h := c.hosts[fold(hdr.Name)]
+	name := fold(hdr.Name)
+	h := c.hosts[name]
 	ip, ok := netip.AddrFromSlice(raw)
-	if ip = ip.Unmap(); !ok || h == nil || !dialable(ip) {
+	if ip = ip.Unmap(); !ok || !dialable(ip) {
+		return false
+	}
+	if h == nil {
+		if hdr.Ttl > 0 && name != c.ownHost {
+			c.lose(stray{name, ip, newLease(now, hdr.Ttl)})
+		}
 		return false
 	}
 	addrs := h.addrs
@@ -308,6 +338,27 @@ func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte) bool
 	return l == nil
 }
 
+// lose keeps an address that may find its host later, in the place of the oldest one.
+func (c *cache) lose(s stray) {
+	if len(c.strays) < straysMax {
+		c.strays = append(c.strays, s)
+	} else {
+		c.strays[c.strayed%straysMax] = s
+	}
+	c.strayed++
+}
+
+// found returns the addresses that came a moment before the first instance on a host.
+func (c *cache) found(now time.Time, host string) map[netip.Addr]*lease {
+	addrs := map[netip.Addr]*lease{}
+	for _, s := range c.strays {
+		if s.host == host && now.Sub(s.got) < strayLife && s.live(now) && len(addrs) < addressesMax {
+			addrs[s.addr] = &s.lease
+		}
+	}
+	return addrs
+}
+
 // dialable leaves out what cannot be another device's address.
 func dialable(ip netip.Addr) bool {
 	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsLoopback() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
@@ -324,27 +375,27 @@ func (c *cache) settle(now time.Time) {
 	}
 }
 
-// watch plans the question for what an instance lacks.
+// watch plans the question for what an instance lacks, soon again when that is something else than before.
 func (c *cache) watch(now time.Time, in *instance) {
-	switch {
-	case c.complete(now, in):
-		in.askAt, in.askWait = time.Time{}, 0
-	case in.askAt.IsZero():
-		in.askWait = missingFirst
+	switch lacks := c.lacks(now, in); {
+	case lacks == lacksNothing:
+		in.lacks, in.askAt, in.askWait = lacksNothing, time.Time{}, 0
+	case lacks != in.lacks:
+		in.lacks, in.askWait = lacks, missingFirst
 		in.askAt = now.Add(missingFirst)
 	}
 }
 
-func (c *cache) complete(now time.Time, in *instance) bool {
+func (c *cache) lacks(now time.Time, in *instance) lack {
 	if len(in.targets) == 0 || in.txt == nil || !in.txtLife.live(now) {
-		return false
+		return lacksRecords
 	}
 	for h := range in.targets {
 		if len(c.hosts[h].addrs) == 0 {
-			return false
+			return lacksAddress
 		}
 	}
-	return true
+	return lacksNothing
 }
 
 // expire removes what is over and says whether anything was.

@@ -334,7 +334,7 @@ func TestCacheRefusesForeignAndOwnRecords(t *testing.T) {
 		"not UTF-8":        records(t, testService+` 120 IN PTR a\255b.`+testService),
 		"no label":         records(t, testService+" 120 IN PTR "+testService),
 		"another class":    records(t, testService+" 120 CH PTR pi."+testService),
-		"only an address":  records(t, "pi.local. 120 IN A 10.0.0.2"),
+		"only an address":  records(t, "only.local. 120 IN A 10.0.0.2"),
 		"SRV without PTR":  records(t, "pi."+testService+" 120 IN SRV 0 0 7421 pi.local."),
 		"goodbye, unknown": records(t, testService+" 0 IN PTR pi."+testService),
 	} {
@@ -345,9 +345,9 @@ func TestCacheRefusesForeignAndOwnRecords(t *testing.T) {
 	// An instance of somebody else's that claims to live on our own host, nowhere, or where nobody can be.
 	rrs := service(t, "pi", "10.0.0.2")
 	rrs[1].(*dns.SRV).Target = "nigh-me.local."
-	c.apply(at(0), rrs, source)
+	c.apply(at(0), rrs[:3], source)
 	rrs[1].(*dns.SRV).Target = "."
-	c.apply(at(0), rrs, source)
+	c.apply(at(0), rrs[:3], source)
 	for _, a := range []string{"127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "ff02::1", "2001:db8::1"} {
 		c.apply(at(0), service(t, "pi", a), source)
 	}
@@ -439,5 +439,78 @@ func TestFloodLimits(t *testing.T) {
 	}
 	if passed > floodTotal || len(f.count) > floodSources {
 		t.Errorf("%d packets of %d sources in a second", passed, len(f.count))
+	}
+}
+
+// As avahi-daemon does: it answers with a PTR record what it still probes for, and announces the service without the
+// addresses of its host.
+func TestCacheAsksForAddressesAfterAProbe(t *testing.T) {
+	c := newCache(testService)
+	all := service(t, "pi", "10.0.0.2")
+	names := func(questions []dns.Question) (out []string) {
+		for _, q := range questions {
+			out = append(out, dns.TypeToString[q.Qtype]+" "+q.Name)
+		}
+		return out
+	}
+	c.apply(at(0), all[:1], source)
+	c.due(at(0), false, false)
+	want := []string{"SRV pi." + testService, "TXT pi." + testService}
+	if got := names(c.due(at(0.1), false, false)); !cmp.Equal(got, want) {
+		t.Errorf("for the records: %v", got)
+	}
+	probe := &dns.Msg{Question: []dns.Question{{Name: "pi." + testService, Qtype: dns.TypeANY, Qclass: dns.ClassINET}}, Ns: all[1:3]}
+	c.hear(at(0.15), probe, source)
+	if got := names(c.due(at(0.3), false, false)); !cmp.Equal(got, want) {
+		t.Errorf("for the records, after a probe: %v", got)
+	}
+	c.apply(at(0.9), all[:3], source)
+	c.due(at(0.9), false, false)
+	if at := c.next(); at.After(epoch.Add(time.Second)) {
+		t.Errorf("the next question comes after %v", at.Sub(epoch))
+	}
+	want = append(want, "A pi.local.", "AAAA pi.local.")
+	if got := names(c.due(at(1), false, false)); !cmp.Equal(got, want) {
+		t.Errorf("for the addresses: %v", got)
+	}
+	// Others that ask for them ask for us too.
+	c.hear(at(1.1), &dns.Msg{Question: []dns.Question{{Name: "pi.local.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}}, source)
+	if got := names(c.due(at(1.25), false, false)); !cmp.Equal(got, want[:2]) {
+		t.Errorf("while others ask: %v", got)
+	}
+	c.apply(at(1.3), all[3:], source)
+	c.due(at(1.3), false, false)
+	if got := names(c.due(at(2), false, false)); len(got) > 0 {
+		t.Errorf("when nothing is missing: %v", got)
+	}
+}
+
+func TestCacheKeepsAddressesThatComeBeforeTheirService(t *testing.T) {
+	c := newCache(testService)
+	all := service(t, "pi", "10.0.0.2")
+	c.apply(at(0), all[3:], source)
+	for i := range 1000 { // others do not fill it without bound
+		c.apply(at(0.1), records(t, fmt.Sprintf("x%d.local. 120 IN A 10.0.0.9", i)), source)
+	}
+	if len(c.strays) != straysMax {
+		t.Errorf("%d addresses kept", len(c.strays))
+	}
+	c.apply(at(0.2), all[3:], source)
+	c.apply(at(0.3), all[:3], source)
+	if got := addrs(c, nil); got != "1 [10.0.0.2:7421]" {
+		t.Errorf("view %s", got)
+	}
+	if c.due(at(0.3), false, false); len(c.due(at(0.5), false, false)) > 0 {
+		t.Error("asks although nothing is missing")
+	}
+	if !c.expire(at(120.3)) || addrs(c, nil) != "0" {
+		t.Error("the address outlives its time")
+	}
+
+	c = newCache(testService)
+	c.apply(at(0), all[3:], source)
+	c.apply(at(6), all[:3], source)
+	if got := addrs(c, nil); got != "0" {
+		t.Errorf("of long ago: %s", got)
 	}
 }

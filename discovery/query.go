@@ -45,14 +45,16 @@ func (c *cache) due(now time.Time, all, early bool) []dns.Question {
 		// One question for the instances refreshes them all, with their other records, but for those that we would list as
 		// known: these are asked for directly.
 		all = all || ptr || refresh && !in.ptr.known(now)
-		if !missing && (!refresh || !in.ptr.known(now)) || now.Sub(in.heard) < heardWindow {
+		if !missing && (!refresh || !in.ptr.known(now)) {
 			continue
 		}
-		ask(in.name, dns.TypeSRV, dns.TypeTXT)
+		if now.Sub(in.heard) >= heardWindow {
+			ask(in.name, dns.TypeSRV, dns.TypeTXT)
+		}
 		if missing {
 			// The zeroconf library answers no questions for addresses, but sends them with the SRV record. Others do not.
 			for h, t := range in.targets {
-				if len(c.hosts[h].addrs) == 0 {
+				if host := c.hosts[h]; len(host.addrs) == 0 && now.Sub(host.heard) >= heardWindow {
 					ask(t.host+".", dns.TypeA, dns.TypeAAAA)
 				}
 			}
@@ -74,6 +76,10 @@ func (c *cache) hear(now time.Time, msg *dns.Msg, from netip.Addr) {
 		}
 		return
 	}
+	if len(msg.Ns) > 0 {
+		// A probe (RFC 6762 8.1): it comes from who owns the name, and nobody answers.
+		return
+	}
 	for _, q := range msg.Question {
 		if q.Qclass&cacheFlush != 0 {
 			// The answer goes to the asker alone.
@@ -90,6 +96,10 @@ func (c *cache) hear(now time.Time, msg *dns.Msg, from netip.Addr) {
 		case q.Qtype == dns.TypeSRV || q.Qtype == dns.TypeANY:
 			if in := c.instances[fold(q.Name)]; in != nil {
 				in.heard = now
+			}
+		case q.Qtype == dns.TypeA || q.Qtype == dns.TypeAAAA:
+			if host := c.hosts[fold(q.Name)]; host != nil {
+				host.heard = now
 			}
 		}
 	}
