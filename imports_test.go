@@ -62,13 +62,14 @@ var layers = []struct {
 	{"nigh/agent/clean", nil},
 	{"nigh/agent/private", nil},
 	{"nigh/agent/content", nil},
+	{"nigh/agent/sandbox", nil},
 	{"nigh/agent/identity", []string{"nigh/agent/private"}},
 	{"nigh/agent/store", []string{"nigh/agent/private"}},
 	{"nigh/agent/recognise", []string{"nigh/agent/identity"}},
 	{"nigh/agent/trust", []string{"nigh/agent/identity", "nigh/agent/store", "nigh/agent/clean"}},
 	{"nigh/agent/session", []string{"nigh/agent/identity", "nigh/agent/trust", "nigh/agent/clean"}},
 	{"nigh/agent/pairing", []string{"nigh/agent/identity", "nigh/agent/trust", "nigh/agent/store", "nigh/agent/session", "nigh/agent/clean"}},
-	{"nigh/agent/receive", []string{"nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}},
+	{"nigh/agent/receive", []string{"nigh/agent/sandbox", "nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}},
 	{"nigh/agent/transfer", moving},
 	{"nigh/agent/message", moving},
 	{"nigh/agent/share", moving},
@@ -78,7 +79,7 @@ var layers = []struct {
 }
 
 // moving is what the packages that move things between devices stand on.
-var moving = []string{"nigh/agent/identity", "nigh/agent/session", "nigh/agent/receive", "nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}
+var moving = []string{"nigh/agent/sandbox", "nigh/agent/identity", "nigh/agent/session", "nigh/agent/receive", "nigh/agent/content", "nigh/agent/store", "nigh/agent/clean"}
 
 // standardOnly are packages whose whole tree of dependencies is the standard library.
 var standardOnly = []string{"nigh/agent/control"}

@@ -21,6 +21,7 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/doctor"
 	"nigh/agent/identity"
+	"nigh/agent/sandbox"
 	"nigh/cli"
 	"nigh/tui"
 )
@@ -29,6 +30,9 @@ import (
 var version = ""
 
 func main() {
+	if sandbox.Broker() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
@@ -106,6 +110,13 @@ func runAgent(ctx context.Context, o cli.AgentOptions) error {
 		cfg.Mode = "service"
 	}
 	cfg.Logger = logger(os.Stderr, o.Verbose)
+	box, err := sandbox.Start()
+	if err != nil {
+		cfg.Loose = err.Error()
+	} else {
+		defer box.Close()
+		cfg.Sandbox = box
+	}
 	return serve(ctx, cfg)
 }
 
@@ -193,7 +204,7 @@ func runTUI(ctx context.Context, o cli.TUIOptions) error {
 		if err != nil {
 			return agent.Explain(err)
 		}
-		cfg.Mode = "embedded"
+		cfg.Mode, cfg.Loose = "embedded", "this agent is part of the terminal UI, which opens files for you; one of its own (nigh agent, or the service) has a sandbox"
 		a, err := agent.New(cfg)
 		if err != nil {
 			return agent.Explain(err)

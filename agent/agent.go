@@ -76,6 +76,7 @@ type Agent struct {
 	socket    net.Listener
 	ring      *logRing
 	notices   []string // set by New only
+	loose     string   // why there is no sandbox, one sentence; set by Run before it runs anything
 	ran       bool     // set by Run only
 }
 
@@ -221,6 +222,7 @@ func (a *Agent) Socket() string { return a.cfg.Socket }
 func (a *Agent) Run(ctx context.Context) error {
 	a.ran = true
 	defer a.close()
+	a.confine()
 	if err := a.book.Cleanup(); err != nil {
 		// Without the rights for it there is also nothing that was added.
 		a.log.Debug("Cleaning up after an earlier run failed", "err", err)
@@ -253,6 +255,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		run("direct", a.direct.run)
 	}
 	run("watchdog", a.notify)
+	run("sandbox", a.followBroker)
 	<-ctx.Done()
 	a.watchers.close("the agent stops")
 	a.ending.Lock()

@@ -76,6 +76,9 @@ func (b backend) Accept(_ context.Context, id string, r control.AcceptRequest) e
 			return explain(err)
 		}
 	}
+	if r.Into != "" {
+		b.a.grant(r.Into, true)
+	}
 	return failed(b.a.transfers.Accept(t.ID, r.Into))
 }
 
@@ -167,6 +170,7 @@ func (b backend) Send(ctx context.Context, r control.SendRequest) ([]control.Tra
 		if _, err := os.Stat(p); err != nil {
 			return nil, unreadable(p, err)
 		}
+		b.a.grant(p, false)
 	}
 	b.a.begin()
 	ids := []identity.DeviceID{}
@@ -201,6 +205,7 @@ func (a *Agent) status() control.Status {
 		Agent: control.AgentInfo{
 			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
 			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.cfg.Accept), Visibility: string(a.cfg.Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
+			Sandbox: a.sandboxView(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
 		Limits:  control.Limits{Transfers: transfer.MaxRunning, Peers: maxPeers, MinFree: receive.Reserve(total)},

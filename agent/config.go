@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"nigh/agent/clean"
+	"nigh/agent/sandbox"
 	"nigh/wpa"
 )
 
@@ -71,12 +72,14 @@ type Settings struct {
 // Config is everything [New] needs.
 type Config struct {
 	Settings
-	Logger  *slog.Logger // nil discards
-	State   string       // state folder, 0700; "" = DefaultState()
-	Socket  string       // control socket; "" = control.SocketPath()
-	Version string       // shown in status and hello
-	Mode    string       // "service", "foreground" or "embedded"
-	Bus     string       // D-Bus address of wpa_supplicant, "" = the system bus
+	Logger  *slog.Logger     // nil discards
+	Sandbox *sandbox.Sandbox // that Run enters, with the whole process; nil runs without, for the reason in Loose
+	Loose   string           // one sentence
+	State   string           // state folder, 0700; "" = DefaultState()
+	Socket  string           // control socket; "" = control.SocketPath()
+	Version string           // shown in status and hello
+	Mode    string           // "service", "foreground" or "embedded"
+	Bus     string           // D-Bus address of wpa_supplicant, "" = the system bus
 }
 
 // maxConfigBytes bounds a configuration file.

@@ -157,5 +157,6 @@ func (a *Agent) into(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", &control.Error{Code: control.CodeUsage, Message: "the folder must be an absolute path", Hint: "give a path that begins with /"}
 	}
+	a.grant(path, true)
 	return path, roomFor(path, 0)
 }

@@ -68,6 +68,7 @@ func (b backend) AddShare(_ context.Context, r control.ShareRequest) (control.Sh
 		}
 		req.For = append(req.For, id)
 	}
+	b.a.grant(r.Folder, false)
 	i, err := b.a.shares.Add(req)
 	if err != nil {
 		return control.Share{}, failed(err)

@@ -109,6 +109,7 @@ func (a *Agent) permit(id identity.DeviceID, r control.TrustRequest) error {
 			p.AutoAccept = *r.AutoAccept
 		}
 		if r.Folder != nil {
+			a.grant(*r.Folder, true)
 			p.Folder = *r.Folder
 		}
 		for to, from := range map[*int64]*int64{&p.MaxSize: r.MaxSize, &p.Quota: r.Quota, &p.RateUp: r.RateUp, &p.RateDown: r.RateDown} {

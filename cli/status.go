@@ -46,6 +46,12 @@ func (a *app) status(ctx context.Context) error {
 		}[v])
 	}
 	t.add("inbox", "accept "+st.Agent.Accept, st.Agent.Inbox+", "+size(st.Agent.Free)+" free")
+	switch st.Agent.Sandbox.State {
+	case "landlock":
+		t.add("sandbox", word("on"), "Landlock: the agent opens its own files, and what you send, share or receive into")
+	case "off":
+		t.add("sandbox", cell{"off", bad}, "the agent may open every file that you may: "+st.Agent.Sandbox.Why)
+	}
 	radio := st.Radio.Ifname
 	if st.Radio.Engine != "" {
 		radio += ", engine " + st.Radio.Engine

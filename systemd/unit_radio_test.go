@@ -74,6 +74,9 @@ func TestServiceOnARealSystem(t *testing.T) {
 
 	alice := &control.Client{Socket: "/run/nigh/" + user + "/agent.sock"}
 	own := await(t, alice, "radio ready", func(s control.State) bool { return s.Status.Radio.State == "ready" }).Status
+	if own.Agent.Sandbox.State != "landlock" {
+		t.Errorf("under the unit's filter of system calls the agent has no sandbox: %+v", own.Agent.Sandbox)
+	}
 	if home := "/home/" + user + "/"; !strings.HasPrefix(own.Agent.State, home) || !strings.HasPrefix(own.Agent.Inbox, home) {
 		t.Errorf("state %s, inbox %s are not in the user's home", own.Agent.State, own.Agent.Inbox)
 	}

@@ -30,10 +30,17 @@ type AgentInfo struct {
 	State  string `json:"state"`    // state folder
 	Accept string `json:"accept"`   // "ask", "trusted" or "all"
 	// Visibility is "everyone", "trusted" or "hidden": who can tell who this device is.
-	Visibility string `json:"visibility,omitempty"`
-	Free       int64  `json:"free"` // bytes free for the inbox
+	Visibility string  `json:"visibility,omitempty"`
+	Free       int64   `json:"free"` // bytes free for the inbox
+	Sandbox    Sandbox `json:"sandbox"`
 	// Goroutines is how many the process runs: a number that only grows is a fault.
 	Goroutines int `json:"goroutines"`
+}
+
+// Sandbox says whether the agent keeps itself from files that are none of its business.
+type Sandbox struct {
+	State string `json:"state"`         // "landlock" or "off"
+	Why   string `json:"why,omitempty"` // of "off": why, one sentence
 }
 
 // Radio is the state of Wi-Fi Direct on this device.

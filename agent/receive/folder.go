@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"nigh/agent/sandbox"
 )
 
 // Errors of places.
@@ -33,7 +35,7 @@ const maxNumber = 10_000
 // A Folder is a directory that receives. It is safe for concurrent use; the caller closes it.
 type Folder struct {
 	path  string
-	root  *os.Root
+	root  *os.Root // nil when the sandbox's broker opens the folder
 	dir   *os.File
 	tmpfs bool
 	keep  int64 // bytes that stay free; 0 for the usual reserve
@@ -45,37 +47,59 @@ func OpenFolder(path string) (*Folder, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("receive: folder %s: not an absolute path", path)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := sandbox.MkdirAll(path, 0o755); err != nil {
 		return nil, fmt.Errorf("receive: folder: %w", err)
 	}
-	root, err := os.OpenRoot(path)
+	f := &Folder{path: path}
+	var err error
+	if f.root, err = os.OpenRoot(path); err == nil {
+		f.dir, err = f.root.Open(".")
+	} else if errors.Is(err, fs.ErrPermission) {
+		f.dir, err = openGranted(path)
+	}
 	if err != nil {
+		if f.root != nil {
+			_ = f.root.Close()
+		}
 		return nil, fmt.Errorf("receive: folder: %w", err)
 	}
-	dir, err := root.Open(".")
-	if err != nil {
-		_ = root.Close()
-		return nil, fmt.Errorf("receive: folder: %w", err)
-	}
-	f := &Folder{path: path, root: root, dir: dir}
 	if st, err := f.statfs(); err == nil {
 		f.tmpfs = st.Type == unix.TMPFS_MAGIC
 	}
 	return f, nil
 }
 
+// openGranted opens a folder outside of those that the sandbox leaves open.
+func openGranted(path string) (*os.File, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := sandbox.Openat(unix.AT_FDCWD, real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 // Path returns the path given to [OpenFolder].
 func (f *Folder) Path() string { return f.path }
 
 // Close closes the folder; writers of it must be closed before.
-func (f *Folder) Close() error { return errors.Join(f.dir.Close(), f.root.Close()) }
+func (f *Folder) Close() error {
+	err := f.dir.Close()
+	if f.root != nil {
+		err = errors.Join(err, f.root.Close())
+	}
+	return err
+}
 
 func (f *Folder) fd() int { return int(f.dir.Fd()) }
 
 // Exists reports whether something, be it a dangling link, has this name in the folder.
 func (f *Folder) Exists(name string) bool {
-	_, err := f.root.Lstat(name)
-	return err == nil
+	var st unix.Stat_t
+	return CheckName(name) == nil && unix.Fstatat(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // FoldsNames reports whether the folder's file system takes names that differ only in case for one (vfat, exfat, some ext4).
@@ -115,7 +139,7 @@ func (f *Folder) Commit(part, name string, dir bool, policy Policy) (string, err
 // renameNoReplace renames within one directory and returns fs.ErrExist when the new name is taken, on file systems without
 // RENAME_NOREPLACE (vfat, NFS, FUSE) too.
 func renameNoReplace(dirfd int, from, to string, dir bool) error {
-	err := unix.Renameat2(dirfd, from, dirfd, to, unix.RENAME_NOREPLACE)
+	err := sandbox.Renameat2(dirfd, from, dirfd, to, unix.RENAME_NOREPLACE)
 	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.ENOTSUP {
 		return err
 	}
@@ -125,25 +149,25 @@ func renameNoReplace(dirfd int, from, to string, dir bool) error {
 func renamePlain(dirfd int, from, to string, dir bool) error {
 	if dir {
 		// Only an empty directory is replaced by rename, and this one is made here.
-		if err := unix.Mkdirat(dirfd, to, 0o755); err != nil {
+		if err := sandbox.Mkdirat(dirfd, to, 0o755); err != nil {
 			return err
 		}
-		return unix.Renameat(dirfd, from, dirfd, to)
+		return sandbox.Renameat2(dirfd, from, dirfd, to, 0)
 	}
-	err := unix.Linkat(dirfd, from, dirfd, to, 0)
+	err := sandbox.Linkat(dirfd, from, dirfd, to)
 	if err == nil {
-		return unix.Unlinkat(dirfd, from, 0)
+		return sandbox.Unlinkat(dirfd, from, 0)
 	}
 	if err == unix.EEXIST {
 		return err
 	}
 	// No hard links either (vfat): an empty file of our own reserves the name, and rename replaces only that.
-	fd, err := unix.Openat(dirfd, to, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	fd, err := sandbox.Openat(dirfd, to, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	_ = unix.Close(fd)
-	return unix.Renameat(dirfd, from, dirfd, to)
+	return sandbox.Renameat2(dirfd, from, dirfd, to, 0)
 }
 
 // Remove removes a part and all below it; links are removed, not followed. A part that is not there is no error. It removes
@@ -151,6 +175,9 @@ func renamePlain(dirfd int, from, to string, dir bool) error {
 func (f *Folder) Remove(part string) error {
 	if filepath.Ext(part) != partSuffix || CheckName(part) != nil {
 		return fmt.Errorf("receive: remove %q: %w", part, ErrNotOurs)
+	}
+	if f.root == nil {
+		return sandbox.RemoveAll(f.fd(), part)
 	}
 	return f.root.RemoveAll(part)
 }

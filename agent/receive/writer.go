@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nigh/agent/sandbox"
 )
 
 // A Writer writes below a [Folder]. It keeps the directory it last wrote in open, so files should come directory by directory. It
@@ -57,7 +59,7 @@ func (w *Writer) at(p string) (dirfd int, base string, err error) {
 		if depth == len(w.open) {
 			fd := -1
 			err := retry(func() (err error) {
-				fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+				fd, err = sandbox.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 				return err
 			})
 			if err != nil {
@@ -78,7 +80,7 @@ func (w *Writer) Mkdir(p string) error {
 	if err != nil {
 		return err
 	}
-	return pathError("mkdir", p, retry(func() error { return unix.Mkdirat(dirfd, base, 0o755) }))
+	return pathError("mkdir", p, retry(func() error { return sandbox.Mkdirat(dirfd, base, 0o755) }))
 }
 
 // Create makes a file that must not exist, with mode 0644 or, for executables, 0755, less the umask, and takes blocks for size bytes.
@@ -95,7 +97,7 @@ func (w *Writer) Create(p string, size int64, executable bool) (*os.File, error)
 	file := os.NewFile(uintptr(fd), base)
 	if err := w.folder.allocate(file, size); err != nil {
 		_ = file.Close()
-		_ = unix.Unlinkat(dirfd, base, 0)
+		_ = sandbox.Unlinkat(dirfd, base, 0)
 		return nil, err
 	}
 	return file, nil
@@ -110,7 +112,7 @@ func (w *Writer) Open(p string) (*os.File, error) {
 	}
 	fd := -1
 	err = retry(func() (err error) {
-		fd, err = unix.Openat(dirfd, base, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err = sandbox.Openat(dirfd, base, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		return err
 	})
 	if err != nil {
@@ -133,7 +135,7 @@ func (w *Writer) WriteFile(p string, content []byte, executable bool, mtime time
 	}
 	fd, err := create(dirfd, base, executable)
 	if again && errors.Is(err, fs.ErrExist) {
-		if err = unix.Unlinkat(dirfd, base, 0); err == nil {
+		if err = sandbox.Unlinkat(dirfd, base, 0); err == nil {
 			fd, err = create(dirfd, base, executable)
 		}
 	}
@@ -155,7 +157,7 @@ func (w *Writer) WriteFile(p string, content []byte, executable bool, mtime time
 		err = cerr
 	}
 	if err != nil {
-		_ = unix.Unlinkat(dirfd, base, 0)
+		_ = sandbox.Unlinkat(dirfd, base, 0)
 	}
 	return pathError("write", p, err)
 }
@@ -210,7 +212,7 @@ func (w *Writer) Remove(p string) error {
 	if err != nil {
 		return err
 	}
-	err = retry(func() error { return unix.Unlinkat(dirfd, base, 0) })
+	err = retry(func() error { return sandbox.Unlinkat(dirfd, base, 0) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -223,7 +225,7 @@ func create(dirfd int, base string, executable bool) (fd int, err error) {
 		mode = 0o755
 	}
 	err = retry(func() (err error) {
-		fd, err = unix.Openat(dirfd, base, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		fd, err = sandbox.Openat(dirfd, base, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW, mode)
 		return err
 	})
 	return fd, err

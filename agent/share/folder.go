@@ -12,6 +12,7 @@ import (
 
 	"nigh/agent/clean"
 	"nigh/agent/receive"
+	"nigh/agent/sandbox"
 )
 
 // checkShareName returns [ErrName] unless a share may have the name.
@@ -106,13 +107,8 @@ func openDir(dirfd int, name string) (*os.File, error) {
 }
 
 func openat(dirfd int, name string, flags int) (int, error) {
-	for {
-		// O_NONBLOCK: a FIFO must not hold us.
-		fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
+	// O_NONBLOCK: a FIFO must not hold us.
+	return sandbox.Openat(dirfd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
 }
 
 // openBelow opens the directory at rel below root, component by component, following no link. "" is root itself.

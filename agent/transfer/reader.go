@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nigh/agent/sandbox"
 )
 
 // A reader reads the files of a source for one request. It keeps the directory of the last file open, for they come directory by
@@ -54,7 +56,8 @@ func (r *reader) openFD(e *Entry) (int, error) {
 	}
 	if len(r.dirs) == 0 || r.base != at.Dir {
 		r.cut(0)
-		fd, err := openat(unix.AT_FDCWD, at.Dir, unix.O_DIRECTORY)
+		// O_PATH: what lies beside it is none of ours.
+		fd, err := openat(unix.AT_FDCWD, at.Dir, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return -1, gone(at.Dir, err)
 		}
@@ -91,11 +94,7 @@ func (r *reader) openFD(e *Entry) (int, error) {
 }
 
 func openat(dirfd int, name string, flags int) (int, error) {
-	for {
-		if fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0); !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
+	return sandbox.Openat(dirfd, name, unix.O_RDONLY|flags, 0)
 }
 
 // gone turns an error of opening into [ErrChanged] when something else, or nothing, is in the place of what was offered.

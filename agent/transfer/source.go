@@ -114,10 +114,11 @@ func walk(ctx context.Context, paths []string) (*source, error) {
 	slices.Sort(tops)
 	for _, name := range tops {
 		at := w.src.places[name]
-		dir, err := os.Open(at.Dir)
+		fd, err := openat(unix.AT_FDCWD, at.Dir, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return nil, unreadable(at.Dir, err)
 		}
+		dir := os.NewFile(uintptr(fd), at.Dir)
 		err = w.add(dir, at.Name, name, filepath.Join(at.Dir, at.Name))
 		_ = dir.Close()
 		if err != nil {
@@ -240,7 +241,7 @@ func (w *walker) entry(e Entry, st *unix.Stat_t) error {
 }
 
 func (w *walker) dir(parent *os.File, real, p, full string) error {
-	fd, err := unix.Openat(int(parent.Fd()), real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openat(int(parent.Fd()), real, unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		if w.skips(p, err) {
 			return nil // its entry stays: an empty folder, counted

@@ -116,6 +116,19 @@ func (a *Agent) Client() *control.Client { return &control.Client{Socket: a.Sock
 // Stop ends the agent as systemd would and returns when it is gone.
 func (a *Agent) Stop() error { return a.end(syscall.SIGTERM) }
 
+// Wait returns how the agent ended by itself, or when ctx ends.
+func (a *Agent) Wait(ctx context.Context) error {
+	a.mu.Lock()
+	done := a.done
+	a.mu.Unlock()
+	select {
+	case <-done:
+		return a.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Kill ends the agent with signal 9 and returns when it is gone.
 func (a *Agent) Kill() error {
 	err := a.end(syscall.SIGKILL)

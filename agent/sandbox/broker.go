@@ -1,0 +1,175 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// brokerName is what the broker is called in a list of processes; who is called so is one.
+const brokerName = "nigh-broker"
+
+// brokerFD is its connection with the agent.
+const brokerFD = 3
+
+// Broker is the whole of the process that [Start] starts: it returns false at once in any other one, else true when the agent
+// has ended.
+func Broker() bool {
+	if len(os.Args) != 1 || os.Args[0] != brokerName {
+		return false
+	}
+	// A stop that is meant for both is the agent's to hear: it may need files until its end.
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	b := &broker{grants: map[string]bool{}}
+	b.serve(brokerFD)
+	return true
+}
+
+// A broker is what the process of that name holds.
+type broker struct {
+	mu     sync.Mutex
+	grants map[string]bool // path -> also to write; guarded by mu
+}
+
+// serve answers one connection until its other end closes.
+func (b *broker) serve(fd int) {
+	defer func() { _ = unix.Close(fd) }()
+	buf := make([]byte, maxRequest)
+	for {
+		n, dirs, err := receive(fd, buf)
+		var r request
+		if err == nil {
+			r, err = parse(buf[:n])
+		}
+		if err != nil {
+			closeAll(dirs)
+			return
+		}
+		if r.verb == verbLane && len(dirs) == 1 {
+			go b.serve(dirs[0]) // ends when the agent does
+			continue
+		}
+		r.dirs = dirs
+		opened, err := b.do(&r)
+		closeAll(dirs)
+		var errno unix.Errno
+		if err != nil && !errors.As(err, &errno) {
+			errno = unix.EIO
+		}
+		answer := binary.BigEndian.AppendUint32(nil, uint32(errno))
+		if opened >= 0 {
+			err = send(fd, answer, opened)
+			_ = unix.Close(opened)
+		} else {
+			err = send(fd, answer)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// do does what is asked, and returns what was opened or -1.
+func (b *broker) do(r *request) (int, error) {
+	switch r.verb {
+	case verbGrant:
+		return -1, b.grant(r.a, r.flags != 0)
+	case verbMkdirAll:
+		if path := filepath.Clean(r.a); !filepath.IsAbs(path) || !b.granted(path, true) {
+			return -1, unix.EACCES
+		}
+		if err := os.MkdirAll(r.a, os.FileMode(r.mode&0o777)); err != nil {
+			return -1, err
+		}
+		return -1, b.grant(r.a, true) // now that it is known what links in the path lead to
+	case verbOpen:
+		write := r.flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY
+		if err := b.check(r, 1, write); err != nil {
+			return -1, err
+		}
+		return unix.Openat(r.dirs[0], r.a, int(r.flags)|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, r.mode&0o777)
+	}
+	want := 1
+	if r.verb == verbRename || r.verb == verbLink {
+		want = 2
+	}
+	if err := b.check(r, want, true); err != nil {
+		return -1, err
+	}
+	switch r.verb {
+	case verbMkdir:
+		return -1, unix.Mkdirat(r.dirs[0], r.a, r.mode&0o777)
+	case verbUnlink:
+		return -1, unix.Unlinkat(r.dirs[0], r.a, int(r.flags))
+	case verbRename:
+		return -1, unix.Renameat2(r.dirs[0], r.a, r.dirs[1], r.b, uint(r.flags))
+	case verbLink:
+		return -1, unix.Linkat(r.dirs[0], r.a, r.dirs[1], r.b, 0)
+	case verbRemoveAll:
+		root, err := os.OpenRoot(procPath(r.dirs[0]))
+		if err != nil {
+			return -1, err
+		}
+		defer func() { _ = root.Close() }()
+		return -1, root.RemoveAll(r.a)
+	}
+	return -1, unix.ENOSYS
+}
+
+// check returns EACCES unless every name of the request is in a directory that was granted, and one name.
+func (b *broker) check(r *request, want int, write bool) error {
+	if len(r.dirs) != want {
+		return unix.EBADF
+	}
+	for i, name := range []string{r.a, r.b}[:want] {
+		if name == "" || name == ".." || strings.Contains(name, "/") || name == "." && r.verb != verbOpen {
+			return unix.EACCES
+		}
+		// What the kernel calls the directory now is without links, whatever way it was reached.
+		dir, err := os.Readlink(procPath(r.dirs[i]))
+		if err != nil || !filepath.IsAbs(dir) || !b.granted(filepath.Join(dir, name), write) {
+			return unix.EACCES
+		}
+	}
+	return nil
+}
+
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// grant remembers a path of the person's, with what links in it lead to.
+func (b *broker) grant(path string, write bool) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
+		return unix.EACCES
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	paths := []string{filepath.Clean(path)}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		paths = append(paths, real)
+	}
+	for _, p := range paths {
+		b.grants[p] = b.grants[p] || write
+	}
+	return nil
+}
+
+// granted reports whether path, which is clean, is or lies in what was granted.
+func (b *broker) granted(path string, write bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p := path; ; p = filepath.Dir(p) {
+		if w, ok := b.grants[p]; ok && (w || !write) {
+			return true
+		}
+		if p == "/" {
+			return false
+		}
+	}
+}
