@@ -33,6 +33,7 @@ type conn struct {
 	made    time.Time
 
 	requests  *rate.Limiter // counts while the peer is a stranger
+	refused   atomic.Int32  // of those, over the budget
 	protected atomic.Bool   // not closed for newer connections
 
 	ahead []byte // read already; the reader's own

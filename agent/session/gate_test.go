@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -171,5 +172,40 @@ func TestRequestsOfManyConnectionsAreCountedTogether(t *testing.T) {
 	}
 	if n := asks(friendly, 3*strangerBurst); n > 0 {
 		t.Errorf("%d requests of a trusted device were refused", n)
+	}
+}
+
+// A thousand connections are left half open; what they cost does not grow with their number.
+func TestAThousandHalfOpenHandshakes(t *testing.T) {
+	d := newDevice(t, ":0")
+	friendly, friend := keyed(t)
+	d.set(friend, trust.Trusted)
+	home := net.IPv4(127, 0, 8, 1)
+	if !served(secured(from(t, d, home), friendly)) {
+		t.Fatal("the trusted device is not served")
+	}
+	before, opened := runtime.NumGoroutine(), 0
+	for i := range 1000 {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 9, byte(1+i%200))}, Timeout: wait}
+		c, err := dialer.Dial("tcp", net.JoinHostPort("127.0.0.9", itoa(int(d.Port()))))
+		if err != nil {
+			continue // reset before the kernel told of it
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		opened++
+		_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1, 0})
+	}
+	if !served(secured(from(t, d, home), friendly)) { // it was accepted after all of them
+		t.Error("the trusted device is not served")
+	}
+	d.gate.mu.Lock()
+	waiting := len(d.gate.waiting)
+	d.gate.mu.Unlock()
+	if opened < 500 || waiting > 2*maxHandshakes {
+		t.Errorf("%d connections were opened, %d handshakes are open", opened, waiting)
+	}
+	// Each handshake has a goroutine and one that watches its time; some are just ending.
+	if n := runtime.NumGoroutine() - before; n > 8*maxHandshakes {
+		t.Errorf("%d goroutines for %d connections", n, opened)
 	}
 }

@@ -209,7 +209,7 @@ func TestStrangersRequestsAreBounded(t *testing.T) {
 	conn := asStranger(t, d)
 	r := bufio.NewReader(conn)
 	refused := 0
-	for range 3 * strangerBurst {
+	for range strangerBurst + maxRefused {
 		_, _ = io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\n\r\n")
 		answer, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -222,6 +222,20 @@ func TestStrangersRequestsAreBounded(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("no request was refused")
+	}
+	// Who goes on asking is cut off.
+	for range 3 * (strangerBurst + maxRefused) {
+		_, _ = io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\n\r\n")
+	}
+	for {
+		answer, err := http.ReadResponse(r, nil)
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("who asks too much is never cut off")
+			}
+			return
+		}
+		_, _ = io.Copy(io.Discard, answer.Body)
 	}
 }
 

@@ -56,6 +56,7 @@ const (
 	strangerAnswer      = 30 * time.Second // for a stranger to take an answer
 	strangerRequestRate = 10               // per second on one connection
 	strangerBurst       = 20
+	maxRefused          = 20 // requests over the budget until the connection is closed
 	idleTimeout         = 90 * time.Second
 	maxDialBack         = 2 // at once for one peer
 

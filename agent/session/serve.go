@@ -103,8 +103,10 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 		if peer.Standing != trust.Trusted {
 			limit = maxStrangerBody
 			if !s.granted(peer, r) && !s.affords(c, r) {
-				if r.ContentLength != 0 {
-					w.Header().Set("Connection", "close") // or the body is read, to get at what follows
+				// Large bodies are not read to get at what follows, and whoever does not stop is cut off:
+				// a new handshake costs him more than us.
+				if c.refused.Add(1) > maxRefused || r.ContentLength < 0 || r.ContentLength > maxHeader {
+					w.Header().Set("Connection", "close")
 				}
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
