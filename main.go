@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,10 +34,16 @@ func main() {
 	if sandbox.Broker() {
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ending := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if service() {
+		signal.Ignore(syscall.SIGHUP) // until there is an agent to reload
+	} else {
+		ending = append(ending, syscall.SIGHUP) // the terminal is closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ending...)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Remedies: remedies(), Report: report, Beside: beside,
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Settings: effective, Remedies: remedies(), Report: report, Beside: beside,
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
@@ -68,36 +75,49 @@ func programVersion() string {
 
 // settings reads the configuration and puts the flags over it.
 func settings(o cli.AgentOptions) (agent.Config, error) {
+	read := func() (agent.Settings, error) { return readSettings(o) }
+	s, err := read()
+	return agent.Config{
+		Settings: s, State: o.State, Socket: o.Socket, Version: programVersion(), Mode: "foreground",
+		Bus: os.Getenv("NIGH_WPA_BUS"), Reload: read,
+	}, err
+}
+
+func readSettings(o cli.AgentOptions) (agent.Settings, error) {
 	path := o.Config
 	if path == "" {
 		path = os.Getenv("NIGH_CONFIG")
 	}
 	s, err := agent.LoadSettings(path, os.Environ())
 	if err != nil {
-		return agent.Config{}, err
+		return s, err
 	}
-	for to, from := range map[*string]string{&s.Name: o.Name, &s.Inbox: o.Inbox, &s.Listen: o.Listen, &s.Engine: o.Engine} {
-		if from != "" {
-			*to = from
+	direct := ""
+	if o.NoDirect {
+		direct = "false"
+	}
+	for _, f := range [][2]string{
+		{"name", o.Name}, {"inbox", o.Inbox}, {"listen", o.Listen}, {"engine", o.Engine}, {"accept", o.Accept}, {"visibility", o.Visibility},
+		{"interfaces", strings.Join(o.Interfaces, ",")}, {"direct", direct},
+	} {
+		if err := s.Flag(f[0], f[1]); err != nil {
+			return s, err
 		}
 	}
-	if o.Accept != "" {
-		s.Accept = agent.Accept(o.Accept)
+	return s, nil
+}
+
+// effective is `nigh config show` without an agent.
+func effective(context.Context) ([]control.Setting, error) {
+	cfg, err := settings(cli.AgentOptions{})
+	if err != nil {
+		return nil, agent.Explain(err)
 	}
-	if o.Visibility != "" {
-		s.Visibility = agent.Visibility(o.Visibility)
+	list, err := agent.EffectiveSettings(cfg)
+	if err != nil {
+		return nil, agent.Explain(err)
 	}
-	if len(o.Interfaces) > 0 {
-		s.Interfaces = o.Interfaces
-	}
-	if o.NoDirect {
-		off := false
-		s.Direct = &off
-	}
-	return agent.Config{
-		Settings: s, State: o.State, Socket: o.Socket, Version: programVersion(), Mode: "foreground",
-		Bus: os.Getenv("NIGH_WPA_BUS"),
-	}, nil
+	return list, nil
 }
 
 // runAgent is `nigh agent`.
@@ -106,7 +126,7 @@ func runAgent(ctx context.Context, o cli.AgentOptions) error {
 	if err != nil {
 		return agent.Explain(err)
 	}
-	if os.Getenv("NOTIFY_SOCKET") != "" {
+	if service() {
 		cfg.Mode = "service"
 	}
 	cfg.Logger = logger(os.Stderr, o.Verbose)
@@ -120,16 +140,42 @@ func runAgent(ctx context.Context, o cli.AgentOptions) error {
 	return serve(ctx, cfg)
 }
 
+// service reports whether a service manager runs this program: SIGHUP then asks for the
+// configuration and the policy to be read again.
+func service() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
 // serve runs one agent until ctx ends.
 func serve(ctx context.Context, cfg agent.Config) error {
 	a, err := agent.New(cfg)
 	if err != nil {
 		return agent.Explain(err)
 	}
+	if service() {
+		stop := reloadAtHangup(a)
+		defer stop()
+	}
 	if err := a.Run(ctx); err != nil {
 		return agent.Explain(err)
 	}
 	return nil
+}
+
+// reloadAtHangup has an agent read its configuration and the policy again at SIGHUP,
+// until the returned function ends that.
+func reloadAtHangup(a *agent.Agent) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range hangups {
+			_ = a.Reload() // it says itself in status and log what is wrong
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		wg.Wait()
+	}
 }
 
 // logger writes to w: under systemd with the priority that the journal reads

@@ -24,6 +24,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/message"
 	"nigh/agent/pairing"
+	"nigh/agent/policy"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/share"
@@ -37,7 +38,9 @@ import (
 // Agent is one running device: its identity, peers, groups and transfers. Make
 // it with [New], run it once with [Agent.Run].
 type Agent struct {
-	cfg     Config
+	cfg     Config   // what the agent began with
+	given   Settings // as they were given, before defaults and policy
+	ruling  ruling   // what counts now
 	log     *slog.Logger
 	started time.Time
 
@@ -86,12 +89,19 @@ type Agent struct {
 // [identity.ErrDamaged], or what the system said. The caller runs the agent
 // with [Agent.Run], which also closes it.
 func New(cfg Config) (_ *Agent, err error) {
+	given := cfg.Settings
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
+	now, err := loadRules(cfg)
+	if err != nil {
+		return nil, err // never looser than the policy
+	}
+	cfg.Settings = now.Settings
 	ring := &logRing{}
 	cfg.Logger = slog.New(ringHandler{Handler: cfg.Logger.Handler(), ring: ring})
-	a := &Agent{cfg: cfg, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
+	a := &Agent{cfg: cfg, given: given, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
+	a.ruling.now.Store(now)
 	defer func() {
 		if err != nil {
 			a.close()
@@ -111,6 +121,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.trust, err = trust.Open(a.store); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	a.trust.Rule(now.trust())
 	if err := os.MkdirAll(cfg.Inbox, 0o755); err != nil {
 		return nil, fmt.Errorf("%w: inbox: %w", ErrConfig, err)
 	}
@@ -251,9 +262,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("trust", a.followTrust)
 	run("inbound", a.inbound.run)
 	run("typed addresses", a.typed.run)
-	if a.directOn() {
-		run("direct", a.direct.run)
-	}
+	run("direct", a.runDirect)
 	run("watchdog", a.notify)
 	run("sandbox", a.followBroker)
 	<-ctx.Done()
@@ -474,4 +483,4 @@ func (a *Agent) record(id identity.DeviceID) trust.Record {
 	return r
 }
 
-func (a *Agent) directOn() bool { return a.cfg.Direct == nil || *a.cfg.Direct }
+func (a *Agent) directOn() bool { return !policy.Off(a.now().Direct) }

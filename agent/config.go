@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"nigh/agent/clean"
+	"nigh/agent/policy"
 	"nigh/agent/sandbox"
 	"nigh/wpa"
 )
@@ -67,6 +68,18 @@ type Settings struct {
 	Interfaces []string   `toml:"interfaces"` // use only these links, default all sensible ones
 	Intent     *int       `toml:"intent"`     // GO intent 0..15, default by power and radio
 	Engine     string     `toml:"engine"`     // who forms groups: "system", "private" or "networkmanager", default "auto"
+
+	// Bounds; 0 is none. The policy of the machine may have stricter ones.
+	Receive        *bool        `toml:"receive"`          // take anything at all, default on
+	MaxSize        policy.Size  `toml:"max_size"`         // most bytes of an offer that is taken
+	RateUp         policy.Size  `toml:"rate_up"`          // most bytes per second, of all transfers together ..
+	RateDown       policy.Size  `toml:"rate_down"`        // .. to others and from them
+	DeviceRateUp   policy.Size  `toml:"device_rate_up"`   // the same of those with one device
+	DeviceRateDown policy.Size  `toml:"device_rate_down"` // likewise
+	Transfers      int          `toml:"transfers"`        // most received at once, default 4
+	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
+
+	origin map[string]string // where a setting is from, by its key: "FILE:LINE", "environment NAME" or "flag"
 }
 
 // Config is everything [New] needs.
@@ -80,6 +93,11 @@ type Config struct {
 	Version string           // shown in status and hello
 	Mode    string           // "service", "foreground" or "embedded"
 	Bus     string           // D-Bus address of wpa_supplicant, "" = the system bus
+	// Reload reads the settings again, as they were read for this Config. nil: they stay.
+	Reload func() (Settings, error)
+	// PolicyFile is in place of the machine's policy, for tests in this process; the
+	// program never sets it. Whoever runs the test owns it.
+	PolicyFile string
 }
 
 // maxConfigBytes bounds a configuration file.
@@ -109,7 +127,10 @@ func LoadSettings(path string, environ []string) (Settings, error) {
 		d := toml.NewDecoder(strings.NewReader(string(raw)))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&s); err != nil {
-			return s, configError(path, err)
+			return s, fmt.Errorf("%w: %s %w", ErrConfig, path, policy.Mistake(err))
+		}
+		for key, line := range policy.Lines(raw) {
+			s.originOf(key, path+":"+strconv.Itoa(line))
 		}
 	case optional && errors.Is(err, fs.ErrNotExist):
 	default:
@@ -121,49 +142,98 @@ func LoadSettings(path string, environ []string) (Settings, error) {
 	return s, s.check()
 }
 
-// configError turns the decoder's report into one line with file, line and key.
-func configError(path string, err error) error {
-	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
-		row, _ := strict.Errors[0].Position()
-		return fmt.Errorf("%w: %s line %d: unknown key %q", ErrConfig, path, row, strings.Join(strict.Errors[0].Key(), "."))
-	}
-	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
-		row, _ := decode.Position()
-		return fmt.Errorf("%w: %s line %d: %s", ErrConfig, path, row, strings.TrimPrefix(decode.Error(), "toml: "))
-	}
-	return fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
-}
-
 // environment overrides s with the NIGH_* variables that are set.
 func (s *Settings) environment(environ []string) error {
 	for _, kv := range environ {
-		k, v, _ := strings.Cut(kv, "=")
-		if v == "" {
+		name, v, _ := strings.Cut(kv, "=")
+		short, ok := strings.CutPrefix(name, "NIGH_")
+		if v == "" || !ok {
 			continue
 		}
-		switch k {
-		case "NIGH_NAME":
-			s.Name = v
-		case "NIGH_ACCEPT":
-			s.Accept = Accept(v)
-		case "NIGH_VISIBILITY":
-			s.Visibility = Visibility(v)
-		case "NIGH_JOIN":
-			s.Join = Join(v)
-		case "NIGH_INBOX":
-			s.Inbox = v
-		case "NIGH_LISTEN":
-			s.Listen = v
-		case "NIGH_ENGINE":
-			s.Engine = v
-		case "NIGH_DIRECT":
-			on, err := strconv.ParseBool(v)
-			if err != nil {
-				return fmt.Errorf("%w: NIGH_DIRECT must be true or false, not %q", ErrConfig, v)
-			}
-			s.Direct = &on
+		key := strings.ToLower(short)
+		if key == "peers_max" {
+			key = "peers.max"
+		}
+		known, err := s.put(key, v)
+		if err != nil {
+			return fmt.Errorf("%w: %s %w", ErrConfig, name, err)
+		}
+		if known {
+			s.originOf(key, "environment "+name)
 		}
 	}
+	return nil
+}
+
+// put gives a setting the value that a person wrote; it reports false for what is none.
+func (s *Settings) put(key, v string) (known bool, err error) {
+	toggle := func(to **bool) error {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("must be true or false, not %q", v)
+		}
+		*to = &on
+		return nil
+	}
+	count := func(to *int) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return fmt.Errorf("must be a number, not %q", v)
+		}
+		*to = n
+		return nil
+	}
+	switch key {
+	case "name":
+		s.Name = v
+	case "accept":
+		s.Accept = Accept(v)
+	case "visibility":
+		s.Visibility = Visibility(v)
+	case "join":
+		s.Join = Join(v)
+	case "inbox":
+		s.Inbox = v
+	case "listen":
+		s.Listen = v
+	case "engine":
+		s.Engine = v
+	case "direct":
+		err = toggle(&s.Direct)
+	case "receive":
+		err = toggle(&s.Receive)
+	case "max_size":
+		err = s.MaxSize.UnmarshalText([]byte(v))
+	case "rate_up":
+		err = s.RateUp.UnmarshalText([]byte(v))
+	case "rate_down":
+		err = s.RateDown.UnmarshalText([]byte(v))
+	case "device_rate_up":
+		err = s.DeviceRateUp.UnmarshalText([]byte(v))
+	case "device_rate_down":
+		err = s.DeviceRateDown.UnmarshalText([]byte(v))
+	case "transfers":
+		err = count(&s.Transfers)
+	case "peers.max":
+		err = count(&s.Peers.Max)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// Flag gives a setting the value of a flag of the command line; "" leaves it. The error
+// wraps [ErrConfig].
+func (s *Settings) Flag(key, v string) error {
+	if v == "" {
+		return nil
+	}
+	if key == "interfaces" {
+		s.Interfaces = strings.Split(v, ",")
+	} else if _, err := s.put(key, v); err != nil {
+		return fmt.Errorf("%w: %s %w", ErrConfig, key, err)
+	}
+	s.originOf(key, "flag")
 	return nil
 }
 
@@ -182,6 +252,8 @@ func (s Settings) check() error {
 		return fmt.Errorf("%w: visibility must be everyone, trusted or hidden, not %q", ErrConfig, s.Visibility)
 	case s.Join != "" && !slices.Contains([]Join{JoinTrusted, JoinAsk}, s.Join):
 		return fmt.Errorf("%w: join must be trusted or ask, not %q", ErrConfig, s.Join)
+	case s.Transfers < 0, s.Peers.Max < 0:
+		return fmt.Errorf("%w: transfers and peers.max cannot be below zero", ErrConfig)
 	case s.Intent != nil && (*s.Intent < 0 || *s.Intent > 15):
 		return fmt.Errorf("%w: intent must be 0 to 15, not %d", ErrConfig, *s.Intent)
 	}

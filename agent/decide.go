@@ -22,8 +22,7 @@ func (a *Agent) decide(o transfer.Offer) transfer.Decision {
 	switch {
 	case r.Standing == trust.Blocked:
 		return transfer.Refuse("")
-	case a.cfg.Accept == AcceptAll,
-		r.Standing == trust.Trusted && (a.cfg.Accept == AcceptTrusted || r.AutoAccept):
+	case a.now().autoAccept(r):
 		return transfer.Decision{Answer: transfer.AnswerAccept}
 	default:
 		return transfer.Decision{Answer: transfer.AnswerAsk, Stranger: r.Standing != trust.Trusted}

@@ -89,9 +89,48 @@ func newDirect(a *Agent) *direct {
 		down: control.Radio{State: "starting"},
 	}
 	if !a.directOn() {
-		d.down = control.Radio{State: "disabled", Hint: "Wi-Fi Direct is switched off by --no-direct or the configuration."}
+		d.down = disabledRadio
 	}
 	return d
+}
+
+// disabledRadio is the radio while Wi-Fi Direct is switched off.
+var disabledRadio = control.Radio{State: "disabled", Hint: "Wi-Fi Direct is switched off by --no-direct, the configuration or the policy: nigh config show."}
+
+// runDirect runs Wi-Fi Direct for as long as the rules let it; when they no longer do,
+// its groups end as they do when the agent stops.
+func (a *Agent) runDirect(ctx context.Context) error {
+	for ctx.Err() == nil {
+		next := a.ruling.changed.next()
+		if !a.directOn() {
+			select {
+			case <-ctx.Done():
+			case <-next:
+			}
+			continue
+		}
+		running, stop := context.WithCancel(ctx)
+		group, running := errgroup.WithContext(running)
+		group.Go(func() error { return a.direct.run(running) })
+		for running.Err() == nil && a.directOn() {
+			select {
+			case <-running.Done():
+			case <-next:
+				next = a.ruling.changed.next()
+			}
+		}
+		stop()
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			a.direct.mu.Lock()
+			a.direct.down = disabledRadio
+			a.direct.mu.Unlock()
+			a.publishStatus()
+		}
+	}
+	return nil
 }
 
 // run keeps a radio open for as long as ctx lives. No radio, no supplicant or

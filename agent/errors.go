@@ -12,6 +12,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/message"
 	"nigh/agent/pairing"
+	"nigh/agent/policy"
 	"nigh/agent/session"
 	"nigh/agent/share"
 	"nigh/agent/store"
@@ -74,6 +75,9 @@ var explanations = []struct {
 	message, hint string
 }{
 	{ErrConfig, control.CodeUsage, "", "correct it, then start again"},
+	{policy.ErrPolicy, control.CodeUsage, "", "the admin of this machine has to correct it; until then nigh does not start, so as not to do what it may not"},
+	{trust.ErrRules, control.CodePermission, "the policy of this machine does not allow to trust that device", "nigh config show --origin says what the policy has; ask the admin"},
+	{trust.ErrPermission, control.CodeUsage, "", "see: nigh trust set --help"},
 	{identity.ErrDamaged, control.CodeFailed, "", "restore the key file from a backup, or move it away to begin with a new identity"},
 	{trust.ErrUnknown, control.CodeNotFound, "that device is not in the trust list", "nigh trust list shows it"},
 	{trust.ErrFull, control.CodeFailed, "the trust list is full", "remove devices you no longer know"},

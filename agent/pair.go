@@ -9,6 +9,7 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/pairing"
+	"nigh/agent/policy"
 	"nigh/agent/session"
 )
 
@@ -52,6 +53,9 @@ func (a *Agent) pairingView(p pairing.Pairing) control.Pairing {
 // Pair implements [control.Backend].
 func (b backend) Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error) {
 	a := b.a
+	if err := a.mayPair(); err != nil {
+		return control.Pairing{}, err
+	}
 	if r.Code != "" {
 		// A mistyped code is found before anybody is bothered.
 		if _, err := pairing.ParseSetupCode(r.Code); err != nil {
@@ -73,6 +77,14 @@ func (b backend) Pair(ctx context.Context, r control.PairRequest) (control.Pairi
 		return control.Pairing{}, explain(err)
 	}
 	return a.pairingView(p), nil
+}
+
+// mayPair returns the error for a person unless the policy lets devices be paired.
+func (a *Agent) mayPair() error {
+	if !policy.Off(a.now().policy.Pairing) {
+		return nil
+	}
+	return &control.Error{Code: control.CodePermission, Message: "the policy of this machine has pairing off", Hint: "nigh config show --origin says where; ask the admin"}
 }
 
 // approach finds the identity of a device and waits until a path leads to it. A
@@ -101,6 +113,9 @@ func (b backend) WaitPairing(ctx context.Context, id string) (control.Pairing, e
 
 // SetupCode implements [control.Backend].
 func (b backend) SetupCode(_ context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
+	if err := b.a.mayPair(); err != nil {
+		return control.SetupCode{}, err
+	}
 	text, err := b.a.pairing.SetupCode(r.New)
 	if err != nil {
 		return control.SetupCode{}, explain(err)

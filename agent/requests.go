@@ -95,14 +95,14 @@ func (d *direct) decide(ctx context.Context, r wpa.Request) (ask bool) {
 	}
 	id, s, ok := d.asker(ctx, r)
 	switch {
-	case ok && d.a.cfg.Join == JoinTrusted && d.a.trust.Standing(id) == trust.Trusted:
+	case ok && d.a.now().Join == JoinTrusted && d.a.trust.Standing(id) == trust.Trusted:
 		if d.gate.failures.Tokens() < 1 {
 			d.log.Warn("Too many groups with trusted devices failed, a request is ignored", "peer", id.Short())
 			return false
 		}
 		d.admitFriend(ctx, r, id, s)
 		return false
-	case requestMethod(r) == "pbc" && d.a.cfg.Accept == AcceptAll:
+	case requestMethod(r) == "pbc" && d.a.now().Accept == AcceptAll:
 		d.admit(ctx, r, &control.AcceptRequest{})
 		return false
 	case requestMethod(r) != "pbc" && s.nigh && !s.manual:

@@ -125,3 +125,17 @@ func (a *Agent) permit(id identity.DeviceID, r control.TrustRequest) error {
 		}
 	})
 }
+
+// Configuration implements [control.Backend].
+func (b backend) Configuration(context.Context) (control.Configuration, error) {
+	return control.Configuration{Settings: b.a.now().shown}, nil
+}
+
+// ReloadConfiguration implements [control.Backend].
+func (b backend) ReloadConfiguration(context.Context) (control.Configuration, error) {
+	later, err := b.a.reload()
+	if err != nil {
+		return control.Configuration{}, explain(err)
+	}
+	return control.Configuration{Settings: b.a.now().shown, Later: later}, nil
+}

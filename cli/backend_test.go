@@ -28,28 +28,29 @@ type backend struct {
 // over it.
 type script struct {
 	shared
-	Status    control.Status            `json:"status"`
-	Peers     []control.Peer            `json:"peers"`
-	Inbox     []control.InboxItem       `json:"inbox"`
-	Transfers []control.Transfer        `json:"transfers"`
-	Trust     []control.Trusted         `json:"trust"`
-	Changed   control.Trusted           `json:"changed"`
-	Sent      []control.Transfer        `json:"sent"`
-	Addresses []control.Address         `json:"addresses"`
-	Groups    []control.Group           `json:"groups"` // nil = those of Status
-	Group     control.Group             `json:"group"`
-	Pairing   control.Pairing           `json:"pairing"`
-	Outcome   control.Pairing           `json:"outcome"`
-	SetupCode control.SetupCode         `json:"setup_code"`
-	Checks    []control.Check           `json:"checks"`
-	Log       []control.LogLine         `json:"log"`
-	Messages  []control.Message         `json:"messages"`
-	Unread    control.Unread            `json:"unread"`
-	Message   control.Message           `json:"message"` // that was sent
-	Fail      map[string]*control.Error `json:"fail"`    // by method
-	Slow      []string                  `json:"slow"`    // methods that wait for release
-	Events    []control.Event           `json:"events"`  // for each watcher, after the state
-	Late      []control.Event           `json:"late"`    // for each watcher, after release
+	Status        control.Status            `json:"status"`
+	Peers         []control.Peer            `json:"peers"`
+	Inbox         []control.InboxItem       `json:"inbox"`
+	Transfers     []control.Transfer        `json:"transfers"`
+	Trust         []control.Trusted         `json:"trust"`
+	Configuration control.Configuration     `json:"configuration"`
+	Changed       control.Trusted           `json:"changed"`
+	Sent          []control.Transfer        `json:"sent"`
+	Addresses     []control.Address         `json:"addresses"`
+	Groups        []control.Group           `json:"groups"` // nil = those of Status
+	Group         control.Group             `json:"group"`
+	Pairing       control.Pairing           `json:"pairing"`
+	Outcome       control.Pairing           `json:"outcome"`
+	SetupCode     control.SetupCode         `json:"setup_code"`
+	Checks        []control.Check           `json:"checks"`
+	Log           []control.LogLine         `json:"log"`
+	Messages      []control.Message         `json:"messages"`
+	Unread        control.Unread            `json:"unread"`
+	Message       control.Message           `json:"message"` // that was sent
+	Fail          map[string]*control.Error `json:"fail"`    // by method
+	Slow          []string                  `json:"slow"`    // methods that wait for release
+	Events        []control.Event           `json:"events"`  // for each watcher, after the state
+	Late          []control.Event           `json:"late"`    // for each watcher, after release
 }
 
 // newBackend reads the common script and the one in file, unless that is "".
@@ -176,6 +177,12 @@ func (s served) Trust(ctx context.Context) ([]control.Trusted, error) {
 }
 func (s served) ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return s.b.Changed, s.b.ask(ctx, "ChangeTrust", r)
+}
+func (s served) Configuration(ctx context.Context) (control.Configuration, error) {
+	return s.b.Configuration, s.b.ask(ctx, "Configuration")
+}
+func (s served) ReloadConfiguration(ctx context.Context) (control.Configuration, error) {
+	return s.b.Configuration, s.b.ask(ctx, "ReloadConfiguration")
 }
 func (s served) Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error) {
 	return s.b.Pairing, s.b.ask(ctx, "Pair", r)

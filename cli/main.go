@@ -41,6 +41,8 @@ type Env struct {
 	// Identity reads the device's identity from the state folder, for `nigh id`
 	// without an agent.
 	Identity func(ctx context.Context) (Identity, error)
+	// Settings reads what an agent would go by, for `nigh config show` without an agent.
+	Settings func(ctx context.Context) ([]control.Setting, error)
 }
 
 // AgentOptions are the flags of `nigh agent`. A zero field means that the flag
@@ -175,7 +177,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
 		a.transfersCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
 		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(), a.msgCommand(), a.messagesCommand(),
-		a.doctorCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
+		a.doctorCommand(), a.configCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

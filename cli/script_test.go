@@ -77,6 +77,11 @@ func nigh() {
 			return cli.Identity{ID: id, Short: id[:9], Name: "from the state"}, nil
 		}
 	}
+	if os.Getenv("TEST_SETTINGS") != "" {
+		env.Settings = func(context.Context) ([]control.Setting, error) {
+			return []control.Setting{{Key: "accept", Value: "ask", Origin: "default"}}, nil
+		}
+	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
 	if err := goleak.Find(); err != nil {

@@ -50,6 +50,10 @@ type Backend interface {
 	Group(ctx context.Context, r GroupRequest) (Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
 	Doctor(ctx context.Context) ([]Check, error)
+	Configuration(ctx context.Context) (Configuration, error)
+	// ReloadConfiguration reads settings and policy again; when one cannot be read,
+	// nothing changes.
+	ReloadConfiguration(ctx context.Context) (Configuration, error)
 	// Log returns the last lines of the agent's log, oldest first.
 	Log(ctx context.Context) ([]LogLine, error)
 	Sharing

@@ -104,6 +104,17 @@ func (c *Client) ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, erro
 	return call[Trusted](c, ctx, http.MethodPost, "/v1/trust", r)
 }
 
+// Configuration returns the settings as they count.
+func (c *Client) Configuration(ctx context.Context) (Configuration, error) {
+	return call[Configuration](c, ctx, http.MethodGet, "/v1/config", nil)
+}
+
+// ReloadConfiguration has the agent read its settings and the policy again, and returns
+// what counts then.
+func (c *Client) ReloadConfiguration(ctx context.Context) (Configuration, error) {
+	return call[Configuration](c, ctx, http.MethodPost, "/v1/config/reload", empty{})
+}
+
 // Pair begins to pair and returns once the code to compare is known; with a setup
 // code it returns when the two are paired. It may have to form a Wi-Fi Direct group
 // first; when ctx ends the pairing does too.

@@ -56,19 +56,20 @@ func (b *backend) last() any {
 }
 
 var (
-	samplePeer     = control.Peer{ID: "AAAA-BBBB-CCCC", Short: "AAAA-BBBB", Name: "Ana's laptop", Trust: "trusted", State: "ready", Paths: []control.Path{{Kind: "direct", Ifname: "p2p-wlan0-0", Address: "[fe80::1%p2p-wlan0-0]:7421", RTT: 2.5, Signal: -48, Active: true}}, Age: 1.5}
-	sampleTransfer = control.Transfer{ID: "00112233445566778899aabbccddeeff", Direction: "send", Peer: samplePeer.ID, PeerName: samplePeer.Name, Name: "photos", Files: 3, BytesTotal: 1000, BytesDone: 10, State: "running", ETA: -1}
-	sampleItem     = control.InboxItem{ID: "77", Kind: "transfer", Peer: samplePeer.ID, Trust: "new", Expires: 300, Transfer: &sampleTransfer}
-	sampleGroup    = control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-ab-pi5", Frequency: 2437, Address: "192.168.49.1/24", Passphrase: "secret12"}
-	sampleTrusted  = control.Trusted{ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Trust: "trusted"}
-	sampleStatus   = control.Status{ID: "ZZZZ-YYYY", Short: "ZZZZ-YYYY", Name: "pi5", Version: "1.0", Agent: control.AgentInfo{PID: 7, Mode: "service"}, Radio: control.Radio{State: "ready", Ifname: "wlan0"}, Groups: []control.Group{sampleGroup}}
-	samplePairing  = control.Pairing{ID: "pair-0a1b2c3d", Peer: samplePeer.ID, Short: samplePeer.Short, PeerName: samplePeer.Name, State: "comparing", Code: "482913", Own: true, Expires: 60}
-	sampleSetup    = control.SetupCode{Code: "AAAA-BBBB-CCCC-DDDD-E", Locked: 60, Wrong: 3}
-	sampleMessage  = control.Message{Seq: 7, ID: "m00112233", Direction: "send", Text: "a\n\tb ü", State: "waiting", To: []control.Recipient{{Peer: samplePeer.ID, PeerName: samplePeer.Name, State: "waiting", Near: true, Error: "x", ErrorCode: "busy", Hint: "y"}}}
-	samplePage     = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
-	sampleAddress  = control.Address{Address: "10.0.0.2:7421", ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Remembered: true}
-	sampleLine     = control.LogLine{Time: time.Unix(1, 0).UTC(), Level: "INFO", Message: "Agent starts", Attrs: "port=7421"}
-	sampleCheck    = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
+	samplePeer          = control.Peer{ID: "AAAA-BBBB-CCCC", Short: "AAAA-BBBB", Name: "Ana's laptop", Trust: "trusted", State: "ready", Paths: []control.Path{{Kind: "direct", Ifname: "p2p-wlan0-0", Address: "[fe80::1%p2p-wlan0-0]:7421", RTT: 2.5, Signal: -48, Active: true}}, Age: 1.5}
+	sampleTransfer      = control.Transfer{ID: "00112233445566778899aabbccddeeff", Direction: "send", Peer: samplePeer.ID, PeerName: samplePeer.Name, Name: "photos", Files: 3, BytesTotal: 1000, BytesDone: 10, State: "running", ETA: -1}
+	sampleItem          = control.InboxItem{ID: "77", Kind: "transfer", Peer: samplePeer.ID, Trust: "new", Expires: 300, Transfer: &sampleTransfer}
+	sampleGroup         = control.Group{Ifname: "p2p-wlan0-0", Role: "GO", SSID: "DIRECT-ab-pi5", Frequency: 2437, Address: "192.168.49.1/24", Passphrase: "secret12"}
+	sampleTrusted       = control.Trusted{ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Trust: "trusted"}
+	sampleStatus        = control.Status{ID: "ZZZZ-YYYY", Short: "ZZZZ-YYYY", Name: "pi5", Version: "1.0", Agent: control.AgentInfo{PID: 7, Mode: "service"}, Radio: control.Radio{State: "ready", Ifname: "wlan0"}, Groups: []control.Group{sampleGroup}}
+	sampleConfiguration = control.Configuration{Settings: []control.Setting{{Key: "receive", Value: "false", Origin: "/etc/nigh/policy.toml:2", Policy: true}}, Later: []string{"name"}}
+	samplePairing       = control.Pairing{ID: "pair-0a1b2c3d", Peer: samplePeer.ID, Short: samplePeer.Short, PeerName: samplePeer.Name, State: "comparing", Code: "482913", Own: true, Expires: 60}
+	sampleSetup         = control.SetupCode{Code: "AAAA-BBBB-CCCC-DDDD-E", Locked: 60, Wrong: 3}
+	sampleMessage       = control.Message{Seq: 7, ID: "m00112233", Direction: "send", Text: "a\n\tb ü", State: "waiting", To: []control.Recipient{{Peer: samplePeer.ID, PeerName: samplePeer.Name, State: "waiting", Near: true, Error: "x", ErrorCode: "busy", Hint: "y"}}}
+	samplePage          = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
+	sampleAddress       = control.Address{Address: "10.0.0.2:7421", ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Remembered: true}
+	sampleLine          = control.LogLine{Time: time.Unix(1, 0).UTC(), Level: "INFO", Message: "Agent starts", Attrs: "port=7421"}
+	sampleCheck         = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
 func (b *backend) Status(context.Context) (control.Status, error) {
@@ -116,6 +117,12 @@ func (b *backend) Trust(context.Context) ([]control.Trusted, error) {
 }
 func (b *backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return sampleTrusted, b.note(r)
+}
+func (b *backend) Configuration(context.Context) (control.Configuration, error) {
+	return sampleConfiguration, b.note("configuration")
+}
+func (b *backend) ReloadConfiguration(context.Context) (control.Configuration, error) {
+	return sampleConfiguration, b.note("reload")
 }
 func (b *backend) Pair(_ context.Context, r control.PairRequest) (control.Pairing, error) {
 	return samplePairing, b.note(r)
@@ -251,6 +258,8 @@ func TestEveryRoute(t *testing.T) {
 		{"read messages", func() (any, error) { return c.ReadMessages(ctx, control.ReadRequest{Seq: 1 << 60}) }, control.ReadRequest{Seq: 1 << 60}, samplePage.Unread},
 		{"trust", func() (any, error) { return c.Trust(ctx) }, "trust", []control.Trusted{sampleTrusted}},
 		{"change trust", func() (any, error) { return c.ChangeTrust(ctx, trust) }, trust, sampleTrusted},
+		{"configuration", func() (any, error) { return c.Configuration(ctx) }, "configuration", sampleConfiguration},
+		{"reload the configuration", func() (any, error) { return c.ReloadConfiguration(ctx) }, "reload", sampleConfiguration},
 		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},
 		{"wait for a pairing", func() (any, error) { return c.WaitPairing(ctx, "pair-0a/..") }, []any{"wait pairing", "pair-0a/.."}, samplePairing},
 		{"setup code", func() (any, error) { return c.SetupCode(ctx, control.SetupCodeRequest{New: true}) }, control.SetupCodeRequest{New: true}, sampleSetup},

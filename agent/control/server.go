@@ -235,6 +235,12 @@ func (s *Server) routes() http.Handler {
 		}
 		return b.ChangeTrust(r.Context(), q)
 	})
+	handle("GET /v1/config", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return b.Configuration(r.Context())
+	})
+	handle("POST /v1/config/reload", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return b.ReloadConfiguration(r.Context())
+	})
 	handle("POST /v1/pairings", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var q PairRequest
 		if _, err := read(w, r, &q); err != nil {

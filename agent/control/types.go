@@ -264,6 +264,22 @@ type GroupRequest struct {
 // is just being formed.
 const AnyGroup = "any"
 
+// Setting is one setting as it counts, under the policy of the machine.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`           // "default", "FILE:LINE", "environment NAME" or "flag"
+	Policy bool   `json:"policy,omitempty"` // the policy says so: Origin is its FILE:LINE
+}
+
+// Configuration is the answer about settings.
+type Configuration struct {
+	Settings []Setting `json:"settings"`
+	// Later are the keys that differ since the agent started and count from its next
+	// start on; of a reload.
+	Later []string `json:"later,omitempty"`
+}
+
 // Check is one line of `nigh doctor`.
 type Check struct {
 	ID    string `json:"id"`

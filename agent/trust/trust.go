@@ -87,6 +87,9 @@ type Record struct {
 	// Key is the device's public key, zero while no session and no announcement
 	// has shown it: a device may be trusted by its ID alone.
 	Key identity.PublicKey `json:"key,omitzero"`
+	// Barred says that the device counts as blocked because the rules say so ([Rules]),
+	// not the user.
+	Barred bool `json:"-"`
 	// Added is the wall clock when the standing was given, for display only: many
 	// devices have no clock.
 	Added time.Time `json:"added"`
@@ -109,6 +112,7 @@ type Book struct {
 	records     map[identity.DeviceID]Record // guarded by mu
 	subscribers map[int]func(Change)         // guarded by mu
 	next        int                          // guarded by mu
+	rules       Rules                        // guarded by mu
 }
 
 // Open reads the book from the database. A record that cannot be read counts as
@@ -141,27 +145,29 @@ func Open(s *store.Store) (*Book, error) {
 	return b, nil
 }
 
-// Standing returns what was decided about id. It does no I/O.
+// Standing returns what was decided about id, by the user or by the rules. It does no
+// I/O.
 func (b *Book) Standing(id identity.DeviceID) Standing {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.records[id].Standing
+	r, _ := b.Record(id)
+	return r.Standing
 }
 
-// Record returns the record of id, and whether the book has one.
+// Record returns the record of id as it counts under the rules, and whether the book
+// has one. Of a device that it does not have, only ID, Standing and Barred are set.
 func (b *Book) Record(id identity.DeviceID) (Record, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	r, ok := b.records[id]
-	return r, ok
+	r.ID = id
+	return b.rules.over(r), ok
 }
 
-// List returns all records in the order of their IDs.
+// List returns all records as they count under the rules, in the order of their IDs.
 func (b *Book) List() []Record {
 	b.mu.RLock()
 	list := make([]Record, 0, len(b.records))
 	for _, r := range b.records {
-		list = append(list, r)
+		list = append(list, b.rules.over(r))
 	}
 	b.mu.RUnlock()
 	sort.Slice(list, func(i, j int) bool {
@@ -285,13 +291,19 @@ func (b *Book) change(id identity.DeviceID, decide func(r Record, known bool) (R
 	}
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	old, known := b.Record(id)
+	b.mu.RLock()
+	old, known := b.records[id]
+	rules := b.rules
+	b.mu.RUnlock()
 	old.ID = id
 	r, err := decide(old, known)
 	if err != nil {
 		return err
 	}
-	r.ID = id
+	if err := rules.allow(old, r); err != nil {
+		return err
+	}
+	r.ID, r.Barred = id, false
 	r.Name = clean.Name(r.Name, MaxName)
 	if known && r.equal(old) {
 		return nil
@@ -300,7 +312,7 @@ func (b *Book) change(id identity.DeviceID, decide func(r Record, known bool) (R
 		return err
 	}
 	for _, fn := range b.remember(r) {
-		fn(Change{Old: old, New: r})
+		fn(Change{Old: rules.over(old), New: rules.over(r)})
 	}
 	return nil
 }
@@ -329,6 +341,11 @@ func (b *Book) remember(r Record) []func(Change) {
 	} else {
 		b.records[r.ID] = r
 	}
+	return b.tellees()
+}
+
+// tellees returns the subscribers in their order; mu is held.
+func (b *Book) tellees() []func(Change) {
 	fns := make([]func(Change), 0, len(b.subscribers))
 	for _, n := range slices.Sorted(maps.Keys(b.subscribers)) {
 		fns = append(fns, b.subscribers[n])
