@@ -140,6 +140,7 @@ func New(cfg Config) (_ *Agent, err error) {
 		Standing:  func(id identity.DeviceID) trust.Standing { return a.trust.Standing(id) },
 		Addresses: a.table.candidates,
 		Handler:   mux,
+		Most:      func() int { return a.now().Peers.Max },
 		Seen:      a.dialledUs,
 		Greeted:   a.greeted,
 		Question:  a.isQuestion,
@@ -151,9 +152,10 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	a.transfers, err = transfer.New(transfer.Config{
 		Logger: a.log, Store: a.store, Self: a.id.ID, Peers: a.sessions, Inbox: cfg.Inbox,
-		Name:    a.peerName,
-		Caller:  func(r *http.Request) (identity.DeviceID, bool) { return session.PeerFrom(r.Context()).ID, true },
-		Decide:  a.decide,
+		Name:   a.peerName,
+		Caller: func(r *http.Request) (identity.DeviceID, bool) { return session.PeerFrom(r.Context()).ID, true },
+		Decide: a.decide,
+		Permit: a.permit, Received: a.received,
 		Changed: a.transferChanged,
 	})
 	if err != nil {

@@ -71,6 +71,15 @@ func (b backend) Accept(_ context.Context, id string, r control.AcceptRequest) e
 	if r.Into != "" && !filepath.IsAbs(r.Into) {
 		return &control.Error{Code: control.CodeUsage, Message: "the folder must be an absolute path", Hint: "give a path that begins with /"}
 	}
+	record := b.a.record(t.Peer)
+	if t.State == transfer.Waiting {
+		if err := b.a.notForbidden(record, t.BytesTotal, false); err != nil {
+			return err
+		}
+	}
+	if r.Into == "" && record.Standing == trust.Trusted {
+		r.Into = record.Folder
+	}
 	if r.Always && b.a.trust.Standing(t.Peer) == trust.Trusted {
 		if err := b.a.trust.SetAutoAccept(t.Peer, true); err != nil {
 			return explain(err)

@@ -91,6 +91,7 @@ var explanations = []struct {
 	{session.ErrNoAddress, control.CodeAway, "the device is not near", "start nigh there and bring it closer, or connect a cable"},
 	{session.ErrSelf, control.CodeUsage, "that is this device itself", "nigh peers lists the others"},
 	{session.ErrBlocked, control.CodePermission, "that device is blocked here", "nigh trust add with its ID takes the block away"},
+	{session.ErrCrowded, control.CodeBusy, "as many devices are connected as the settings or the policy allow", "nigh config show --origin has peers.max; wait until one is away"},
 	{session.ErrRefused, control.CodeRefused, "the device has blocked this one", "ask its user"},
 	{session.ErrWrongDevice, control.CodeAway, "another device answers at its address", "check that it is on and near; nigh sends to no other"},
 	{session.ErrNotNigh, control.CodeAway, "what answers there is not nigh", "check the address, and that nigh runs there"},
@@ -107,6 +108,7 @@ var explanations = []struct {
 	{pairing.ErrOld, control.CodeFailed, "the nigh on the other device cannot pair yet", "update it, or trust each other by ID: nigh trust add"},
 	{pairing.ErrProtocol, control.CodeFailed, "the other device does not keep to the protocol; nothing is trusted", "update nigh on both sides"},
 	{pairing.ErrLost, control.CodeAway, "the connection was lost; pair again", "bring the devices closer together"},
+	{pairing.ErrOff, control.CodeRefused, "pairing is switched off on one of the devices, by the policy of that machine", "ask its admin; nigh config show --origin says it of this one"},
 	{pairing.ErrUnknown, control.CodeNotFound, "there is no such pairing, or it is over", "nigh inbox lists what waits"},
 	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
@@ -191,6 +193,24 @@ func explainCode(code, detail, peer string) *control.Error {
 	return &e
 }
 
+// explainReceiving is explainCode for a transfer that is received: it was this device
+// that said no.
+func explainReceiving(code, detail, peer string) *control.Error {
+	e, ok := receiveWords[code]
+	if !ok {
+		return explainCode(code, detail, peer)
+	}
+	e.Message = strings.ReplaceAll(e.Message, "PEER", peer)
+	return &e
+}
+
+// receiveWords are the sentences that differ for who receives.
+var receiveWords = map[string]control.Error{
+	"off":   {Code: control.CodePermission, Message: "receiving is off on this device", Hint: "nigh config show --origin says where it was switched off"},
+	"size":  {Code: control.CodePermission, Message: "it is larger than what this device takes from PEER at once", Hint: "nigh trust list and nigh config show have the bounds"},
+	"quota": {Code: control.CodePermission, Message: "it is more than what is left of the quota of PEER", Hint: "nigh trust set has --quota to raise it and --reset-quota to count anew"},
+}
+
 // transferWords are the sentences for the codes of package transfer.
 var transferWords = map[string]control.Error{
 	"no_space":    {Code: control.CodeDiskFull, Message: "there is not enough free space to receive this", Hint: "free some space, or accept it --into another disk"},
@@ -198,6 +218,9 @@ var transferWords = map[string]control.Error{
 	"changed":     {Code: control.CodeFailed, Message: "the file changed while it was being sent", Hint: "send it again when nothing writes to it"},
 	"unreadable":  {Code: control.CodeUnreadable, Message: "a file cannot be read on the sending side", Hint: "check that the agent's user may read it"},
 	"refused":     {Code: control.CodeRefused, Message: "PEER refused it", Hint: "ask its user"},
+	"off":         {Code: control.CodeRefused, Message: "PEER receives nothing: that is switched off there", Hint: "ask its user"},
+	"size":        {Code: control.CodeRefused, Message: "it is larger than what PEER takes from this device at once", Hint: "send it in parts, or ask its user"},
+	"quota":       {Code: control.CodeRefused, Message: "it is more than what PEER still takes from this device: the quota there is used up", Hint: "ask its user"},
 	"cancelled":   {Code: control.CodeFailed, Message: "it was cancelled"},
 	"verify":      {Code: control.CodeFailed, Message: "PEER sent wrong bytes twice; nothing of them was kept", Hint: "check that device's disk and memory, then send again"},
 	"protocol":    {Code: control.CodeFailed, Message: "PEER does not keep to the protocol", Hint: "update nigh on both sides"},

@@ -141,6 +141,7 @@ func (a *Agent) newPairing() (*pairing.Engine, error) {
 	return pairing.New(pairing.Config{
 		Logger: a.log, Self: a.id.ID, Store: a.store, Book: a.trust,
 		Open: a.sessions.Open, Name: a.pairingName,
+		Off:     func() bool { return policy.Off(a.now().policy.Pairing) },
 		Changed: func(p pairing.Pairing) { a.publishInbox(p.ID) },
 	})
 }

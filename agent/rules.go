@@ -310,7 +310,9 @@ func (a *Agent) Reload() error {
 // enforce ends what the rules of now do not let go on.
 func (a *Agent) enforce() {
 	r := a.now()
-	a.trust.Rule(r.trust())
+	a.trust.Rule(r.trust()) // devices are followed from there
+	a.deny()
+	a.sessions.Thin()
 	a.ruling.changed.changed()
 }
 

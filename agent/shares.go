@@ -32,7 +32,7 @@ func (a *Agent) newShares(mux *http.ServeMux) (*share.Shares, error) {
 			p := session.PeerFrom(r.Context())
 			return p.ID, p.Standing == trust.Trusted
 		},
-		Send: a.offerShared,
+		Send: a.offerShared, May: a.maySee,
 	})
 	if err != nil {
 		return nil, err
@@ -125,14 +125,32 @@ func (a *Agent) decideAsked(o transfer.Offer, r trust.Record) (transfer.Decision
 	if !ok || r.Standing != trust.Trusted {
 		return transfer.Decision{}, false
 	}
-	// The engine looks at the folder too, but tells only the other side.
-	if err := roomFor(want.Into, o.Bytes); err != nil {
+	err := a.notForbidden(r, o.Bytes, true)
+	if err == nil {
+		// The engine looks at the folder too, but tells only the other side.
+		err = roomFor(want.Into, o.Bytes)
+	}
+	if err != nil {
 		a.shares.Arrived(o.Peer, o.X)
 		a.asked.fail(o.X, err)
 		a.change.changed()
 		return transfer.Refuse(""), true
 	}
-	return transfer.Decision{Answer: transfer.AnswerAccept, Into: want.Into, Want: want.Hash}, true
+	return transfer.Decision{Answer: transfer.AnswerAccept, Into: want.Into, Want: want.Hash, Asked: true}, true
+}
+
+// notForbidden is forbidden as an error for a person here.
+func (a *Agent) notForbidden(r trust.Record, bytes int64, asked bool) error {
+	if why := a.forbidden(r, bytes, asked, a.reserved(r.ID, nil)); why != nil {
+		return explainReceiving(transfer.Code(why), "", a.peerName(r.ID))
+	}
+	return nil
+}
+
+// maySee reports whether a device may see a share of this one, beside what the share
+// itself says.
+func (a *Agent) maySee(peer identity.DeviceID, name, folder string) bool {
+	return a.now().mayShare(folder) && a.record(peer).MaySee(name, receive.Fold)
 }
 
 // roomFor returns the error for a person unless bytes can be received into the

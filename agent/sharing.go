@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -55,6 +56,9 @@ func (a *Agent) shareView(i share.Info) control.Share {
 	case share.Full:
 		v.Error, v.Hint = "it has more files and folders than a share can have; the rest is shared", "share folders of it instead"
 	}
+	if !a.now().mayShare(i.Folder) {
+		v.Error, v.Hint = "nobody sees it: the policy of this machine does not let its folder be shared", "nigh config show has the folders that may be"
+	}
 	return v
 }
 
@@ -67,6 +71,9 @@ func (b backend) AddShare(_ context.Context, r control.ShareRequest) (control.Sh
 			return control.Share{}, err
 		}
 		req.For = append(req.For, id)
+	}
+	if real, err := filepath.EvalSymlinks(r.Folder); err == nil && filepath.IsAbs(real) && !b.a.now().mayShare(real) {
+		return control.Share{}, &control.Error{Code: control.CodePermission, Message: "the policy of this machine does not let that folder be shared", Hint: "nigh config show has the folders that may be"}
 	}
 	b.a.grant(r.Folder, false)
 	i, err := b.a.shares.Add(req)
@@ -240,6 +247,9 @@ func (b backend) Search(ctx context.Context, r control.SearchRequest) (control.S
 
 // Get implements [control.Backend].
 func (b backend) Get(ctx context.Context, r control.GetRequest) (control.Transfer, error) {
+	if !b.a.now().receives() {
+		return control.Transfer{}, explainReceiving(transfer.Code(transfer.ErrOff), "", "")
+	}
 	into, err := b.a.into(r.Into)
 	if err != nil {
 		return control.Transfer{}, failed(err)

@@ -86,6 +86,9 @@ func (a *Agent) transferView(t transfer.Transfer) control.Transfer {
 	}
 	if t.ErrorCode != "" {
 		e := explainCode(t.ErrorCode, transferDetail(t), v.PeerName)
+		if t.Direction == transfer.Receive {
+			e = explainReceiving(t.ErrorCode, transferDetail(t), v.PeerName)
+		}
 		v.Error, v.ErrorCode, v.Hint = e.Message, t.ErrorCode, e.Hint
 	}
 	if peer, ok := a.table.one(t.Peer); ok {

@@ -52,7 +52,7 @@ func (b backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control
 		return control.Trusted{}, &control.Error{Code: control.CodeUsage, Message: "unknown action " + clean.Text(r.Action)}
 	}
 	if err == nil && r.Permits() && (r.Action == "add" || r.Action == "set") {
-		err = b.a.permit(id, r)
+		err = b.a.setPermissions(id, r)
 	}
 	if err != nil {
 		return control.Trusted{}, explain(err)
@@ -97,8 +97,13 @@ func (b backend) trustee(r control.TrustRequest) (identity.DeviceID, error) {
 	return t.id, nil
 }
 
-// permit changes what a trusted device may do.
-func (a *Agent) permit(id identity.DeviceID, r control.TrustRequest) error {
+// setPermissions changes what a trusted device may do.
+func (a *Agent) setPermissions(id identity.DeviceID, r control.TrustRequest) error {
+	if r.Folder != nil && *r.Folder != "" {
+		if _, err := a.into(*r.Folder); err != nil {
+			return err
+		}
+	}
 	if r.ResetUsed {
 		if err := a.trust.Use(id, -a.record(id).Used); err != nil {
 			return err

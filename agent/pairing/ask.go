@@ -210,6 +210,9 @@ func (e *Engine) WithCode(ctx context.Context, id identity.DeviceID, text string
 	if err != nil {
 		return Pairing{}, err
 	}
+	if e.cfg.Off() {
+		return Pairing{}, ErrOff
+	}
 	e.mu.Lock()
 	if e.ended {
 		e.mu.Unlock()

@@ -18,6 +18,9 @@ func (e *Engine) Handler() http.Handler {
 	handle := func(what string, serve func(*http.Request, session.Binding, identity.DeviceID) (any, error)) {
 		mux.HandleFunc("POST /v1/pair/"+what, func(w http.ResponseWriter, r *http.Request) {
 			b, err := session.BindingFrom(r.Context())
+			if err == nil && e.cfg.Off() {
+				err = ErrOff
+			}
 			if err != nil {
 				refuse(w, err)
 				return

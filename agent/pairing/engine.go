@@ -37,6 +37,8 @@ var (
 	ErrProtocol = errors.New("pairing: the other side does not keep to the protocol")
 	// ErrUnknown is returned for a pairing that does not exist, or is over.
 	ErrUnknown = errors.New("pairing: no such pairing")
+	// ErrOff is returned when pairing is switched off on one of the devices.
+	ErrOff = errors.New("pairing: switched off")
 	// ErrClosed is returned after Run has ended.
 	ErrClosed = errors.New("pairing: closed")
 )
@@ -88,6 +90,9 @@ type Config struct {
 	// Name is what this device calls itself to one that pairs with it; began is true
 	// when the pairing was begun here.
 	Name func(peer identity.DeviceID, began bool) string
+	// Off reports whether pairing is switched off here: none is begun or taken. It must
+	// not wait. nil: it is not.
+	Off func() bool
 	// Changed is told of every pairing that a user has something to see of, whenever it
 	// changes. It must not wait. May be nil.
 	Changed func(Pairing)
@@ -140,6 +145,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Off == nil {
+		cfg.Off = func() bool { return false }
+	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(Pairing) {}
 	}
@@ -190,6 +198,9 @@ func (e *Engine) List() []Pairing {
 // or with why not. A pairing with it that is under way, whoever began it, is
 // returned instead of a second one. When ctx ends before that, so does the pairing.
 func (e *Engine) Compare(ctx context.Context, id identity.DeviceID) (Pairing, error) {
+	if e.cfg.Off() {
+		return Pairing{}, ErrOff
+	}
 	e.mu.Lock()
 	p := e.live[id]
 	mine := p == nil

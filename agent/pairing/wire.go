@@ -66,6 +66,7 @@ var refusals = []struct {
 	{ErrProtocol, "protocol", http.StatusBadRequest},
 	{ErrWrongCode, "wrong", http.StatusForbidden},
 	{ErrLocked, "locked", http.StatusTooManyRequests},
+	{ErrOff, "off", http.StatusForbidden},
 	{ErrLost, "lost", http.StatusGone},
 }
 

@@ -184,7 +184,11 @@ func (s *Sessions) dialBy(ctx context.Context, to Candidate, what purpose, conne
 	c.dialled = true
 	c.reverse = what.reverse
 	c.serving = what.reverse
-	if !s.track(c) {
+	if !s.enter(c) {
+		_ = c.Close()
+		if s.life.Err() == nil {
+			return nil, ErrCrowded
+		}
 		return nil, ErrClosed
 	}
 	s.log.Debug("Connection made", "peer", id.Short(), "address", to.Addr, "reverse", what.reverse, "urgent", what.urgent,

@@ -194,7 +194,7 @@ func (s *Sessions) admitConn(c *conn) bool {
 	case like >= all:
 		_ = quietLike.Close()
 	}
-	return s.track(c)
+	return s.enter(c)
 }
 
 func quieter(a, b *conn) *conn {

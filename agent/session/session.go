@@ -73,6 +73,9 @@ type Config struct {
 	// Question says of a request of a stranger that it becomes a question to the user:
 	// of those there may be few. It must not wait. nil: none is.
 	Question func(*http.Request) bool
+	// Most is how many devices may be connected at once, 0 for no bound but those of
+	// limits.go. Strangers give way to trusted devices. It must not wait. May be nil.
+	Most func() int
 	// Key is told the public key of every device that is met, on either side's
 	// initiative, before the handshake ends. It must not wait. May be nil.
 	Key func(identity.PublicKey)
@@ -129,6 +132,8 @@ type Sessions struct {
 	gate     gate
 	checks   chan struct{} // bounds the inbound checks under way
 	strange  *rate.Limiter // of inbound checks for strangers
+
+	entering sync.Mutex // orders the connections that Config.Most bounds
 
 	// life ends when Run does; end ends it. They bound work that outlives the call
 	// which began it: holding, serving, dialling for a pooled connection.

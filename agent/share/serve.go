@@ -56,7 +56,7 @@ func (s *Shares) of(peer identity.DeviceID) []*folder {
 	defer s.mu.Unlock()
 	var list []*folder
 	for _, f := range s.folders {
-		if f.audience(peer) {
+		if s.sees(peer, f) {
 			list = append(list, f)
 		}
 	}

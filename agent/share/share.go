@@ -54,6 +54,9 @@ type Config struct {
 	Peers  Peers
 	// Caller returns the trusted device that sent a request, false for every other.
 	Caller func(*http.Request) (identity.DeviceID, bool)
+	// May reports whether a trusted device may see the share of this name and folder,
+	// beside what the share itself says. nil: it may. It must not wait.
+	May func(peer identity.DeviceID, name, folder string) bool
 	// Send offers what was asked for. Its errors should wrap those of this package.
 	Send func(context.Context, Offer) error
 	// Changed is told that a share changed. It must not wait. May be nil.
@@ -150,6 +153,9 @@ func New(cfg Config) (*Shares, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.May == nil {
+		cfg.May = func(identity.DeviceID, string, string) bool { return true }
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
@@ -319,11 +325,24 @@ func (s *Shares) visible(peer identity.DeviceID, name string) (*folder, record, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.folders {
-		if receive.Fold(f.Name) == receive.Fold(name) && f.audience(peer) {
+		if receive.Fold(f.Name) == receive.Fold(name) && s.sees(peer, f) {
 			return f, f.record, nil
 		}
 	}
 	return nil, record{}, ErrNotFound
+}
+
+// Sees reports whether the share with this ID, as [Offer] has it, exists and a trusted device may see it.
+func (s *Shares) Sees(peer identity.DeviceID, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.folders[id]
+	return f != nil && s.sees(peer, f)
+}
+
+// sees reports whether a trusted device may see f; with mu held.
+func (s *Shares) sees(peer identity.DeviceID, f *folder) bool {
+	return f.audience(peer) && s.cfg.May(peer, f.Name, f.Folder)
 }
 
 // audience reports whether a trusted device may see the share.

@@ -61,6 +61,7 @@ func (p *pull) commit(ctx context.Context) error {
 		final = name
 	}
 	last, why := p.outcome(final)
+	p.tellReceived()
 	p.lastWord(ctx, last)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -72,6 +73,19 @@ func (p *pull) commit(ctx context.Context) error {
 	}
 	t.rec.Cleanup = true
 	return nil
+}
+
+// tellReceived has the transfer counted, once.
+func (p *pull) tellReceived() {
+	e, t := p.e, p.t
+	e.mu.Lock()
+	now, counted := t.snapshot(), t.rec.Counted
+	t.rec.Counted = true
+	e.mu.Unlock()
+	if !counted {
+		e.cfg.Received(now)
+		_ = e.save(t) // logged; it is saved again when it is done
+	}
 }
 
 // vanished looks once at every file before it is given its final name, forgets those that someone removed or changed the size of, and

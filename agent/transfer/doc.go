@@ -53,7 +53,7 @@
 // # Receiving
 //
 //	from         to                                  when
-//	(new)        waiting, queued                     an offer; accepted by policy at once
+//	(new)        waiting, queued, refused            an offer; accepted by policy at once; forbidden by the rules
 //	waiting      queued, refused, failed             accepted; refused; cancelled
 //	queued       running, verifying, paused, failed  a turn and a peer; after a restart while committing
 //	running      queued, paused, verifying, failed   the connection was lost; all bytes are there

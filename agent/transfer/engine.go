@@ -42,6 +42,8 @@ type Decision struct {
 	Reason string
 	Into   string       // absolute path of the folder to receive into, "" for the inbox
 	Want   content.Hash // the offer must be one file with this content; zero when any is right
+	Asked  bool         // it is what this device asked for
+	Why    error        // of a refusal, see Forbid; nil without
 	// Stranger: the offer comes from a device that is not trusted. Of those fewer wait for an answer, and they
 	// take no place of others.
 	Stranger bool
@@ -69,6 +71,8 @@ type Config struct {
 	Decide   func(Offer) Decision                          // nil asks. Called by the handler, may block for the peer's patience
 	Limits   func() Limits                                 // nil has none. Asked again when LimitsChanged says so
 	Rates    func(identity.DeviceID) Rates                 // of one device, beside those of Limits; likewise
+	Permit   func(Transfer) error                          // whether the rules still let a transfer be received, asked before its bytes: nil, ErrOff, ErrSize or ErrQuota. nil lets all
+	Received func(Transfer)                                // the files of a transfer have their final names; called once for each, again after a crash at that very moment. nil is not told
 	Changed  func(Transfer)                                // a transfer changed: states soon, progress 4 times a second. One call at a time; may call the Engine
 }
 
@@ -145,6 +149,12 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Rates == nil {
 		cfg.Rates = func(identity.DeviceID) Rates { return Rates{} }
+	}
+	if cfg.Permit == nil {
+		cfg.Permit = func(Transfer) error { return nil }
+	}
+	if cfg.Received == nil {
+		cfg.Received = func(Transfer) {}
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(Transfer) {}
@@ -318,7 +328,7 @@ func (t *transfer) snapshot() Transfer {
 		Files: r.Offer.Files, Dirs: r.Offer.Dirs, BytesTotal: r.Offer.Bytes, BytesDone: min(r.Done, r.Offer.Bytes), Sent: r.Sent,
 		State: r.State, Error: r.Error, ErrorCode: r.Code, Reason: r.Reason, Sources: t.sources, Path: r.Path, Hash: r.Hash,
 		Dotfiles: r.Offer.Dotfiles, Executables: r.Offer.Executables, Skipped: r.Offer.Skipped, Failures: slices.Clone(r.Failures),
-		FilesFailed: r.FilesFailed, PausedHere: r.PausedHere, PausedThere: r.PausedThere, Started: r.Started, Ended: r.Ended}
+		FilesFailed: r.FilesFailed, Asked: r.Asked, PausedHere: r.PausedHere, PausedThere: r.PausedThere, Started: r.Started, Ended: r.Ended}
 	if s.Name == "" {
 		s.Name = strings.Join(r.Offer.Names[:min(1, len(r.Offer.Names))], "")
 	}

@@ -43,13 +43,14 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 		}
 	}
 	var state State
+	var code string
 	if known != nil {
-		state = known.rec.State
+		state, code = known.rec.State, known.rec.Code
 	}
 	e.mu.Unlock()
 	switch {
 	case state == Refused:
-		return ErrRefused
+		return cmp.Or(ruled(fromCode(code)), ErrRefused)
 	case known != nil:
 		w.WriteHeader(http.StatusAccepted)
 		return nil
@@ -61,8 +62,12 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 	first := Waiting
 	switch decision.Answer {
 	case AnswerRefuse:
-		e.log.Info("Offer refused", "peer", peer.Short(), "reason", "policy", "files", offer.Files, "bytes", offer.Bytes)
-		return &refusedError{decision.Reason}
+		e.log.Info("Offer refused", "peer", peer.Short(), "reason", cmp.Or(Code(decision.Why), "policy"), "files", offer.Files, "bytes", offer.Bytes)
+		if decision.Why == nil {
+			return &refusedError{decision.Reason}
+		}
+		e.remember(t, decision.Why)
+		return decision.Why
 	case AnswerAccept:
 		into := cmp.Or(decision.Into, e.cfg.Inbox)
 		if err := e.checkFolder(into, offer.Bytes); err != nil {
@@ -71,7 +76,7 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 			}
 			return fmt.Errorf("%w: %w", ErrInternal, err)
 		}
-		t.rec.Into, t.rec.Want = into, decision.Want
+		t.rec.Into, t.rec.Want, t.rec.Asked = into, decision.Want, decision.Asked
 		first = Queued
 	default:
 		all, each := maxWaiting, maxWaitingPerPeer
@@ -98,6 +103,21 @@ func (e *Engine) serveOffer(w http.ResponseWriter, r *http.Request, peer identit
 	e.prune()
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// remember keeps an offer that the rules forbid, for the person here to see; those that were never accepted are few (prune).
+func (e *Engine) remember(t *transfer, why error) {
+	e.mu.Lock()
+	taken := e.byX[t.rec.key()] != nil
+	if !taken {
+		e.insert(t)
+		e.set(t, Refused, why)
+	}
+	e.mu.Unlock()
+	if !taken {
+		_ = e.save(t) // logged; the peer hears the same all the same
+		e.prune()
+	}
 }
 
 // serveState takes the other side's word about a transfer.
@@ -159,7 +179,7 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 		t.rec.PausedThere = true
 		e.set(t, Paused, nil)
 	case Refused:
-		e.set(t, Refused, ErrRefused)
+		e.set(t, Refused, cmp.Or(ruled(fromCode(msg.Code)), ErrRefused))
 		t.stopServing()
 		t.rec.Cleanup = true
 	case Done:

@@ -91,6 +91,12 @@ func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
 
 func (p *pull) do(ctx context.Context) error {
 	e, t := p.e, p.t
+	e.mu.Lock()
+	now, committing := t.snapshot(), t.rec.Committing
+	e.mu.Unlock()
+	if err := e.cfg.Permit(now); err != nil && !committing {
+		return err
+	}
 	folder, err := receive.OpenFolder(t.rec.Into)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFolder, err)
@@ -102,7 +108,6 @@ func (p *pull) do(ctx context.Context) error {
 	if err := p.loadManifest(ctx); err != nil {
 		return err
 	}
-	committing := t.rec.Committing // only this task changes it
 	if !committing {
 		if err := p.loadJournal(); err != nil {
 			return err

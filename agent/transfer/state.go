@@ -38,7 +38,7 @@ const (
 // transitions is the table in doc.go. A change to the same state is always allowed.
 var transitions = map[Direction]map[State][]State{
 	Receive: {
-		"":        {Waiting, Queued},
+		"":        {Waiting, Queued, Refused},
 		Waiting:   {Queued, Refused, Failed},
 		Queued:    {Running, Verifying, Paused, Failed},
 		Running:   {Queued, Paused, Verifying, Failed},
@@ -94,6 +94,7 @@ type Transfer struct {
 	Skipped     Skipped
 	Failures    []Failure // the first of them
 	FilesFailed int
+	Asked       bool // it is received because this device asked for it
 	PausedHere  bool
 	PausedThere bool
 	Started     time.Time // for showing only

@@ -64,7 +64,7 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 	case errors.Is(err, ErrPeerGone), errors.Is(err, ErrBusy):
 		t.later(time.Now())
 		e.set(t, Queued, err)
-	case errors.Is(err, ErrRefused):
+	case errors.Is(err, ErrRefused), ruled(err) != nil:
 		t.rec.Reason = reason
 		e.set(t, Refused, err)
 	default:

@@ -107,7 +107,8 @@ type refusal struct {
 }
 
 var httpStatus = map[string]int{
-	"not_found": http.StatusNotFound, "refused": http.StatusForbidden, "busy": http.StatusTooManyRequests, "changed": http.StatusConflict,
+	"not_found": http.StatusNotFound, "refused": http.StatusForbidden, "off": http.StatusForbidden,
+	"size": http.StatusForbidden, "quota": http.StatusForbidden, "busy": http.StatusTooManyRequests, "changed": http.StatusConflict,
 	"paused": http.StatusConflict, "cancelled": http.StatusGone, "too_large": http.StatusRequestEntityTooLarge,
 	"no_space": http.StatusInsufficientStorage, "unreadable": http.StatusUnprocessableEntity, "internal": http.StatusInternalServerError,
 }
