@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -217,7 +218,7 @@ func (a *Agent) status() control.Status {
 			Sandbox: a.sandboxView(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
-		Limits:  control.Limits{Transfers: transfer.MaxRunning, Peers: maxPeers, MinFree: receive.Reserve(total)},
+		Limits:  control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: receive.Reserve(total)},
 		Notices: slices.Concat(a.notices, a.ruling.notices(), a.clones.notices()),
 	}
 	for _, l := range a.links.Links() {

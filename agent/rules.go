@@ -186,6 +186,18 @@ func (r *rules) rates(peer trust.Record) (up, down int64) {
 	return tighter(int64(r.DeviceRateUp), peer.RateUp), tighter(int64(r.DeviceRateDown), peer.RateDown)
 }
 
+// transferLimits are what all transfers together keep to.
+func (a *Agent) transferLimits() transfer.Limits {
+	r := a.now()
+	return transfer.Limits{Rates: transfer.Rates{Up: int64(r.RateUp), Down: int64(r.RateDown)}, AtOnce: r.Transfers}
+}
+
+// transferRates are what those with one device keep to.
+func (a *Agent) transferRates(id identity.DeviceID) transfer.Rates {
+	up, down := a.now().rates(a.record(id))
+	return transfer.Rates{Up: up, Down: down}
+}
+
 // tighter is the stricter of two bounds of which 0 is none.
 func tighter(a, b int64) int64 {
 	if a == 0 || b > 0 && b < a {
@@ -313,6 +325,7 @@ func (a *Agent) enforce() {
 	a.trust.Rule(r.trust()) // devices are followed from there
 	a.deny()
 	a.sessions.Thin()
+	a.transfers.LimitsChanged()
 	a.ruling.changed.changed()
 }
 

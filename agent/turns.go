@@ -113,6 +113,7 @@ func (a *Agent) followTrust(ctx context.Context) error {
 			a.publishPeer(id)
 		}
 		a.deny()
+		a.transfers.LimitsChanged()
 		a.recogniseFriends()
 	}
 }
