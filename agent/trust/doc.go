@@ -7,4 +7,47 @@
 // new. A change is on the disk before it counts, and subscribers hear of it
 // before the call that made it returns, so that the sessions of a device whose
 // trust ended are closed at once.
+//
+// # What others learn
+//
+// How much of a device others learn before it trusts them is its visibility, set
+// in the agent's configuration. What an eavesdropper has who records every frame
+// of a network:
+//
+//	                          everyone       trusted               hidden
+//	name                      mDNS, P2P      no                    no
+//	short ID                  mDNS, P2P      no                    no
+//	key                       P2P advert     no                    no
+//	mDNS instance, host name  name, short ID random at each start  none
+//	mDNS TXT                  name, short ID nonce and tags        none
+//	mDNS questions for _nigh  yes            yes                   yes
+//	P2P device name           name, short ID nonce and tags        nonce and tags
+//	P2P probe responses       yes            yes                   only while it searches or has a group
+//	that a session is nigh's  yes (ALPN)     yes (ALPN)            yes (ALPN)
+//	who has a session         by addresses   by addresses          by addresses
+//	sizes and times           yes            yes                   yes
+//
+// In no mode are in clear: what sessions carry, which is hello, names, offers,
+// file and folder names, contents, messages; certificates (TLS 1.3 encrypts those
+// of both sides); the name of the user or of the machine, unless the latter is the
+// device's name, as it is by default; a host name in DHCP. In every mode are the MAC
+// and IP addresses of the link, by which one who was near before may know a machine again:
+// hiding those is the task of whoever configures the link.
+//
+// Nonce and tags tell the devices that this one trusts that it is there, and
+// nobody else anything but how many tags there are, at least four. They are new at each
+// start and whenever trust changes, and on the radio after each attempt to form a
+// group; the random mDNS names live as long as the process. So who hears a
+// device on two networks within one run knows that it is the same one.
+//
+// A stranger who connects to the session's port, or announces something so that the
+// agent greets it, is no eavesdropper but one of the two ends, and is told more:
+//
+//	                          everyone       trusted               hidden
+//	key, ID                   yes (TLS)      yes (TLS)             yes (TLS)
+//	name                      hello          no                    no
+//
+// The server's certificate comes before the client's in TLS 1.3: who asks cannot be
+// known before it is shown. A hidden device is hidden from those who do not know
+// where it is; to be closed to strangers who do takes a firewall.
 package trust
