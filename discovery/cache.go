@@ -22,8 +22,8 @@ const (
 	againAfter   = 150 * time.Millisecond // what comes in both families, or as an answer to two, is heard once
 
 	missingFirst = 100 * time.Millisecond // from the first record of an instance to the question for the others
-	missingMax   = time.Minute
-	heardWindow  = 4 * time.Second // RFC 6762 7.3: as long as a question heard counts as asked by us
+	missingMax   = time.Minute            // between two questions for what an instance lacks
+	heardWindow  = 4 * time.Second        // RFC 6762 7.3: as long as a question heard counts as asked by us
 
 	classMask  = 0x7fff
 	cacheFlush = 0x8000 // RFC 6762 18.13

@@ -7,8 +7,8 @@ import (
 
 const (
 	ttlMin = time.Second
-	ttlMax = 120 * time.Second
-	grace  = time.Second // RFC 6762 10.1, 10.2: what is withdrawn may still be rescued
+	ttlMax = 120 * time.Second // that a record is believed without being heard again
+	grace  = time.Second       // RFC 6762 10.1, 10.2: what is withdrawn may still be rescued
 )
 
 // refreshAt are the ages, in percent of its lifetime, at which a record is asked for again (RFC 6762 5.2).

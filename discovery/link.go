@@ -22,7 +22,7 @@ const (
 
 	nudgeAgain = time.Second
 	retryFirst = time.Second
-	retryMax   = time.Minute
+	retryMax   = time.Minute // between two attempts to use a link
 
 	missedEvery = 10 * time.Second
 	missedWait  = 3 * time.Second

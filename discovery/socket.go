@@ -238,10 +238,10 @@ func (s *sockets) close() {
 }
 
 const (
-	floodPerSource = 200 // packets a second
-	floodTotal     = 2000
-	floodAlways    = 4 // of each source, even beyond the total: many forged sources must not silence the others
-	floodSources   = 1024
+	floodPerSource = 200  // packets a second
+	floodTotal     = 2000 // packets a second of all sources, but for floodAlways
+	floodAlways    = 4    // of each source, even beyond the total: many forged sources must not silence the others
+	floodSources   = 1024 // that are counted one by one
 )
 
 // flood limits how many packets a second are looked at, of each source and of all.

@@ -18,14 +18,14 @@ import (
 
 const (
 	debounce      = 30 * time.Millisecond // from the first event to the re-read; later events do not move it
-	debounceMax   = time.Second
-	restFactor    = 10 // pause between re-reads, as a multiple of what one takes: a storm of events costs a tenth of a core
+	debounceMax   = time.Second           // that a change waits for others that come with it
+	restFactor    = 10                    // pause between re-reads, as a multiple of what one takes: a storm of events costs a tenth of a core
 	resyncEvery   = 60 * time.Second
 	receiveBuffer = 1 << 20
 	readRetry     = time.Second
 	retryFirst    = 100 * time.Millisecond
-	retryMax      = 10 * time.Second
-	reasonsMax    = 4 // reasons named in one Change
+	retryMax      = 10 * time.Second // between two attempts to listen to the kernel
+	reasonsMax    = 4                // reasons named in one Change
 )
 
 // Config configures a [Monitor].

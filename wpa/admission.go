@@ -10,7 +10,7 @@ import (
 
 const (
 	admitLimit    = 60 * time.Second // from opening WPS until the client is in
-	maxAdmissions = 16
+	maxAdmissions = 16               // clients that are let in at the same time
 )
 
 // admission is a client that may join a group owned here.

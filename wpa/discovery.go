@@ -11,7 +11,7 @@ const (
 	defaultFind   = 30 * time.Second
 	maxFind       = 10 * time.Minute // a search is limited in time and on demand (CVE-2021-0326)
 	defaultListen = 2 * time.Minute
-	maxListen     = time.Hour
+	maxListen     = time.Hour // a device that listens is found by everybody
 
 	socialTime = 12 * time.Second // then all other channels too: a group may run on any
 	findPause  = time.Second      // before searching again after somebody stopped our search

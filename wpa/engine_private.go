@@ -26,9 +26,9 @@ const (
 	childStart   = 10 * time.Second // for the bus to listen
 	childEnd     = 3 * time.Second  // for wpa_supplicant to end after SIGTERM
 	restartMin   = time.Second      // doubled with each restart that did not last
-	restartMax   = time.Minute
-	restartProof = time.Minute // what lives this long has recovered
-	maxLine      = 4 << 10     // bytes of one line of a child's output
+	restartMax   = time.Minute      // between two starts of our own wpa_supplicant
+	restartProof = time.Minute      // what lives this long has recovered
+	maxLine      = 4 << 10          // bytes of one line of a child's output
 )
 
 // privateBus lets whoever reaches the socket do everything: the socket is in a folder of ours alone, and a bus of the type

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxRebuilt     = 2
+	maxRebuilt     = 2               // times that a formation begins anew
 	secondThoughts = 5 * time.Second // a request of the peer that comes earlier may be one that it sent before, on a busy machine
 )
 
@@ -235,8 +235,8 @@ func (m *machine) formationLost(path dbusapi.Path) {
 
 const (
 	requestLife  = 110 * time.Second // the peer waits 120 s
-	maxRequests  = 64
-	requestPause = time.Second // between requests told while there are that many
+	maxRequests  = 64                // of peers, that wait for an answer
+	requestPause = time.Second       // between requests told while there are that many
 )
 
 // request is a peer that waits for our answer.

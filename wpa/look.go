@@ -10,8 +10,8 @@ import (
 
 const (
 	defaultLook = 5 * time.Second
-	maxLook     = seekLimit
-	maxLooks    = 8 // callers that wait at once
+	maxLook     = seekLimit // that one look for a device takes
+	maxLooks    = 8         // callers that wait at once
 )
 
 // lookout is a caller that waits to hear a peer.

@@ -17,8 +17,8 @@ var (
 )
 
 const (
-	lookLimit = 3 * time.Second
-	maxLost   = 3
+	lookLimit = 3 * time.Second        // for the supplicant to answer
+	maxLost   = 3                      // confirmations that were lost, until the formation is given up
 	settle    = 200 * time.Millisecond // a round of a social search
 )
 

@@ -44,8 +44,8 @@ type Config struct {
 const (
 	defaultIntent    = 7
 	defaultGroupIdle = 120 * time.Second
-	maxNameBytes     = 32
-	maxVendor        = 10
+	maxNameBytes     = 32  // of a device name (Wi-Fi Simple Configuration 2.0.8, table 28)
+	maxVendor        = 10  // vendor extensions of ours
 	maxVendorBytes   = 120 // together: with a name of 32 bytes the WPS element has no room for more, and 2.10 does not check
 )
 

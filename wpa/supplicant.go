@@ -15,9 +15,9 @@ const (
 	nameIWD = "net.connman.iwd"
 
 	retryMin      = 500 * time.Millisecond // a new supplicant gets its interface a moment after its name
-	retryMax      = 10 * time.Second
-	activateDelay = 3 * time.Second // after a loss: systemd or NetworkManager may be quicker
-	shutdownLimit = 12 * time.Second
+	retryMax      = 10 * time.Second       // between two attempts to reach wpa_supplicant
+	activateDelay = 3 * time.Second        // after a loss: systemd or NetworkManager may be quicker
+	shutdownLimit = 12 * time.Second       // for groups to end when we stop
 
 	maxIfaces = 64 // that are remembered by name; a machine has a few
 )

@@ -32,9 +32,9 @@ type request struct {
 
 const (
 	headSize   = 11
-	maxPath    = 4096 // PATH_MAX
-	maxRequest = headSize + 2*maxPath
-	maxDirs    = 2
+	maxPath    = 4096                 // PATH_MAX
+	maxRequest = headSize + 2*maxPath // bytes: two paths
+	maxDirs    = 2                    // descriptors of folders that come with a request
 )
 
 var errMessage = errors.New("sandbox: a message that is none")

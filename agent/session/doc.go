@@ -50,6 +50,7 @@
 //
 // # Bounds
 //
-// All are in limits.go. Strangers have their own, smaller ones, so that they
-// cannot use up what trusted devices need.
+// All are in limits.go, and with those of all other packages in LIMITS.md. Strangers
+// have a budget of their own (gate.go), so that they cannot use up what trusted devices
+// need.
 package session

@@ -22,9 +22,9 @@ const (
 	tries           = 8
 	extendTries     = 3 // of one attempt to extend a lease
 	leaseMin        = time.Minute
-	leaseMax        = 24 * time.Hour
-	bitsMin         = 16 // a shorter prefix would draw networks to the group that are elsewhere
-	bitsMax         = 30
+	leaseMax        = 24 * time.Hour // whatever a server says
+	bitsMin         = 16             // a shorter prefix would draw networks to the group that are elsewhere
+	bitsMax         = 30             // a longer prefix has no room for a router and us
 )
 
 var (

@@ -10,8 +10,8 @@ import (
 
 const (
 	againFirst = 30 * time.Second // until an address is asked for again after nobody gave one, doubled each time
-	againMax   = 10 * time.Minute
-	extendMin  = 5 * time.Second // between attempts to extend a lease; RFC 2131 4.4.5 has a minute, more than a short lease leaves
+	againMax   = 10 * time.Minute // between two attempts to get a lease
+	extendMin  = 5 * time.Second  // between attempts to extend a lease; RFC 2131 4.4.5 has a minute, more than a short lease leaves
 )
 
 // Keep has an address on a link for as long as ctx lasts: it asks for one, extends it when half of its time is over, asks any

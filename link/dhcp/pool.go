@@ -14,8 +14,8 @@ const (
 	leaseTime   = time.Hour
 	offerTime   = 10 * time.Second
 	declineTime = 10 * time.Minute
-	declinesMax = 3 // addresses that one client has declined at a time
-	poolMax     = 1024
+	declinesMax = 3    // addresses that one client has declined at a time
+	poolMax     = 1024 // addresses of one pool
 )
 
 // Binding is an address that a device has, or had last.

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	packetsPerSecond = 20 // answered or looked at, of all clients
-	clientPerSecond  = 5  // of one client, so that one cannot silence the others
-	clientBurst      = 10
+	packetsPerSecond = 20  // answered or looked at, of all clients
+	clientPerSecond  = 5   // of one client, so that one cannot silence the others
+	clientBurst      = 10  // at once
 	strangersPerSec  = 5   // of devices that are not members, which may become members any moment
 	clientsMax       = 512 // counted one by one
 	packetMaxBytes   = 1500
