@@ -17,8 +17,8 @@ var (
 )
 
 const (
-	lookLimit = 3 * time.Second        // for the supplicant to answer
-	maxLost   = 3                      // confirmations that were lost, until the formation is given up
+	lookLimit = 3 * time.Second        // to look for the peer before it is asked again
+	maxLost   = 3                      // negotiations that ended without a reason and are begun again
 	settle    = 200 * time.Millisecond // a round of a social search
 )
 
