@@ -22,8 +22,9 @@ type screen struct {
 	keys io.Writer
 
 	mu      sync.Mutex
-	text    string        // what was written, without escapes; guarded by mu
-	changed chan struct{} // closed and replaced at each write; guarded by mu
+	text    string          // what was written, without escapes; guarded by mu
+	raw     strings.Builder // what was written; guarded by mu
+	changed chan struct{}   // closed and replaced at each write; guarded by mu
 }
 
 var escapes = regexp.MustCompile("\x1b(\\[[0-9;?]*[a-zA-Z]|\\][^\x07\x1b]*(\x07|\x1b\\\\)|[=>])")
@@ -49,6 +50,7 @@ func tui(t *testing.T, a *node.Agent, name string) *screen {
 		for {
 			n, err := terminal.Read(buf)
 			s.mu.Lock()
+			s.raw.Write(buf[:n])
 			s.text += escapes.ReplaceAllString(string(buf[:n]), "")
 			close(s.changed)
 			s.changed = make(chan struct{})
@@ -65,6 +67,13 @@ func tui(t *testing.T, a *node.Agent, name string) *screen {
 		<-read
 	})
 	return s
+}
+
+// all returns everything that was written, as it was.
+func (s *screen) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.raw.String()
 }
 
 // press sends keys as a terminal does.

@@ -219,7 +219,7 @@ func (s *stranger) announce(name, short string, at netip.AddrPort) {
 		}
 		return b.String()
 	}
-	instance := text(name) + "._nigh._tcp.local."
+	instance := "nigh-" + s.id.Short() + "._nigh._tcp.local."
 	host := "nigh-" + s.id.Short() + ".local."
 	m := &dns.Msg{Compress: true}
 	m.Response, m.Authoritative = true, true
