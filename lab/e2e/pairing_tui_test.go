@@ -32,8 +32,14 @@ var escapes = regexp.MustCompile("\x1b(\\[[0-9;?]*[a-zA-Z]|\\][^\x07\x1b]*(\x07|
 // tui opens the terminal UI.
 func tui(t *testing.T, a *node.Agent, name string) *screen {
 	t.Helper()
+	return terminal(t, a, name)
+}
+
+// terminal runs nigh on a terminal, with arguments or as the terminal UI.
+func terminal(t *testing.T, a *node.Agent, name string, args ...string) *screen {
+	t.Helper()
 	s := &screen{t: t, name: name, changed: make(chan struct{})}
-	cmd := a.Command(t.Context(), a.Binary)
+	cmd := a.Command(t.Context(), a.Binary, args...)
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
@@ -168,5 +174,68 @@ func TestPairRefusedInATerminal(t *testing.T) {
 		if err := w.on.Await(within(t, 10*time.Second), func(s control.State) bool { return len(s.Inbox) == 0 }); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestPairOnTheCommandLine pairs by the command line on both sides: one compares and answers at the prompt, the other by nigh
+// inbox and nigh accept. At the prompt nothing but yes is yes.
+func TestPairOnTheCommandLine(t *testing.T) {
+	ada, bob := strangers(t)
+	window := terminal(t, ada, "ada's command", "pair", "bob")
+	window.shows(0, `Are the two codes the same\? \[y/N\]`, "")
+	pairQuestion(t, bob)
+	window.press("\r")
+	window.shows(0, `cancelled here; nothing is trusted`, "")
+	trustsNobody(t, ada, bob)
+	// After a no bob is not asked by ada for a while; its user may begin.
+	window = terminal(t, bob, "bob's command", "pair", "ada")
+	shown, _ := window.shows(0, `(\d{3} \d{3})`, "")
+	q := pairQuestion(t, ada)
+	list := ask(t, ada, "", "inbox")
+	if !strings.Contains(list.out, shown) || q.Code != strings.ReplaceAll(shown, " ", "") {
+		t.Errorf("bob's command shows %q, ada's inbox %+v", shown, list)
+	}
+	window.shows(0, `\[y/N\]`, "")
+	window.press("yes\r")
+	window.shows(0, `waiting for the answer of ada`, "")
+	trustsNobody(t, ada, bob)
+	if d := ask(t, ada, "", "accept", q.ID); d.code != 0 {
+		t.Errorf("accept: %+v", d)
+	}
+	window.shows(0, `paired with ada`, "")
+	bothTrust(t, ada, bob)
+}
+
+// TestPairWithAHeadlessDevice types the setup code of a device that nobody sits at into the terminal UI: first a mistyped one,
+// which is found at once, then another device's, then the right one.
+func TestPairWithAHeadlessDevice(t *testing.T) {
+	ada, bob := strangers(t)
+	code := strings.TrimSpace(ask(t, bob, "", "setup-code").out)
+	wrong := strings.TrimSpace(ask(t, ada, "", "setup-code").out)
+	window := tui(t, ada, "ada's window")
+	_, at := window.shows(0, `bob +new`, "")
+	window.press("p")
+	_, at = window.shows(at, `comparing a code on both`, "")
+	window.press("\x1b[C") // right: the other way
+	_, at = window.shows(at, `its setup code`, "")
+	window.press("\t" + code[:len(code)-3])
+	window.press("\r")
+	_, at = window.shows(at, `not a setup code`, "")
+	window.press("\x15" + wrong) // ctrl+u: the line anew
+	window.press("\r")
+	_, at = window.shows(at, `not the setup code of`, "")
+	trustsNobody(t, ada, bob)
+	window.press("\x1b")
+	_, at = window.shows(at, `bob +new`, "")
+	window.press("p")
+	_, at = window.shows(at, `comparing a code on both`, "")
+	window.press("\x1b[C")
+	_, at = window.shows(at, `its setup code`, "")
+	window.press("\t" + strings.ToLower(code))
+	window.press("\r")
+	window.shows(at, `Paired with bob`, "")
+	bothTrust(t, ada, bob)
+	if inbox, err := bob.Client().Inbox(t.Context()); err != nil || len(inbox) != 0 {
+		t.Errorf("bob was asked: %+v, %v", inbox, err)
 	}
 }
