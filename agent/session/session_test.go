@@ -87,29 +87,6 @@ func TestOnlyURLsOfDevices(t *testing.T) {
 	}
 }
 
-func TestRedirectsAreRefused(t *testing.T) {
-	var followed bool
-	a, b := friends(t, func(c *Config) {
-		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/v1/there" {
-				followed = true
-			}
-			http.Redirect(w, r, "http://nigh/v1/there", http.StatusFound)
-		})
-	})
-	if _, _, err := get(t, a.Control(b.id), "/v1/any"); !errors.Is(err, ErrRedirect) || followed {
-		t.Errorf("redirect: %v, followed %v", err, followed)
-	}
-}
-
-func TestProxySettingsAreIgnored(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	t.Setenv("http_proxy", "http://127.0.0.1:1")
-	t.Setenv("ALL_PROXY", "socks5://127.0.0.1:1")
-	a, b := friends(t)
-	mustGet(t, a.Control(b.id), "/v1/any")
-}
-
 func TestHoldAndLose(t *testing.T) {
 	a, b := friends(t)
 	a.Hold(b.id)
