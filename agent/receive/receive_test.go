@@ -51,6 +51,12 @@ func TestCheckPath(t *testing.T) {
 			t.Errorf("CheckPath(%.40q...) = %v", p, err)
 		}
 	}
+	// What an ordinary program makes of such a path lies outside of the folder.
+	for _, p := range []string{"a/../../x", "../../victim", "a/../.."} {
+		if got := filepath.Join("/inbox", p); got == "/inbox" || strings.HasPrefix(got, "/inbox/") {
+			t.Fatalf("%q stays inside as %s: this shows nothing", p, got)
+		}
+	}
 	for _, p := range []string{"", "/", "/etc/passwd", "a/", "a//b", "./a", "a/.", "a/../../x", "../../victim", "a/..", "..", deep + "/x", long + "yz",
 		strings.Repeat("p", 5000), "a/b\x00/c", `a\..\b`, "d/\u202e"} {
 		if err := CheckPath(p); !errors.Is(err, ErrName) {
@@ -244,8 +250,16 @@ func TestLinksAreNeverFollowed(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(outside, "victim"), []byte("v"), 0o644))
 	must(t, os.Mkdir(filepath.Join(f.Path(), "real"), 0o755))
 	must(t, os.WriteFile(filepath.Join(f.Path(), "real", "victim"), []byte("v"), 0o644))
-	for name, target := range map[string]string{"out": outside, "in": "real", "rel": "../" + filepath.Base(outside)} {
+	for name, target := range map[string]string{"out": outside, "in": "real", "rel": "../../" + filepath.Base(outside)} {
 		must(t, os.Symlink(target, filepath.Join(f.Path(), name)))
+		// An ordinary program follows it.
+		through := filepath.Join(f.Path(), name, "ordinary")
+		must(t, os.WriteFile(through, nil, 0o644))
+		real, err := filepath.EvalSymlinks(through)
+		if err != nil || real == through {
+			t.Fatalf("%s is no link to elsewhere: %s, %v", name, real, err)
+		}
+		must(t, os.Remove(real))
 		if err := w.WriteFile(name+"/new", nil, false, then, true); !errors.Is(err, ErrNotOurs) {
 			t.Errorf("WriteFile through %s: %v", name, err)
 		}
@@ -299,24 +313,37 @@ func TestParentSwappedForLink(t *testing.T) {
 	f, _ := open(t)
 	outside := t.TempDir()
 	sub := filepath.Join(f.Path(), "part.nigh-part", "sub")
+	link := filepath.Join(f.Path(), "link")
 	must(t, os.MkdirAll(sub, 0o755))
+	must(t, os.Symlink(outside, link))
+	swap := func() error { return unix.Renameat2(unix.AT_FDCWD, sub, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) }
+	// An ordinary program looks whether the parent is a folder, and writes when it has become a link.
+	if fi, err := os.Lstat(sub); err != nil || !fi.IsDir() {
+		t.Fatal(fi, err)
+	}
+	must(t, swap())
+	must(t, os.WriteFile(filepath.Join(sub, "ordinary"), []byte("x"), 0o644))
+	if os.Remove(filepath.Join(outside, "ordinary")) != nil {
+		t.Fatal("an ordinary program writes inside: this shows nothing")
+	}
+	must(t, swap())
 	stop := make(chan struct{})
 	var swapper sync.WaitGroup
+	defer swapper.Wait()
+	halt := sync.OnceFunc(func() { close(stop) })
+	defer halt()
 	swapper.Go(func() {
 		for {
 			select {
 			case <-stop:
 				return
 			default:
-				_ = os.Rename(sub, sub+".aside")
-				_ = os.Symlink(outside, sub)
-				_ = os.Remove(sub)
-				_ = os.Rename(sub+".aside", sub)
+				_ = swap()
 			}
 		}
 	})
 	refused, written := 0, 0
-	for i := range 3000 {
+	for i := 0; i < 1000 || (written == 0 || refused == 0) && i < 100_000; i++ {
 		w := f.NewWriter() // opens the directory again each time
 		if err := w.WriteFile(fmt.Sprintf("part.nigh-part/sub/%d", i), []byte("x"), false, then, false); err != nil {
 			refused++
@@ -325,7 +352,7 @@ func TestParentSwappedForLink(t *testing.T) {
 		}
 		w.Close()
 	}
-	close(stop)
+	halt()
 	swapper.Wait()
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Fatalf("%d files were written outside", len(entries))
