@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -164,12 +166,29 @@ func TestSkipped(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	special := 2
+	socket, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))) == nil { // which only root may make
+		special++
+	}
+	// A program with every bit that lends rights: it arrives as a program.
+	suid := write(t, filepath.Join(dir, "suid"), 10)
+	if err := os.Chmod(suid, 0o755|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(suid); err != nil || fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 {
+		t.Fatalf("the program lends no rights here (%v): this shows nothing", err)
+	}
 	for _, name := range []string{"bad\xff", "esc\x1b[2J", `back\slash`} {
 		write(t, filepath.Join(dir, name), 1)
 	}
 	alice.send(bob, dir)
 	got := bob.untilState(Done)
-	if s := got.Skipped; s.Links != 5 || s.Special != 1 || s.Names != 3 || len(s.Examples) != 9 {
+	if s := got.Skipped; s.Links != 5 || s.Special != special || s.Names != 3 || len(s.Examples) != 8+special {
 		t.Errorf("skipped %+v", s)
 	}
 	for _, example := range got.Skipped.Examples {
@@ -177,8 +196,11 @@ func TestSkipped(t *testing.T) {
 			t.Errorf("raw example %q", example)
 		}
 	}
-	if l := list(t, got.Path); len(l) != 2 {
+	if l := list(t, got.Path); len(l) != 3 {
 		t.Errorf("arrived: %v", l)
+	}
+	if fi, err := os.Stat(filepath.Join(got.Path, "suid")); err != nil || fi.Mode()&^fs.ModePerm != 0 || fi.Mode()&0o100 == 0 {
+		t.Errorf("the program arrived as %v, %v", fi.Mode(), err)
 	}
 	if _, err := alice.Send(context.Background(), SendRequest{Paths: []string{filepath.Join(dir, "abs")}, To: []identity.DeviceID{bob.id}}); !errors.Is(err, ErrNotRegular) {
 		t.Errorf("a link by name: %v", err)

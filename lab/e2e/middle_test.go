@@ -158,7 +158,11 @@ func TestManInTheMiddle(t *testing.T) {
 	asBob, asAda := start(t, hm, "bob", "--interface", "eth0"), start(t, hm, "ada", "--interface", "eth1")
 	near(ada, "bob", short(asBob))
 	near(bob, "ada", short(asAda))
-	near(asAda, "bob", short(bob))
+	if err := asAda.Await(within(t, 30*time.Second), func(s control.State) bool {
+		return slices.ContainsFunc(s.Peers, func(p control.Peer) bool { return p.Short == short(bob) && p.State == "visible" })
+	}); err != nil {
+		t.Fatal(err)
+	}
 	window := tui(t, ada, "ada's window")
 	_, at := window.shows(0, `bob +new`, "")
 	window.press("p")

@@ -187,6 +187,9 @@ func TestPairOnTheCommandLine(t *testing.T) {
 	window.press("\r")
 	window.shows(0, `cancelled here; nothing is trusted`, "")
 	trustsNobody(t, ada, bob)
+	if err := bob.Await(within(t, 30*time.Second), func(s control.State) bool { return len(s.Inbox) == 0 }); err != nil {
+		t.Fatal(err)
+	}
 	// After a no bob is not asked by ada for a while; its user may begin.
 	window = terminal(t, bob, "bob's command", "pair", "ada")
 	shown, _ := window.shows(0, `(\d{3} \d{3})`, "")

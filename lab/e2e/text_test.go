@@ -188,7 +188,7 @@ func TestHostileTextActsOnNoScreen(t *testing.T) {
 		t.Fatalf("inbox: %+v, %v", inbox, err)
 	}
 	check("", "refuse", inbox[0].ID) // and its dialog closes
-	for _, screen := range []struct{ key, shows string }{{"2", `label\x1`}, {"3", "LINK"}, {"1", "device" + shownAs}} {
+	for _, screen := range []struct{ key, shows string }{{"2", `label\x1`}, {"3", "message" + shownAs}, {"4", "SHARED HERE"}, {"5", "LINK"}, {"6", `"pairing\\x1b`}, {"1", "device" + shownAs}} {
 		_, drawn = window.shows(drawn, regexp.QuoteMeta(screen.shows), screen.key)
 	}
 	frames := window.all()
