@@ -26,9 +26,10 @@ type SendRequest struct {
 }
 
 // Send lists the paths, which may take a while for large folders and ends with ctx, and makes one transfer for each receiver. The
-// transfers are offered as soon as their peers can be reached; Send does not wait for that. Links and special files are skipped and
+// transfers are offered as soon as their peers can be reached, which may be after many starts of this device; Send does not wait for
+// that. Until then they are in the outbox, and when they leave it, it is what then lies under the paths that is offered. Links and special files are skipped and
 // counted in the transfers. It returns [ErrUnreadable] naming the file, [ErrNotRegular], [ErrName], [ErrNothing], [ErrTooLarge] or
-// [ErrBusy] before anything is offered to anyone. Asked for the same X again it returns the transfer there is. What a Tree does not have
+// [ErrOutbox] before anything is offered to anyone. Asked for the same X again it returns the transfer there is. What a Tree does not have
 // is [ErrNotFound], and what in it cannot be read is counted, not sent.
 func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) {
 	if len(req.Label) > maxLabel || !utf8.ValidString(req.Label) {
@@ -62,19 +63,17 @@ func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) 
 	path := src.places[src.Names[0]]
 	var made []*transfer
 	e.mu.Lock()
-	unfinished := 0
-	for _, t := range e.all {
-		if t.rec.Direction == Send && !t.rec.State.Ended() {
-			unfinished++
-		}
+	if req.X != "" && e.byX[peerX{req.To[0], req.X, Send}] != nil {
+		err = ErrBusy // asked for twice at once
+	} else {
+		err = e.outboxFull(len(req.To), src.Size)
 	}
-	taken := req.X != "" && e.byX[peerX{req.To[0], req.X, Send}] != nil
-	if taken || unfinished+len(req.To) > maxSending {
+	if err != nil {
 		e.mu.Unlock()
-		return nil, errors.Join(fmt.Errorf("%w: %d transfers to send", ErrBusy, unfinished), e.db.dropSource(key))
+		return nil, errors.Join(err, e.db.dropSource(key))
 	}
 	for _, peer := range req.To {
-		t := &transfer{src: src, rec: record{ID: newHex(8), Direction: Send, Peer: peer, Source: key, Started: time.Now(), Origin: req.Origin,
+		t := &transfer{src: src, walked: time.Now(), rec: record{ID: newHex(8), Direction: Send, Peer: peer, Source: key, Started: time.Now(), Origin: req.Origin,
 			Path:  filepath.Join(path.Dir, path.Name),
 			Offer: Offer{Version: version, X: cmp.Or(req.X, newHex(16)), Label: req.Label, Summary: src.Summary, Skipped: src.skipped, Peer: peer}}}
 		e.insert(t)

@@ -125,6 +125,7 @@ type transfer struct {
 	sources  int
 
 	src      *source       // send: loaded when first asked for
+	walked   time.Time     // send: when its paths were last looked at, by this process
 	stop     chan struct{} // send: closed to end requests being served
 	serving  int           // send
 	lastSeen time.Time     // send: of the last request's end
@@ -328,7 +329,7 @@ func (t *transfer) snapshot() Transfer {
 		Files: r.Offer.Files, Dirs: r.Offer.Dirs, BytesTotal: r.Offer.Bytes, BytesDone: min(r.Done, r.Offer.Bytes), Sent: r.Sent,
 		State: r.State, Error: r.Error, ErrorCode: r.Code, Reason: r.Reason, Sources: t.sources, Path: r.Path, Hash: r.Hash,
 		Dotfiles: r.Offer.Dotfiles, Executables: r.Offer.Executables, Skipped: r.Offer.Skipped, Failures: slices.Clone(r.Failures),
-		FilesFailed: r.FilesFailed, Asked: r.Asked, PausedHere: r.PausedHere, PausedThere: r.PausedThere, Started: r.Started, Ended: r.Ended}
+		FilesFailed: r.FilesFailed, Asked: r.Asked, Offered: r.Direction == Receive || r.Offered, PausedHere: r.PausedHere, PausedThere: r.PausedThere, Started: r.Started, Ended: r.Ended}
 	if s.Name == "" {
 		s.Name = strings.Join(r.Offer.Names[:min(1, len(r.Offer.Names))], "")
 	}

@@ -29,6 +29,8 @@ var (
 	ErrPaused     error = &sentinel{"paused", "paused by the other side"}                  // paused
 	ErrWithdrawn  error = &sentinel{"withdrawn", "the other side no longer has the offer"} // withdrawn
 	ErrTooLarge   error = &sentinel{"too_large", "too large"}                              // too_large: over a bound of limits.go
+	ErrOutbox     error = &sentinel{"outbox_full", "too much waits to be sent"}            // outbox_full
+	ErrVanished   error = &sentinel{"vanished", "no longer there"}                         // vanished: gone before it was offered
 	ErrBusy       error = &sentinel{"busy", "too many offers wait"}                        // busy
 	ErrExists     error = &sentinel{"exists", "a file of this name is already there"}      // exists: by policy
 	ErrName       error = &sentinel{"name", "a name that this disk does not take"}         // name
@@ -45,7 +47,7 @@ var byCode = map[string]error{}
 
 func init() {
 	for _, err := range []error{ErrNoSpace, ErrDiskFull, ErrChanged, ErrUnreadable, ErrRefused, ErrCancelled, ErrVerify, ErrProtocol,
-		ErrPeerGone, ErrPaused, ErrWithdrawn, ErrTooLarge, ErrBusy, ErrExists, ErrName, ErrFolder, ErrSomeFailed, ErrNothing,
+		ErrPeerGone, ErrPaused, ErrWithdrawn, ErrTooLarge, ErrOutbox, ErrVanished, ErrBusy, ErrExists, ErrName, ErrFolder, ErrSomeFailed, ErrNothing,
 		ErrNotRegular, ErrNotFound, ErrState, ErrInternal} {
 		byCode[Code(err)] = err
 	}

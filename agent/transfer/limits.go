@@ -22,7 +22,8 @@ const (
 	maxStrangerWaiting = 4         // of a peer that is not trusted
 	maxStrangers       = 32        // of all that are not trusted, beside the others
 	maxQueuedPerPeer   = 256       // unfinished transfers from one peer
-	maxSending         = 256       // unfinished transfers to send
+	maxSending         = 256       // unfinished transfers to send: the outbox ..
+	maxOutbox          = 128 << 20 // .. and bytes of their manifests
 	maxHistory         = 1000      // finished transfers that are remembered
 	maxNever           = 64        // offers that were never accepted and are remembered beside them
 	maxFailures        = 64        // failed files that are named; more are counted
@@ -55,6 +56,7 @@ const (
 	busyWait       = 250 * time.Millisecond // until a peer that is busy is asked again ..
 	busyTries      = 40                     // .. so often
 	pathTries      = 1                      // that a request is made again at once when its connection broke
+	renewAfter     = 10 * time.Second       // until what waits in the outbox is looked at again
 	retries        = 8                      // then only Wake goes on
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer

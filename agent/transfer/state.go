@@ -95,6 +95,7 @@ type Transfer struct {
 	Failures    []Failure // the first of them
 	FilesFailed int
 	Asked       bool // it is received because this device asked for it
+	Offered     bool // the peer has the offer; a transfer that is not offered and has not ended is in the outbox
 	PausedHere  bool
 	PausedThere bool
 	Started     time.Time // for showing only

@@ -40,10 +40,14 @@ func (e *Engine) post(ctx context.Context, peer identity.DeviceID, path string, 
 
 // offer is the task that offers t.
 func (e *Engine) offer(ctx context.Context, t *transfer) {
+	err := e.renew(ctx, t)
 	e.mu.Lock()
 	offer := t.rec.Offer
 	e.mu.Unlock()
-	reason, err := e.post(ctx, t.rec.Peer, "/v1/offer", offer)
+	reason := ""
+	if err == nil {
+		reason, err = e.post(ctx, t.rec.Peer, "/v1/offer", offer)
+	}
 	e.mu.Lock()
 	t.busy = false
 	offered := err == nil || !errors.Is(err, ErrPeerGone)
@@ -61,9 +65,13 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 			e.set(t, Waiting, nil)
 		}
 	case t.rec.State.Ended():
+	case ctx.Err() != nil: // Run ends
 	case errors.Is(err, ErrPeerGone), errors.Is(err, ErrBusy):
 		t.later(time.Now())
 		e.set(t, Queued, err)
+		if t.serving == 0 {
+			t.src = nil // the store has it
+		}
 	case errors.Is(err, ErrRefused), ruled(err) != nil:
 		t.rec.Reason = reason
 		e.set(t, Refused, err)
