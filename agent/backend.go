@@ -185,7 +185,7 @@ func (b backend) Send(ctx context.Context, r control.SendRequest) ([]control.Tra
 	b.a.begin()
 	ids := []identity.DeviceID{}
 	for _, to := range r.To {
-		id, err := b.a.reach(ctx, to)
+		id, err := b.a.recipient(ctx, to, r.Later)
 		if err != nil {
 			return nil, failed(err)
 		}

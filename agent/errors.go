@@ -228,6 +228,8 @@ var transferWords = map[string]control.Error{
 	"paused":      {Code: control.CodeFailed, Message: "PEER paused it"},
 	"withdrawn":   {Code: control.CodeFailed, Message: "PEER no longer offers it", Hint: "ask for it to be sent again"},
 	"too_large":   {Code: control.CodeUsage, Message: "it is larger than nigh can send at once", Hint: "send it in parts"},
+	"outbox_full": {Code: control.CodeBusy, Message: "the outbox is full", Hint: "nigh outbox lists what waits; nigh cancel takes something back"},
+	"vanished":    {Code: control.CodeUnreadable, Message: "what was to be sent is no longer there", Hint: "send it again from where it is now"},
 	"busy":        {Code: control.CodeBusy, Message: "too many offers wait for an answer", Hint: "answer or cancel some first"},
 	"exists":      {Code: control.CodeFailed, Message: "a file of that name is already there"},
 	"name":        {Code: control.CodeFailed, Message: "a file's name cannot be used on this disk", Hint: "accept it --into another disk, or have it renamed"},

@@ -152,8 +152,8 @@ func (b backend) SendMessage(ctx context.Context, r control.MessageRequest) (con
 	return b.a.messageView(m), nil
 }
 
-// addressee finds the trusted device that a message is for. One that no path leads
-// to is looked for on the air in the background: the message waits meanwhile.
+// addressee finds the trusted device that a message is for, or what is sent later. One
+// that no path leads to is looked for on the air in the background: it waits meanwhile.
 func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, error) {
 	var t target
 	// First the address: a device may call itself by somebody's.
@@ -180,7 +180,7 @@ func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, 
 	case trust.Blocked:
 		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is blocked here", Hint: "nigh trust add with its ID takes the block away"}
 	default:
-		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and messages are for trusted devices", Hint: "pair with it first: nigh pair <device>"}
+		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and only what is for trusted devices can wait for them", Hint: "pair with it first: nigh pair <device>"}
 	}
 	if _, err := a.direct.current(); err == nil && !a.reachable(t.id) {
 		a.direct.want(t.id)

@@ -74,6 +74,8 @@ func (a *Agent) transferView(t transfer.Transfer) control.Transfer {
 		Dotfiles: t.Dotfiles, Executables: t.Executables,
 		Age: time.Since(t.Started).Seconds(), Elapsed: time.Since(t.Started).Seconds(),
 	}
+	v.FilesFailed = t.FilesFailed
+	v.Outbox = !t.Offered && !t.State.Ended() && !a.reachable(t.Peer)
 	for _, n := range t.Names {
 		v.Names = append(v.Names, clean.Text(n))
 	}

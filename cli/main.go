@@ -175,7 +175,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 	root.AddCommand(
 		a.agentCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.findCommand(),
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
-		a.transfersCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
+		a.transfersCommand(), a.outboxCommand(), a.historyCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
 		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(), a.msgCommand(), a.messagesCommand(),
 		a.doctorCommand(), a.configCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
 	)

@@ -28,6 +28,11 @@ the progress and waits until all is done; elsewhere, and with --no-wait, it prin
 the ID of each transfer and returns when the offers are made. An interrupt while it
 waits cancels what it started.
 
+What is for a trusted device that is away goes into the outbox, and to it when it is
+near, also after a restart; nigh outbox lists it. With --later the command does not
+look for devices before it returns. Only with --wait or --timeout does it wait for
+devices that are away.
+
 With --wait the exit code is 0 when every transfer is done, 3 when it was refused,
 1 when it failed, 5 when --timeout is over, and 8 when some are done and others not.`,
 		Example: `  nigh send photos/ notes.txt --to "Ana's laptop"
@@ -45,6 +50,7 @@ With --wait the exit code is 0 when every transfer is done, 3 when it was refuse
 			case o.timeout > 0 && detach:
 				return usage(cmd, "--timeout says how long to wait, --no-wait not to")
 			}
+			o.patient = wait || o.timeout > 0
 			for _, arg := range args {
 				path, err := readable(arg)
 				if err != nil {
@@ -62,6 +68,7 @@ With --wait the exit code is 0 when every transfer is done, 3 when it was refuse
 	f := cmd.Flags()
 	f.StringArrayVar(&r.To, "to", nil, "`DEVICE` to send to: a name, an ID or the beginning of one, or HOST[:PORT]; may be given several times")
 	f.StringVar(&r.Name, "name", "", "`NAME` that the other side is shown for all of it")
+	f.BoolVar(&r.Later, "later", false, "do not wait for devices to be found: what is for those that are away waits in the outbox")
 	f.BoolVar(&wait, "wait", false, "wait until every transfer has ended")
 	f.BoolVar(&detach, "no-wait", false, "do not wait, also on a terminal")
 	f.DurationVar(&o.timeout, "timeout", 0, "wait at most this `DURATION`; the transfers go on")
@@ -127,12 +134,19 @@ func (a *app) send(ctx context.Context, r control.SendRequest, wait bool, o wait
 	if err != nil {
 		return err
 	}
+	var follow []control.Transfer
 	for _, t := range made {
 		verb := "offered"
 		if t.State == "queued" {
 			verb = "queued"
 		}
 		a.say("%s %s (%s) %s, transfer %s", verb, t.Name, contents(t), direction(t), short(t.ID, 8))
+		if t.Outbox {
+			a.say("%s is away: it goes when the device is near; nigh outbox lists what waits", orDash(t.PeerName))
+		}
+		if !t.Outbox || o.patient {
+			follow = append(follow, t)
+		}
 		if a.json {
 			err = a.line(control.Event{Type: "transfer", Transfer: &t})
 		} else if !wait || !isTerminal(a.env.Stdout) {
@@ -142,11 +156,11 @@ func (a *app) send(ctx context.Context, r control.SendRequest, wait bool, o wait
 			return err
 		}
 	}
-	if !wait {
+	if !wait || len(follow) == 0 {
 		return nil
 	}
 	o.cancel = true
-	return a.wait(ctx, made, o)
+	return a.wait(ctx, follow, o)
 }
 
 // cancelWait bounds the cancelling after an interrupt: the person is leaving.

@@ -15,6 +15,7 @@ import (
 type waitOptions struct {
 	timeout time.Duration // 0 = for ever
 	cancel  bool          // an interrupt cancels the transfers
+	patient bool          // also devices that are away are waited for
 }
 
 // agentWait is how long a waiting command looks for an agent that went away:

@@ -153,9 +153,11 @@ type Transfer struct {
 	ErrorCode   string   `json:"error_code,omitempty"`
 	Hint        string   `json:"hint,omitempty"`
 	Sources     int      `json:"sources"`
-	Path        string   `json:"path"`                // where it lies or will lie; what is sent
-	PathKind    string   `json:"path_kind,omitempty"` // "direct", "lan", "manual": how the bytes travel
-	Names       []string `json:"names,omitempty"`     // up to 64 top-level names
+	FilesFailed int      `json:"files_failed,omitempty"` // while others were transferred
+	Outbox      bool     `json:"outbox,omitempty"`       // the device is away and has not been offered it yet
+	Path        string   `json:"path"`                   // where it lies or will lie; what is sent
+	PathKind    string   `json:"path_kind,omitempty"`    // "direct", "lan", "manual": how the bytes travel
+	Names       []string `json:"names,omitempty"`        // up to 64 top-level names
 	Dotfiles    bool     `json:"dotfiles,omitempty"`
 	Executables bool     `json:"executables,omitempty"`
 	Age         float64  `json:"age_s"`           // since it was made or offered
@@ -193,6 +195,7 @@ type SendRequest struct {
 	Paths []string `json:"paths"` // absolute
 	To    []string `json:"to"`    // DeviceIDs, names, short IDs or addresses
 	Name  string   `json:"name,omitempty"`
+	Later bool     `json:"later,omitempty"` // do not wait until devices are found: what is for those that are away waits in the outbox
 }
 
 // PairRequest begins to pair with a device.
