@@ -155,6 +155,7 @@ func New(cfg Config) (_ *Agent, err error) {
 		Name:   a.peerName,
 		Caller: func(r *http.Request) (identity.DeviceID, bool) { return session.PeerFrom(r.Context()).ID, true },
 		Decide: a.decide,
+		Limits: a.transferLimits, Rates: a.transferRates,
 		Permit: a.permit, Received: a.received,
 		Changed: a.transferChanged,
 	})

@@ -16,7 +16,6 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
-	"nigh/agent/receive"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 )
@@ -218,7 +217,7 @@ func (a *Agent) status() control.Status {
 			Sandbox: a.sandboxView(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
-		Limits:  control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: receive.Reserve(total)},
+		Limits:  control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: a.now().minFree(total)},
 		Notices: slices.Concat(a.notices, a.ruling.notices(), a.clones.notices()),
 	}
 	for _, l := range a.links.Links() {

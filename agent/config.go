@@ -77,6 +77,7 @@ type Settings struct {
 	DeviceRateUp   policy.Size  `toml:"device_rate_up"`   // the same of those with one device
 	DeviceRateDown policy.Size  `toml:"device_rate_down"` // likewise
 	Transfers      int          `toml:"transfers"`        // most received at once, default 4
+	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
 	origin map[string]string // where a setting is from, by its key: "FILE:LINE", "environment NAME" or "flag"
@@ -212,6 +213,8 @@ func (s *Settings) put(key, v string) (known bool, err error) {
 		err = s.DeviceRateUp.UnmarshalText([]byte(v))
 	case "device_rate_down":
 		err = s.DeviceRateDown.UnmarshalText([]byte(v))
+	case "min_free":
+		err = s.MinFree.UnmarshalText([]byte(v))
 	case "transfers":
 		err = count(&s.Transfers)
 	case "peers.max":

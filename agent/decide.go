@@ -32,7 +32,7 @@ func (a *Agent) decide(o transfer.Offer) transfer.Decision {
 	if !a.now().autoAccept(r) {
 		return ask
 	}
-	if r.Standing == trust.Trusted && r.Folder != "" && roomFor(r.Folder, 0) != nil {
+	if r.Standing == trust.Trusted && r.Folder != "" && a.roomFor(r.Folder, 0) != nil {
 		return ask // its folder is gone: a person has to find another one
 	}
 	return transfer.Decision{Answer: transfer.AnswerAccept, Into: r.Folder}

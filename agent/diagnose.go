@@ -5,7 +5,6 @@ import (
 
 	"nigh/agent/control"
 	"nigh/agent/doctor"
-	"nigh/agent/receive"
 )
 
 // Doctor implements [control.Backend]. Devices that are near are asked to dial back first. What status says of the radio is
@@ -40,7 +39,7 @@ func Beside(ctx context.Context, cfg Config, found []control.Check) []control.Ch
 func (c *Config) doctor() doctor.Config {
 	d := doctor.Config{State: c.State, Inbox: c.Inbox, Socket: c.Socket, Bus: c.Bus}
 	if _, total := space(doctor.Existing(c.Inbox)); total > 0 {
-		d.MinFree = receive.Reserve(total)
+		d.MinFree = c.minFree(total)
 	}
 	if d.Socket == "" {
 		d.Socket = control.FindSocket()

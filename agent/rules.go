@@ -16,6 +16,7 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/policy"
+	"nigh/agent/receive"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 )
@@ -97,6 +98,11 @@ func newRules(s Settings, p policy.Policy) *rules {
 	bound("rate_down", &r.RateDown, p.RateDown)
 	bound("device_rate_up", &r.DeviceRateUp, p.DeviceRateUp)
 	bound("device_rate_down", &r.DeviceRateDown, p.DeviceRateDown)
+	keeps := "1GiB, or a twentieth of the disk"
+	if s.MinFree > 0 {
+		keeps = sizeText(s.MinFree)
+	}
+	show("min_free", keeps, false)
 	number("transfers", &r.Transfers, p.Transfers, transfer.MaxRunning)
 	number("peers.max", &r.Peers.Max, p.Peers.Max, 0)
 	// What only an admin says.
@@ -189,7 +195,12 @@ func (r *rules) rates(peer trust.Record) (up, down int64) {
 // transferLimits are what all transfers together keep to.
 func (a *Agent) transferLimits() transfer.Limits {
 	r := a.now()
-	return transfer.Limits{Rates: transfer.Rates{Up: int64(r.RateUp), Down: int64(r.RateDown)}, AtOnce: r.Transfers}
+	return transfer.Limits{Rates: transfer.Rates{Up: int64(r.RateUp), Down: int64(r.RateDown)}, AtOnce: r.Transfers, MinFree: int64(r.MinFree)}
+}
+
+// minFree is what stays free on a disk of that size.
+func (s *Settings) minFree(total int64) int64 {
+	return cmp.Or(int64(s.MinFree), receive.Reserve(total))
 }
 
 // transferRates are what those with one device keep to.

@@ -128,7 +128,7 @@ func (a *Agent) decideAsked(o transfer.Offer, r trust.Record) (transfer.Decision
 	err := a.notForbidden(r, o.Bytes, true)
 	if err == nil {
 		// The engine looks at the folder too, but tells only the other side.
-		err = roomFor(want.Into, o.Bytes)
+		err = a.roomFor(want.Into, o.Bytes)
 	}
 	if err != nil {
 		a.shares.Arrived(o.Peer, o.X)
@@ -155,12 +155,13 @@ func (a *Agent) maySee(peer identity.DeviceID, name, folder string) bool {
 
 // roomFor returns the error for a person unless bytes can be received into the
 // folder at path.
-func roomFor(path string, bytes int64) error {
+func (a *Agent) roomFor(path string, bytes int64) error {
 	folder, err := receive.OpenFolder(path)
 	if err != nil {
 		return &control.Error{Code: control.CodePermission, Message: "the folder " + clean.Text(path) + " cannot be used: " + clean.Text(last(err)), Hint: "check that it is yours, or take another one with --into"}
 	}
 	defer func() { _ = folder.Close() }() // only looked at: nothing can be lost
+	folder.KeepFree(int64(a.now().MinFree))
 	if err := folder.CheckSpace(bytes); err != nil {
 		return explainCode(transfer.Code(transfer.ErrNoSpace), "", "")
 	}
@@ -176,5 +177,5 @@ func (a *Agent) into(path string) (string, error) {
 		return "", &control.Error{Code: control.CodeUsage, Message: "the folder must be an absolute path", Hint: "give a path that begins with /"}
 	}
 	a.grant(path, true)
-	return path, roomFor(path, 0)
+	return path, a.roomFor(path, 0)
 }
