@@ -24,9 +24,11 @@ test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin syst
 unpacked_packages := systemd-resolved
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
+# Exact, like everything that is run and not built in.
+govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -79,6 +81,11 @@ fuzz: ## Run every fuzz target for FUZZ_TIME=10m each
 
 lint: ## Run the linters of .golangci.yml
 	@go run $(golangci) run
+
+vuln: ## Look for known advisories that concern the calls of the program
+	@out=$$(go run $(govulncheck) -tags=nethttpomithttp2 . 2>&1) && status=0 || status=$$?; case "$$out" in \
+	*'fetching vulnerabilities'*) echo 'make vuln: the Go vulnerability database cannot be reached from here, so nothing was checked.' >&2; exit 1;; esac; \
+	echo "$$out"; exit $$status
 
 # With sudo there may be no go command: what make build has built is taken.
 install: ## Install program, units and policies (DESTDIR, PREFIX)
