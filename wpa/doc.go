@@ -69,7 +69,7 @@
 //	formation   Building    killed by NetworkManager              Idle: ErrKilledByNetworkManager
 //	formation   Building    GroupFormationFailure                 Waiting
 //	formation   Building    GroupFormationFailure three times     Idle: ErrFormation
-//	formation   Building    GONegotiationRequest after 3 s        Waiting
+//	formation   Building    GONegotiationRequest after 5 s        Waiting
 //	formation   Building    client, no owner for 5 s              Waiting
 //	formation   Joining     GroupStarted as client                Idle: group
 //	formation   Joining     FREQ_CONFLICT                         Idle: ErrChannel
@@ -129,6 +129,9 @@
 // that stays behind is removed. So a Radio has an [Engine], which [Choose] picks by what is found: the system's
 // wpa_supplicant, one of our own for an adapter that nobody else uses, or NetworkManager as the one who forms groups, with
 // [Limits].
+//
+// While its Wi-Fi is not connected, NetworkManager scans again and again, for up to ten seconds each time. A radio can do nothing
+// else then, so scans of others are ended while a peer is asked and until a new group has settled.
 //
 // Other programs that do Wi-Fi Direct, such as gnome-network-displays, share the system's wpa_supplicant. A search is only
 // ended when it was ours or a group is formed, and a request of theirs is answered by nobody but the caller of this package.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 
@@ -97,15 +98,39 @@ func directSide(radios []nmapi.Device, ifname string) dbus.ObjectPath {
 // methods are called one at a time.
 type managedSupplicant struct {
 	*dbusapi.Client
-	manager *nmapi.Client
+	manager activator
 	device  dbus.ObjectPath
 
 	active nmapi.Active // what NetworkManager makes for us; empty = nothing
 	peer   string       // with whom
+	failed atomic.Bool  // the supplicant has given that up since
+}
+
+// activator is what makes groups: NetworkManager.
+type activator interface {
+	ActivateP2P(ctx context.Context, device dbus.ObjectPath, peer net.HardwareAddr) (nmapi.Active, error)
+	Alive(ctx context.Context, active nmapi.Active) (bool, error)
+	Deactivate(ctx context.Context, active nmapi.Active) error
+}
+
+// Next is the client's. NetworkManager is deaf to a negotiation that failed, and waits for a minute for what does not come.
+func (s *managedSupplicant) Next() []dbusapi.Signal {
+	signals := s.Client.Next()
+	s.note(signals)
+	return signals
+}
+
+func (s *managedSupplicant) note(signals []dbusapi.Signal) {
+	for _, signal := range signals {
+		switch signal.(type) {
+		case dbusapi.GONegotiationFailure, dbusapi.GroupFormationFailure:
+			s.failed.Store(true)
+		}
+	}
 }
 
 // Connect forms a group by push button, as initiator or as responder. Asked again for the same peer while NetworkManager is
-// at it, it does nothing: to begin anew would end what is on its way.
+// at it, it does nothing, unless that has failed: to begin anew would end what is on its way.
 func (s *managedSupplicant) Connect(ctx context.Context, _ dbusapi.Path, a dbusapi.ConnectArgs) (string, error) {
 	switch {
 	case a.WPS != "pbc":
@@ -117,11 +142,12 @@ func (s *managedSupplicant) Connect(ctx context.Context, _ dbusapi.Path, a dbusa
 	if peer == nil {
 		return "", fmt.Errorf("%w: %s is no peer", dbusapi.ErrInvalidArgs, a.Peer)
 	}
-	if s.active != "" && s.peer == peer.String() {
+	if s.active != "" && s.peer == peer.String() && !s.failed.Load() {
 		if alive, err := s.manager.Alive(ctx, s.active); err != nil || alive {
 			return "", managerErr(err)
 		}
 	}
+	s.failed.Store(false)
 	active, err := s.manager.ActivateP2P(ctx, s.device, peer)
 	if err != nil {
 		return "", managerErr(err)

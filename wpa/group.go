@@ -135,11 +135,13 @@ func (m *machine) reading(g *group) func(context.Context) (details, error) {
 			}
 			d.ifname = i.Ifname
 		}
-		var err error
+		// Another program may have taken the interface away, with the group's object left over: to read that one crashes 2.10.
+		known, err := m.api.GroupObject(ctx, path)
+		if err != nil {
+			return d, err
+		}
 		if dbusapi.None(object) {
-			if object, err = m.api.GroupObject(ctx, path); err != nil {
-				return d, err
-			}
+			object = known
 		}
 		d.object = object
 		if d.group, err = m.api.Group(ctx, object); err != nil {

@@ -313,7 +313,7 @@ var scenarios = map[string]scenario{
 			w.wps(0)
 		}
 	}},
-	"formation Building: GONegotiationRequest after 3 s": {before: func(w *world) { w.building(true) }, event: func(w *world) {
+	"formation Building: GONegotiationRequest after 5 s": {before: func(w *world) { w.building(true) }, event: func(w *world) {
 		again := dbusapi.GONegotiationRequest{Peer: peerPath(fakePeer), PasswordID: PasswordPushButton}
 		w.say(again) // a repeated frame
 		if n := len(w.fake.called("Cancel")); n != 0 {
