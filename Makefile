@@ -35,9 +35,9 @@ help: ## Show this list
 
 # The program has no C in it and runs on any Linux of its architecture. It is kept small, for the cards of small machines:
 # devices speak HTTP/1.1 to each other, so the HTTP/2 of net/http is left out, and only what is hot is built with inlining.
-hot := runtime/... internal/... crypto/... sync/... unicode/utf8 io bytes bufio syscall encoding/binary hash/... math/... \
-	vendor/golang.org/x/crypto/... golang.org/x/sys/... github.com/zeebo/... lukechampine.com/... \
-	nigh/agent/content nigh/agent/session nigh/agent/transfer nigh/agent/receive
+hot := runtime/... internal/... crypto/internal/... crypto/subtle crypto/cipher crypto/aes crypto/sha256 sync/... unicode/utf8 io \
+	bytes bufio syscall encoding/binary hash/... math math/bits vendor/golang.org/x/crypto/... golang.org/x/sys/... \
+	github.com/zeebo/... lukechampine.com/... nigh/agent/content nigh/agent/session nigh/agent/transfer nigh/agent/receive
 
 build: ## Build bin/nigh
 	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 -gcflags=all=-l $(hot:%='-gcflags=%=') \

@@ -1,10 +1,12 @@
 package wpa
 
 import (
+	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -175,19 +177,6 @@ func may(capability int) bool {
 	return err == nil && ambient == 1
 }
 
-// busPolicy is what matters here of a D-Bus configuration file (dbus-daemon(1)).
-type busPolicy struct {
-	Policies []struct {
-		User  string `xml:"user,attr"`
-		Rules []struct {
-			XMLName   xml.Name
-			Sender    string `xml:"receive_sender,attr"`
-			Interface string `xml:"receive_interface,attr"`
-			Member    string `xml:"receive_member,attr"`
-		} `xml:",any"`
-	} `xml:"policy"`
-}
-
 // Policy returns the file of the D-Bus policy that keeps NetworkManager from removing groups; empty when there is none.
 func Policy() string { return findPolicy(policyFolders) }
 
@@ -214,16 +203,31 @@ func keepsGroupStarted(path string) bool {
 	if err != nil || !strings.Contains(string(text), "GroupStarted") {
 		return false
 	}
-	var p busPolicy
-	if err := xml.Unmarshal(text, &p); err != nil {
-		return false
-	}
-	for _, policy := range p.Policies {
-		for _, r := range policy.Rules {
-			if policy.User == "root" && r.XMLName.Local == "deny" && r.Member == "GroupStarted" && r.Sender == dbusapi.Name {
-				return true
+	of := func(e xml.StartElement, name string) string {
+		for _, a := range e.Attr {
+			if a.Name.Local == name {
+				return a.Value
 			}
 		}
+		return ""
 	}
-	return false
+	keeps, root, depth := false, false, 0
+	for d := xml.NewDecoder(bytes.NewReader(text)); ; {
+		token, err := d.Token()
+		if err != nil {
+			return keeps && err == io.EOF // a file with mistakes is no policy
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			depth++
+			switch {
+			case depth == 2:
+				root = e.Name.Local == "policy" && of(e, "user") == "root"
+			case depth == 3 && root && e.Name.Local == "deny":
+				keeps = keeps || of(e, "receive_member") == "GroupStarted" && of(e, "receive_sender") == dbusapi.Name
+			}
+		case xml.EndElement:
+			depth--
+		}
+	}
 }

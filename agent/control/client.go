@@ -227,16 +227,21 @@ func (c *Client) do(ctx context.Context, method, path string, body any) error {
 // call sends one request and reads its answer, a T.
 func call[T any](c *Client, ctx context.Context, method, path string, body any) (T, error) {
 	var answer T
+	err := c.exchange(ctx, method, path, body, &answer)
+	return answer, err
+}
+
+// exchange is call for an answer of any type, so that there are not as many of it as types.
+func (c *Client) exchange(ctx context.Context, method, path string, body, answer any) error {
 	resp, err := c.request(ctx, method, path, body)
 	if err != nil {
-		return answer, err
+		return err
 	}
 	defer resp.Body.Close()
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer)
-	if err != nil {
-		return answer, broken(ctx, err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
+		return broken(ctx, err)
 	}
-	return answer, nil
+	return nil
 }
 
 // request returns a response with status 200, whose Body the caller closes.

@@ -8,7 +8,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -64,7 +63,35 @@ func CheckPath(p string) error {
 }
 
 // Fold returns the key under which a file system that ignores case or Unicode form may take two names for one.
-func Fold(name string) string { return norm.NFC.String(cases.Fold().String(norm.NFD.String(name))) }
+// It is the Unicode case folding of file systems (CaseFolding.txt, statuses C and F), but for which letter stands for those that
+// are alike.
+func Fold(name string) string {
+	var b strings.Builder
+	for _, r := range norm.NFD.String(name) {
+		whole, ok := folded[r]
+		if !ok {
+			whole = string(alike(r))
+		}
+		b.WriteString(whole)
+	}
+	return norm.NFC.String(b.String())
+}
+
+// folded are the letters that fold to several and that NFD leaves whole.
+var folded = map[rune]string{
+	'ß': "SS", 'ẞ': "SS", 'ŉ': "ʼN", 'և': "ԵՒ", 'ẚ': "Aʾ",
+	'ﬀ': "FF", 'ﬁ': "FI", 'ﬂ': "FL", 'ﬃ': "FFI", 'ﬄ': "FFL", 'ﬅ': "ST", 'ﬆ': "ST",
+	'ﬓ': "ՄՆ", 'ﬔ': "ՄԵ", 'ﬕ': "ՄԻ", 'ﬖ': "ՎՆ", 'ﬗ': "ՄԽ",
+}
+
+// alike returns the first letter of those that differ from r only by case.
+func alike(r rune) rune {
+	first := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		first = min(first, next)
+	}
+	return first
+}
 
 // Numbered returns the name to try when the first n were taken: "name (1).ext" for a file, "name (1)" for a directory. It never
 // exceeds [MaxName].

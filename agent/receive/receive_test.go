@@ -10,9 +10,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 )
 
 func TestCheckName(t *testing.T) {
@@ -113,6 +116,26 @@ func TestFold(t *testing.T) {
 	}
 	if Fold("a") == Fold("b") {
 		t.Error("a and b are no twins")
+	}
+}
+
+// TestFoldIsUnicodes compares with the case folding of golang.org/x/text: the same letters must be alike. Cherokee is left
+// out, where that folds both ways.
+func TestFoldIsUnicodes(t *testing.T) {
+	ours, theirs := map[string]string{}, map[string]string{}
+	text := cases.Fold()
+	for r := rune(1); r < 0x20000; r++ { // from there on is Han alone, which has no case
+		if !utf8.ValidRune(r) || unicode.In(r, unicode.Cherokee, unicode.Han, unicode.Hangul) {
+			continue
+		}
+		got, want := Fold(string(r)), norm.NFC.String(text.String(norm.NFD.String(string(r))))
+		if was, ok := ours[got]; ok && was != want {
+			t.Errorf("%U is taken for what folds to %q, and folds to %q", r, was, want)
+		}
+		if was, ok := theirs[want]; ok && was != got {
+			t.Errorf("%U has the key %q, what it is alike has %q", r, got, was)
+		}
+		ours[got], theirs[want] = want, got
 	}
 }
 
