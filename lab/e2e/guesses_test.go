@@ -68,7 +68,9 @@ func TestTenThousandGuessesFromChangingAddresses(t *testing.T) {
 				raw := from.AsSlice()
 				rand.Read(raw[len(raw)/2:]) // the lower half is its own choice
 				from, _ = netip.AddrFromSlice(raw)
-				l, err := newStranger(t, hm).dial(ctx, from, netip.AddrPortFrom(to, port))
+				dialling, stop := context.WithTimeout(ctx, 5*time.Second)
+				l, err := newStranger(t, hm).dial(dialling, from, netip.AddrPortFrom(to, port))
+				stop()
 				if err != nil {
 					tried.Add(1)
 					continue // its addresses come too often
@@ -90,6 +92,7 @@ func TestTenThousandGuessesFromChangingAddresses(t *testing.T) {
 				}
 				l.close()
 			}
+			cancel() // the others need not finish what they are at
 		})
 	}
 	select {
