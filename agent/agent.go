@@ -158,6 +158,7 @@ func New(cfg Config) (_ *Agent, err error) {
 		Limits: a.transferLimits, Rates: a.transferRates,
 		Permit: a.permit, Received: a.received,
 		Changed: a.transferChanged,
+		Near:    a.near, Trusted: a.mayAskContent, Held: a.held,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

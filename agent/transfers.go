@@ -71,7 +71,7 @@ func (a *Agent) transferView(t transfer.Transfer) control.Transfer {
 		Skipped:    t.Skipped.Links + t.Skipped.Special + t.Skipped.Names + t.Skipped.Unreadable,
 		BytesTotal: t.BytesTotal, BytesDone: t.BytesDone, BytesMoved: t.Sent,
 		Rate: t.Rate, ETA: -1, State: string(t.State), Sources: t.Sources, Path: clean.Text(t.Path),
-		Dotfiles: t.Dotfiles, Executables: t.Executables,
+		Dotfiles: t.Dotfiles, Executables: t.Executables, Holders: a.holderViews(t),
 		Age: time.Since(t.Started).Seconds(), Elapsed: time.Since(t.Started).Seconds(),
 	}
 	v.FilesFailed = t.FilesFailed

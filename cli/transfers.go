@@ -121,6 +121,9 @@ func transferLine(t control.Transfer) string {
 		if t.ETA >= 0 {
 			left = ", " + span(t.ETA) + " left"
 		}
+		if from := holders(t); from != "" {
+			left += " (" + from + ")"
+		}
 		return head + fmt.Sprintf("%s, %s of %s, %s/s%s", percent(t.BytesDone, t.BytesTotal), size(t.BytesDone), size(t.BytesTotal), size(int64(t.Rate)), left)
 	case "waiting":
 		if t.Direction == "receive" {
@@ -133,6 +136,9 @@ func transferLine(t control.Transfer) string {
 		text := head + "done, " + size(t.BytesTotal) + " in " + took(t.Elapsed)
 		if t.Skipped > 0 {
 			text += ", " + count(t.Skipped, "link or special file", "links and special files") + " left out"
+		}
+		if from := holders(t); from != "" {
+			text += " (" + from + ")"
 		}
 		return text
 	case "refused":

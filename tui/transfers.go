@@ -246,6 +246,17 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 	if t.Sources > 1 {
 		list = append(list, pair{"Sources", count(t.Sources, "device"), nil})
 	}
+	if len(t.Holders) > 1 {
+		var each []string
+		for _, h := range t.Holders {
+			text := h.Device.Name + " " + bytesText(h.Bytes)
+			if h.Dropped != "" {
+				text += " (wrong data, asked no more)"
+			}
+			each = append(each, text)
+		}
+		list = append(list, pair{"Holders", cut(strings.Join(each, ", "), 3*(w-13)), nil})
+	}
 	switch {
 	case t.State == "done":
 		list = append(list, pair{"Checked", "every block against its BLAKE3 hash", nil})

@@ -135,34 +135,35 @@ type Path struct {
 
 // Transfer is one offer with all its files, to or from one device.
 type Transfer struct {
-	ID          string   `json:"id"`
-	Direction   string   `json:"direction"` // "send" or "receive"
-	Peer        string   `json:"peer"`      // DeviceID
-	PeerName    string   `json:"peer_name"`
-	Name        string   `json:"name"` // what people call it: the one file or folder, or "3 files"
-	Files       int      `json:"files"`
-	Dirs        int      `json:"dirs"`
-	Skipped     int      `json:"skipped,omitempty"` // links and special files that are not sent
-	BytesTotal  int64    `json:"bytes_total"`
-	BytesDone   int64    `json:"bytes_done"`
-	BytesMoved  int64    `json:"bytes_moved"` // payload bytes over the wire, with what was sent twice
-	Rate        float64  `json:"rate"`        // bytes a second, 5 s half-life
-	ETA         float64  `json:"eta_s"`       // seconds, -1 when not known
-	State       string   `json:"state"`       // waiting queued running paused verifying done refused failed
-	Error       string   `json:"error,omitempty"`
-	ErrorCode   string   `json:"error_code,omitempty"`
-	Hint        string   `json:"hint,omitempty"`
-	Sources     int      `json:"sources"`
-	FilesFailed int      `json:"files_failed,omitempty"` // while others were transferred
-	Outbox      bool     `json:"outbox,omitempty"`       // the device is away and has not been offered it yet
-	Path        string   `json:"path"`                   // where it lies or will lie; what is sent
-	PathKind    string   `json:"path_kind,omitempty"`    // "direct", "lan", "manual": how the bytes travel
-	Names       []string `json:"names,omitempty"`        // up to 64 top-level names
-	Dotfiles    bool     `json:"dotfiles,omitempty"`
-	Executables bool     `json:"executables,omitempty"`
-	Age         float64  `json:"age_s"`           // since it was made or offered
-	Elapsed     float64  `json:"elapsed_s"`       // time spent running
-	Ended       string   `json:"ended,omitempty"` // RFC 3339
+	ID          string           `json:"id"`
+	Direction   string           `json:"direction"` // "send" or "receive"
+	Peer        string           `json:"peer"`      // DeviceID
+	PeerName    string           `json:"peer_name"`
+	Name        string           `json:"name"` // what people call it: the one file or folder, or "3 files"
+	Files       int              `json:"files"`
+	Dirs        int              `json:"dirs"`
+	Skipped     int              `json:"skipped,omitempty"` // links and special files that are not sent
+	BytesTotal  int64            `json:"bytes_total"`
+	BytesDone   int64            `json:"bytes_done"`
+	BytesMoved  int64            `json:"bytes_moved"` // payload bytes over the wire, with what was sent twice
+	Rate        float64          `json:"rate"`        // bytes a second, 5 s half-life
+	ETA         float64          `json:"eta_s"`       // seconds, -1 when not known
+	State       string           `json:"state"`       // waiting queued running paused verifying done refused failed
+	Error       string           `json:"error,omitempty"`
+	ErrorCode   string           `json:"error_code,omitempty"`
+	Hint        string           `json:"hint,omitempty"`
+	Sources     int              `json:"sources"`                // devices that bytes come from now
+	Holders     []TransferHolder `json:"holders,omitempty"`      // what came from which device, of what is received
+	FilesFailed int              `json:"files_failed,omitempty"` // while others were transferred
+	Outbox      bool             `json:"outbox,omitempty"`       // the device is away and has not been offered it yet
+	Path        string           `json:"path"`                   // where it lies or will lie; what is sent
+	PathKind    string           `json:"path_kind,omitempty"`    // "direct", "lan", "manual": how the bytes travel
+	Names       []string         `json:"names,omitempty"`        // up to 64 top-level names
+	Dotfiles    bool             `json:"dotfiles,omitempty"`
+	Executables bool             `json:"executables,omitempty"`
+	Age         float64          `json:"age_s"`           // since it was made or offered
+	Elapsed     float64          `json:"elapsed_s"`       // time spent running
+	Ended       string           `json:"ended,omitempty"` // RFC 3339
 }
 
 // InboxItem is a question that waits for a person: an offer of files, a device

@@ -13,39 +13,49 @@ import (
 // get makes a bulk request and returns its body, which fails when nothing comes for a while, and a function to end it: with true the
 // connection is kept. body is sent as JSON when it is not nil. A peer that is busy is asked again after a while.
 func (p *pull) get(ctx context.Context, path, byteRange string, body []byte) (io.Reader, func(whole bool), error) {
-	slots := p.e.slotsOf(p.t.rec.Peer)
+	in, _, end, err := p.getFrom(ctx, p.origin, path, byteRange, body)
+	return in, end, err
+}
+
+// getFrom is get from any holder, with the header of the answer. Another one than the transfer's own peer that is busy is not waited for.
+func (p *pull) getFrom(ctx context.Context, h *holder, path, byteRange string, body []byte) (io.Reader, *http.Response, func(whole bool), error) {
+	slots := p.e.slotsOf(h.peer)
 	for try := 0; ; try++ {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
+			return nil, nil, nil, context.Cause(ctx)
 		}
-		in, end, err := p.getOnce(ctx, path, byteRange, body)
+		in, resp, end, err := p.getOnce(ctx, h, path, byteRange, body)
 		if err == nil {
-			return in, func(whole bool) { end(whole); <-slots }, nil
+			return in, resp, func(whole bool) { end(whole); <-slots }, nil
 		}
 		<-slots
-		if !errors.Is(err, ErrBusy) || try == busyTries {
-			return nil, nil, err
+		if !errors.Is(err, ErrBusy) || try == busyTries || !h.origin {
+			return nil, nil, nil, err
 		}
 		// A session counts the requests of a device that is not trusted: fewer and larger ones.
 		p.portion.Store(min(2*p.portion.Load(), askMax))
 		select {
 		case <-time.After(busyWait):
 		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
+			return nil, nil, nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte) (io.Reader, func(whole bool), error) {
+func (p *pull) getOnce(ctx context.Context, h *holder, path, byteRange string, body []byte) (io.Reader, *http.Response, func(whole bool), error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	watch := time.AfterFunc(p.e.firstByte, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
-	resp, err := p.ask(ctx, path, byteRange, body) //nolint:bodyclose // end closes it
+	first, stall := p.e.firstByte, p.e.stall
+	if !h.origin {
+		first, stall = min(first, holderStall), min(stall, holderStall)
+	}
+	watch := time.AfterFunc(first, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
+	resp, err := p.ask(ctx, h, path, byteRange, body) //nolint:bodyclose // end closes it
 	if err != nil {
 		watch.Stop()
 		cancel(nil)
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	end := func(whole bool) {
 		if whole {
@@ -58,15 +68,18 @@ func (p *pull) getOnce(ctx context.Context, path, byteRange string, body []byte)
 		_ = resp.Body.Close()
 		cancel(nil)
 	}
-	first := func() {}
+	came := func() { h.heard.Store(int64(time.Since(clock))) }
 	if p.m != nil { // before, it is the manifest that is asked for
-		first = p.firstByte
+		came = func() {
+			h.heard.Store(int64(time.Since(clock)))
+			p.firstByte()
+		}
 	}
-	return &watched{resp.Body, watch, p.e.stall, ctx, &p.e.gatesOf(p.t.rec.Peer).down, first}, end, nil
+	return &watched{resp.Body, watch, stall, ctx, &p.e.gatesOf(h.peer).down, came}, resp, end, nil
 }
 
 // ask sends one bulk request and returns its answer when it is a success.
-func (p *pull) ask(ctx context.Context, path, byteRange string, body []byte) (*http.Response, error) {
+func (p *pull) ask(ctx context.Context, h *holder, path, byteRange string, body []byte) (*http.Response, error) {
 	method := http.MethodGet
 	if body != nil {
 		method = http.MethodPost
@@ -78,7 +91,7 @@ func (p *pull) ask(ctx context.Context, path, byteRange string, body []byte) (*h
 	if byteRange != "" {
 		req.Header.Set("Range", byteRange)
 	}
-	resp, err := p.e.cfg.Peers.Bulk(p.t.rec.Peer).Do(req)
+	resp, err := p.e.cfg.Peers.Bulk(h.peer).Do(req)
 	if err != nil {
 		return nil, p.lost(ctx, err)
 	}
@@ -109,18 +122,18 @@ type watched struct {
 	stall time.Duration
 	ctx   context.Context
 	gate  *gate
-	first func() // called when something came
+	came  func() // called when something came
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.body.Read(p[:w.gate.piece(len(p))])
 	if n > 0 {
+		w.came()
 		w.timer.Stop() // the waiting is ours
 		if !w.gate.pass(w.ctx.Done(), n) {
 			return n, context.Cause(w.ctx)
 		}
 		w.timer.Reset(w.stall)
-		w.first()
 	}
 	if err != nil && !errors.Is(err, io.EOF) && w.ctx.Err() != nil {
 		err = context.Cause(w.ctx)

@@ -340,7 +340,7 @@ func (w *tap) Write(p []byte) (int, error) {
 func (d *device) tapped(see func(r *http.Request, p []byte) ([]byte, error)) {
 	d.around(func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.Contains(r.URL.Path, "/file/") || strings.HasSuffix(r.URL.Path, "/batch") {
+			if p := r.URL.Path; strings.Contains(p, "/file/") || strings.HasSuffix(p, "/batch") || strings.HasPrefix(p, "/v1/b/") && !strings.HasSuffix(p, "/tree") {
 				w = &tap{w, func(p []byte) ([]byte, error) { return see(r, p) }}
 			}
 			h.ServeHTTP(w, r)

@@ -72,10 +72,14 @@ func (e *Engine) Send(ctx context.Context, req SendRequest) ([]Transfer, error) 
 		e.mu.Unlock()
 		return nil, errors.Join(err, e.db.dropSource(key))
 	}
+	swarm := ""
+	if len(req.To) > 1 {
+		swarm = newHex(16)
+	}
 	for _, peer := range req.To {
 		t := &transfer{src: src, walked: time.Now(), rec: record{ID: newHex(8), Direction: Send, Peer: peer, Source: key, Started: time.Now(), Origin: req.Origin,
 			Path:  filepath.Join(path.Dir, path.Name),
-			Offer: Offer{Version: version, X: cmp.Or(req.X, newHex(16)), Label: req.Label, Summary: src.Summary, Skipped: src.skipped, Peer: peer}}}
+			Offer: Offer{Version: version, X: cmp.Or(req.X, newHex(16)), Label: req.Label, Swarm: swarm, Summary: src.Summary, Skipped: src.skipped, Peer: peer}}}
 		e.insert(t)
 		e.set(t, Queued, nil)
 		t.busy = true // until it is in the store

@@ -59,6 +59,9 @@ func (p *pull) commit(ctx context.Context) error {
 			return err
 		}
 		final = name
+		if p.final != nil {
+			p.final[entry.Path] = name
+		}
 	}
 	last, why := p.outcome(final)
 	p.tellReceived()
@@ -69,6 +72,9 @@ func (p *pull) commit(ctx context.Context) error {
 		e.set(t, Failed, why)
 	} else {
 		t.rec.Done = t.rec.Offer.Bytes
+		if t.seed != nil {
+			t.seed.final = p.final
+		}
 		e.set(t, Done, nil)
 	}
 	t.rec.Cleanup = true

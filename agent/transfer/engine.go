@@ -73,7 +73,13 @@ type Config struct {
 	Rates    func(identity.DeviceID) Rates                 // of one device, beside those of Limits; likewise
 	Permit   func(Transfer) error                          // whether the rules still let a transfer be received, asked before its bytes: nil, ErrOff, ErrSize or ErrQuota. nil lets all
 	Received func(Transfer)                                // the files of a transfer have their final names; called once for each, again after a crash at that very moment. nil is not told
-	Changed  func(Transfer)                                // a transfer changed: states soon, progress 4 times a second. One call at a time; may call the Engine
+
+	// Other holders of what is received, and of what this device has; nil functions know of none.
+	Sources int                                                                                  // devices that one transfer is fetched from at once; 0 means 4
+	Near    func() []identity.DeviceID                                                           // trusted devices that are connected
+	Trusted func(identity.DeviceID) bool                                                         // whether a device may ask for what it was not offered
+	Held    func(ctx context.Context, peer identity.DeviceID, of []content.Hash) ([]Held, error) // those of the files that peer may have and this device shares
+	Changed func(Transfer)                                                                       // a transfer changed: states soon, progress 4 times a second. One call at a time; may call the Engine
 }
 
 // An Engine sends and receives. Its methods are safe for concurrent use. Nothing moves before Run.
@@ -98,7 +104,10 @@ type Engine struct {
 	slots   map[identity.DeviceID]chan struct{}
 	limits  Limits
 
-	gates gates // guards itself
+	gates   gates               // guards itself
+	givings map[string]*givings // by source key
+
+	holding holding
 }
 
 // A peerX names a transfer as the wire does. Two peers may choose the same x, and so may we.
@@ -123,6 +132,8 @@ type transfer struct {
 	cancel   context.CancelCauseFunc // of the pull
 	yielding bool                    // the pull ends to make room
 	sources  int
+	pull     *pull // while it runs
+	seed     *seed // receive: what is served of it to other devices
 
 	src      *source       // send: loaded when first asked for
 	walked   time.Time     // send: when its paths were last looked at, by this process
@@ -156,6 +167,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Received == nil {
 		cfg.Received = func(Transfer) {}
+	}
+	if cfg.Sources == 0 {
+		cfg.Sources = defaultSources
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(Transfer) {}
@@ -289,6 +303,9 @@ func (e *Engine) set(t *transfer, to State, why error) bool {
 	if to != Running {
 		t.meter.reset()
 		t.sources = 0
+		for i := range t.rec.Holders {
+			t.rec.Holders[i].Active = false
+		}
 	}
 	t.rec.Ended = time.Time{}
 	if to.Ended() {
@@ -309,7 +326,7 @@ func (e *Engine) save(t *transfer) error {
 	defer t.saving.Unlock()
 	e.mu.Lock()
 	rec := t.rec
-	rec.Failures = slices.Clone(rec.Failures)
+	rec.Failures, rec.Holders = slices.Clone(rec.Failures), slices.Clone(rec.Holders)
 	gone := e.all[rec.ID] != t
 	e.mu.Unlock()
 	if gone {
@@ -327,7 +344,7 @@ func (t *transfer) snapshot() Transfer {
 	r := &t.rec
 	s := Transfer{ID: r.ID, X: r.Offer.X, Origin: r.Origin, Direction: r.Direction, Peer: r.Peer, Name: r.Offer.Label, Names: r.Offer.Names, Tops: r.Offer.Tops,
 		Files: r.Offer.Files, Dirs: r.Offer.Dirs, BytesTotal: r.Offer.Bytes, BytesDone: min(r.Done, r.Offer.Bytes), Sent: r.Sent,
-		State: r.State, Error: r.Error, ErrorCode: r.Code, Reason: r.Reason, Sources: t.sources, Path: r.Path, Hash: r.Hash,
+		State: r.State, Error: r.Error, ErrorCode: r.Code, Reason: r.Reason, Sources: t.sources, Holders: slices.Clone(r.Holders), Path: r.Path, Hash: r.Hash,
 		Dotfiles: r.Offer.Dotfiles, Executables: r.Offer.Executables, Skipped: r.Offer.Skipped, Failures: slices.Clone(r.Failures),
 		FilesFailed: r.FilesFailed, Asked: r.Asked, Offered: r.Direction == Receive || r.Offered, PausedHere: r.PausedHere, PausedThere: r.PausedThere, Started: r.Started, Ended: r.Ended}
 	if s.Name == "" {
@@ -415,6 +432,7 @@ func (e *Engine) leaveSource(t *transfer) string {
 			return ""
 		}
 	}
+	delete(e.givings, key)
 	return key
 }
 

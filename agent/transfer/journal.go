@@ -40,12 +40,14 @@ type record struct {
 	Ended       time.Time         `json:"ended,omitzero"`
 
 	// Receiving.
-	Into       string `json:"into,omitempty"`
-	Fetched    bool   `json:"fetched,omitempty"`    // the manifest is in the store
-	Stranger   bool   `json:"stranger,omitempty"`   // the peer was not trusted when it offered
-	Asked      bool   `json:"asked,omitempty"`      // it is what this device asked for
-	Counted    bool   `json:"counted,omitempty"`    // Config.Received was told
-	Committing bool   `json:"committing,omitempty"` // a top-level name without a part has its final name already
+	Into       string        `json:"into,omitempty"`
+	Fetched    bool          `json:"fetched,omitempty"`    // the manifest is in the store
+	Stranger   bool          `json:"stranger,omitempty"`   // the peer was not trusted when it offered
+	Asked      bool          `json:"asked,omitempty"`      // it is what this device asked for
+	Counted    bool          `json:"counted,omitempty"`    // Config.Received was told
+	Committing bool          `json:"committing,omitempty"` // a top-level name without a part has its final name already
+	Hashed     bool          `json:"hashed,omitempty"`     // the manifest has the hash of a file: other devices may have it
+	Holders    []HolderShare `json:"holders,omitempty"`
 	// Want is the content that was asked for, of a transfer of one file; zero when any is right.
 	Want content.Hash `json:"want,omitzero"`
 

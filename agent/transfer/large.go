@@ -2,12 +2,16 @@ package transfer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"nigh/agent/content"
 	"nigh/agent/receive"
@@ -26,7 +30,23 @@ type largeFile struct {
 	missing int          // groups
 	changed map[int]bool // pages of leaves since the last journal
 	failed  error        // the file will not come
-	refs    int          // the planner and jobs that use file
+	refs    int          // the planner, the board and tasks that use file
+
+	// With several holders.
+	next     int              // no group before it is left that nobody was asked for
+	asked    bitmap           // groups that a holder was asked for
+	writing  bitmap           // groups that are being written
+	proved   bitmap           // groups whose leaf is known for certain: it is in leaves
+	unproved map[int]claim    // groups that are written, but whose leaf is not known yet
+	refused  map[*holder]bool // holders that do not have it after all
+	proofs   sync.Mutex       // taken to ask the sender for leaves
+	proving  bool             // all leaves are being fetched, or are known; guarded by board.mu
+}
+
+// A claim is what a holder sent as a group.
+type claim struct {
+	leaf content.Leaf
+	h    *holder
 }
 
 // giveLarge opens a large file and hands out its missing groups.
@@ -46,38 +66,16 @@ func (p *pull) giveLarge(ctx context.Context, w *receive.Writer, e Entry, part s
 			return err
 		}
 	}
-	for from := 0; from < len(l.leaves); {
-		most := max(1, int(p.portion.Load()/content.GroupSize(e.Size)))
-		l.mu.Lock()
-		failed := l.failed != nil
-		for from < len(l.leaves) && l.have.has(from) {
-			from++
-		}
-		to := from
-		for to < len(l.leaves) && to-from < most && !l.have.has(to) {
-			to++
-		}
-		if !failed && to > from {
-			l.refs++
-		}
-		l.mu.Unlock()
-		if failed || to == from {
-			break
-		}
-		if err := give(job{large: l, from: from, to: to}); err != nil {
-			l.unref()
-			return err
-		}
-		from = to
-	}
-	return nil
+	l.ref() // for the board
+	return give(job{large: l})
 }
 
 // openLarge makes the file, or goes on with the one of an earlier run.
 func (p *pull) openLarge(w *receive.Writer, e Entry, part string) (*largeFile, error) {
 	groups := content.Groups(e.Size)
 	l := &largeFile{Entry: e, part: part, have: newBitmap(groups), leaves: make([]content.Leaf, groups), missing: groups,
-		changed: map[int]bool{}, refs: 1}
+		changed: map[int]bool{}, refs: 1, asked: newBitmap(groups), writing: newBitmap(groups), proved: newBitmap(groups),
+		unproved: map[int]claim{}, refused: map[*holder]bool{}}
 	p.mu.Lock()
 	known := p.known[e.Index]
 	p.mu.Unlock()
@@ -108,30 +106,70 @@ func (p *pull) openLarge(w *receive.Writer, e Entry, part string) (*largeFile, e
 	return l, nil
 }
 
-// fetchGroups asks for the groups [from, to) of a file, verifies and writes each. A wrong group is asked for once more by itself.
-func (p *pull) fetchGroups(ctx context.Context, w *receive.Writer, l *largeFile, from, to int) error {
-	defer p.release(w, l)
+// fetchGroups asks a holder for the groups of a task, verifies and writes each. A wrong group of the transfer's own peer is asked for once
+// more by itself; another holder is not asked again.
+func (p *pull) fetchGroups(ctx context.Context, k *task) error {
+	l, h := k.large, k.h
+	if k.from == k.to && !k.given {
+		return nil
+	}
+	path, inSwarm := p.fileOf(h, l)
+	if inSwarm {
+		if err := p.proveRun(ctx, l, k.from, k.to); err != nil {
+			return err
+		}
+	} else if !h.origin {
+		p.prove(l)
+	}
 	var wrong []int
 	var err error
 	for tries := 0; ; tries++ {
 		var bad []int
-		bad, from, err = p.readGroups(ctx, l, from, to)
+		bad, err = p.readGroups(ctx, k, path)
 		wrong = append(wrong, bad...)
-		if !p.elsewhere(ctx, err, tries) {
+		if !h.origin || k.given || p.board.others(h) || !p.elsewhere(ctx, err, tries) {
 			break
 		}
+	}
+	if len(wrong) > 0 && !h.origin {
+		return fmt.Errorf("%w: group %d of entry %d", ErrVerify, wrong[0], l.Index)
 	}
 	for _, i := range wrong {
 		if err != nil {
 			break
 		}
 		p.e.log.Warn("Wrong group asked for again", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "entry", l.Index, "group", i)
+		one := &task{job: job{large: l, from: i, to: i + 1}, h: h}
+		one.at.Store(int64(i))
+		one.limit.Store(int64(i + 1))
 		var again []int
-		if again, _, err = p.readGroups(ctx, l, i, i+1); err == nil && len(again) > 0 {
+		if again, err = p.readGroups(ctx, one, path); err == nil && len(again) > 0 {
 			err = ErrVerify
 		}
 	}
-	return p.fileError(l, err)
+	if h.origin && (errors.Is(err, ErrChanged) || errors.Is(err, ErrUnreadable)) && !l.Hash.IsZero() {
+		if p.firstAsked(ctx); p.board.rooted(l) != nil {
+			l.refuse(h)
+			return nil
+		}
+	}
+	if h.origin {
+		return p.fileError(l, err)
+	}
+	return err
+}
+
+// fileOf returns where a holder serves a file, and whether it is one that the file's sender sent it to.
+func (p *pull) fileOf(h *holder, l *largeFile) (path string, inSwarm bool) {
+	p.board.mu.Lock()
+	defer p.board.mu.Unlock()
+	switch {
+	case h.origin:
+		return p.t.path(fmt.Sprintf("/file/%d", l.Index)), false
+	case h.roots[l.Hash] && !l.Hash.IsZero():
+		return "/v1/b/" + l.Hash.String(), false
+	}
+	return fmt.Sprintf("/v1/h/%s/file/%d", h.swarm, l.Index), true
 }
 
 // fileError keeps an error that is only of this file from ending the transfer.
@@ -160,40 +198,128 @@ func (p *pull) elsewhere(ctx context.Context, err error, tries int) bool {
 	return true
 }
 
-// readGroups makes one range request. It returns the groups whose bytes were wrong, and the first one that did not come.
-func (p *pull) readGroups(ctx context.Context, l *largeFile, from, to int) (wrong []int, next int, err error) {
-	start, _ := content.GroupBounds(l.Size, from)
-	last, n := content.GroupBounds(l.Size, to-1)
-	body, end, err := p.get(ctx, p.t.path(fmt.Sprintf("/file/%d", l.Index)), fmt.Sprintf("bytes=%d-%d", start, last+n-1), nil)
-	if err != nil {
-		return nil, from, err
+// readGroups makes one range request, for what is left of a task. It returns the groups whose bytes were wrong.
+func (p *pull) readGroups(ctx context.Context, k *task, path string) (wrong []int, err error) {
+	l := k.large
+	from, to := int(k.at.Load()), int(k.limit.Load())
+	var body io.Reader
+	var end func(bool)
+	if k.given {
+		if body, from, to, end, err = p.askGiven(ctx, k, path); err != nil || to == 0 {
+			return nil, err
+		}
+	} else {
+		start, _ := content.GroupBounds(l.Size, from)
+		last, n := content.GroupBounds(l.Size, to-1)
+		if body, _, end, err = p.getFrom(ctx, k.h, path, fmt.Sprintf("bytes=%d-%d", start, last+n-1), nil); err != nil {
+			return nil, err
+		}
 	}
-	defer func() { end(err == nil) }()
+	whole := false
+	defer func() { end(whole) }()
 	buf := buffers.get(int(content.GroupSize(l.Size)) + content.HashSize)
 	defer buffers.put(buf)
 	for i := from; i < to; i++ {
-		off, n := content.GroupBounds(l.Size, i)
+		if int64(i) >= k.limit.Load() {
+			return wrong, nil // another holder brings the rest
+		}
+		_, n := content.GroupBounds(l.Size, i)
 		if _, err := io.ReadFull(body, buf[:n+content.HashSize]); err != nil {
-			return wrong, i, p.lost(ctx, err)
+			return wrong, p.lost(ctx, err)
 		}
-		leaf := content.LeafOf(buf[:n], l.Size, i)
-		if leaf != content.Leaf(buf[n:n+content.HashSize]) {
+		right := false
+		if leaf := content.LeafOf(buf[:n], l.Size, i); leaf == content.Leaf(buf[n:n+content.HashSize]) {
+			if right, err = p.keep(k.h, l, i, buf[:n], leaf); err != nil {
+				return wrong, err
+			}
+		}
+		if !right {
 			wrong = append(wrong, i)
-			continue
 		}
-		if _, err := l.file.WriteAt(buf[:n], off); err != nil {
-			err, _ = diskError(err)
-			return wrong, i, err
-		}
-		l.mu.Lock()
-		l.leaves[i] = leaf
-		l.have.set(i)
-		l.missing--
-		l.changed[i/leafPage] = true
-		l.mu.Unlock()
-		p.counted(n)
+		k.at.Store(int64(i + 1))
 	}
-	return wrong, to, nil
+	whole = true
+	return wrong, nil
+}
+
+// askGiven asks the sender for groups that nobody else has. to is 0 when all are given to others now.
+func (p *pull) askGiven(ctx context.Context, k *task, path string) (body io.Reader, from, to int, end func(bool), err error) {
+	l := k.large
+	q, err := json.Marshal(giveRequest{Lack: k.lack, Bytes: p.portion.Load()})
+	if err != nil {
+		return nil, 0, 0, nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	body, resp, end, err := p.getFrom(ctx, k.h, path, "", q) //nolint:bodyclose // end closes it
+	if err != nil {
+		return nil, 0, 0, nil, err
+	}
+	if resp.StatusCode == http.StatusNoContent {
+		end(true)
+		p.board.mu.Lock()
+		k.h.full = time.Now().Add(swarmFull)
+		p.board.mu.Unlock()
+		return nil, 0, 0, nil, nil
+	}
+	spec, _, _ := strings.Cut(strings.TrimPrefix(resp.Header.Get("Content-Range"), "bytes "), "/")
+	if from, to, err = parseRange("bytes="+spec, &l.Entry); err != nil {
+		end(false)
+		return nil, 0, 0, nil, err
+	}
+	l.mu.Lock()
+	for i := from; i < to; i++ {
+		l.asked.set(i)
+	}
+	l.mu.Unlock()
+	k.from, k.to = from, to
+	k.at.Store(int64(from))
+	k.limit.Store(int64(to))
+	return body, from, to, end, nil
+}
+
+// keep writes a group that came from h, and counts it once its leaf is known to be right. It returns false when it is wrong.
+func (p *pull) keep(h *holder, l *largeFile, i int, group []byte, leaf content.Leaf) (right bool, err error) {
+	l.mu.Lock()
+	_, waits := l.unproved[i]
+	if l.have.has(i) || l.writing.has(i) || waits {
+		right = !l.have.has(i) || l.leaves[i] == leaf
+		l.mu.Unlock()
+		return right, nil // somebody else was quicker
+	}
+	if l.proved.has(i) && l.leaves[i] != leaf {
+		l.mu.Unlock()
+		return false, nil
+	}
+	l.writing.set(i)
+	l.mu.Unlock()
+	off, _ := content.GroupBounds(l.Size, i)
+	_, err = l.file.WriteAt(group, off)
+	l.mu.Lock()
+	l.writing.clear(i)
+	switch {
+	case err != nil:
+		l.mu.Unlock()
+		err, _ = diskError(err)
+		return false, err
+	case l.proved.has(i) && l.leaves[i] != leaf:
+		l.mu.Unlock()
+		return false, nil
+	case !l.proved.has(i) && !h.origin:
+		l.unproved[i] = claim{leaf, h}
+		l.mu.Unlock()
+		return true, nil
+	}
+	l.hasLocked(i, leaf)
+	l.mu.Unlock()
+	p.counted(h, int64(len(group)))
+	return true, nil
+}
+
+// hasLocked notes that a group is there; with mu held.
+func (l *largeFile) hasLocked(i int, leaf content.Leaf) {
+	l.leaves[i] = leaf
+	l.have.set(i)
+	l.missing--
+	l.changed[i/leafPage] = true
 }
 
 // release gives back one use of the file. The last one settles it: whole, failed, or to be gone on with.
@@ -227,6 +353,20 @@ func (p *pull) release(w *receive.Writer, l *largeFile) {
 	p.mu.Lock()
 	delete(p.large, l.Index)
 	p.mu.Unlock()
+	p.board.settled(l.Index)
+}
+
+// refuse notes that a holder does not have the file after all.
+func (l *largeFile) refuse(h *holder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused[h] = true
+}
+
+func (l *largeFile) ref() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs++
 }
 
 func (l *largeFile) unref() {

@@ -61,6 +61,40 @@ const (
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
 
+	// Several holders.
+	defaultSources = 4                      // devices that one transfer is fetched from at once
+	maxAsked       = 64                     // devices that one transfer asks whether they have it
+	haveRoots      = 1000                   // hashes in one question
+	haveEntries    = 16                     // files in one question whose groups are asked for
+	maxHaveBody    = 128 << 10              // bytes of JSON in a question
+	maxHaveAnswer  = 1 << 20                // bytes of JSON in an answer
+	haveRate       = 40                     // questions of one device in a second ..
+	haveBurst      = 80                     // .. and at once
+	maxAskers      = 1024                   // devices whose rate is remembered
+	maxGrants      = 8192                   // files that devices were told they may have
+	haveTime       = 5 * time.Second        // for an answer
+	nearEvery      = time.Second            // between two looks for devices near
+	followMin      = 100 * time.Millisecond // between two questions to one device while it gets more ..
+	followMax      = time.Second            // .. and while it does not
+	rootsAgain     = 30 * time.Second       // until it is asked for the same hashes again
+	holderStall    = 3 * time.Second        // without a byte of another holder than the transfer's own peer
+	askTime        = 500 * time.Millisecond // what one request of several holders is to take
+	takeLook       = 250 * time.Millisecond // between two looks of an idle worker at what others are slow to bring
+	takeSilent     = 400 * time.Millisecond // without a byte until an idle worker takes a request over
+	stuckAfter     = 30 * time.Second       // without anything until a transfer waits for its peer to come back
+	maxSeeds       = 16                     // received contents that are served to others after they are done ..
+	seedLife       = 10 * time.Minute       // .. so long after they were last asked for
+
+	// One content to several devices.
+	swarmPatience = 2 * time.Second        // for another receiver to show up
+	swarmDry      = time.Second            // without anything from the others until the sender is asked for what they have
+	swarmFull     = 200 * time.Millisecond // until a sender is asked again that has given all to others
+	giveAgain     = 2 * time.Second        // until a group is given to a second device that says nobody has it
+	giveOnce      = 500 * time.Millisecond // .. and to the same one, which asks for it twice before it comes
+	maxGiven      = 255                    // receivers that are told apart
+	maxGivings    = 64                     // files of one source that are remembered
+	maxGiveBody   = 64 << 10               // bytes of JSON in a request for any groups
+
 	// Journal.
 	journalBytes = 64 << 20 // bytes between two journal writes ..
 	journalEvery = 10 * time.Second

@@ -163,8 +163,16 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 	switch msg.State {
 	case Running:
 		t.rec.PausedThere = false
-		if msg.Done >= 0 && msg.Done <= t.rec.Offer.Bytes && t.serving == 0 {
+		swarm := t.rec.Offer.Swarm != ""
+		if msg.Done >= 0 && msg.Done <= t.rec.Offer.Bytes && (t.serving == 0 || swarm) {
 			t.rec.Done = msg.Done
+		}
+		if swarm {
+			// Most of it may come from others: this is the sign of life.
+			e.changedLocked(t)
+			if t.serving == 0 {
+				e.idleAfter(t, t.lastSeen)
+			}
 		}
 		if t.rec.State == Paused {
 			e.unpause(t)

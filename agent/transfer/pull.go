@@ -25,7 +25,14 @@ type pull struct {
 	folder *receive.Folder
 	hash   content.Hash // of the file settled last, guarded by mu; shown when there is only one
 
-	jobs chan job
+	origin  *holder // the peer of t
+	board   *board
+	woken   chan struct{} // a device came near
+	shared  bool          // other devices may have content of it, under a name that they know
+	started time.Time
+	group   *errgroup.Group   // of fetch
+	ctx     context.Context   // of it
+	final   map[string]string // final names by top-level name, when it is served to others
 
 	mu      sync.Mutex
 	written bitmap // entries that are whole, or failed for good
@@ -57,14 +64,20 @@ type smallFile struct {
 
 // pullAndSettle is the task that receives t; its context ends with Run, or when the transfer is halted.
 func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
-	p := &pull{e: e, t: t, large: map[int]*largeFile{}, due: make(chan struct{}, 1)}
+	p := &pull{e: e, t: t, large: map[int]*largeFile{}, due: make(chan struct{}, 1), woken: make(chan struct{}, 1), started: time.Now(),
+		origin: &holder{peer: t.rec.Peer, origin: true, asked: true}}
+	p.board = newBoard(p)
+	e.mu.Lock()
+	t.pull = p
+	e.mu.Unlock()
 	err := p.do(ctx)
 	if p.folder != nil {
 		_ = p.folder.Close()
 	}
 	e.mu.Lock()
 	e.running--
-	t.busy, t.cancel, t.yielding = false, nil, false
+	t.busy, t.cancel, t.pull, t.yielding = false, nil, nil, false
+	e.keepSeed(t)
 	now := time.Now()
 	halted := ctx.Err() != nil
 	switch {
@@ -108,9 +121,17 @@ func (p *pull) do(ctx context.Context) error {
 	if err := p.loadManifest(ctx); err != nil {
 		return err
 	}
+	p.shared = e.cfg.Near != nil && e.cfg.Sources > 1 && (t.rec.Offer.Swarm != "" || t.rec.Hashed)
 	if !committing {
 		if err := p.loadJournal(); err != nil {
 			return err
+		}
+		if t.rec.Offer.Swarm != "" && e.cfg.Trusted != nil {
+			p.final = map[string]string{}
+			s := newSeed(p)
+			e.mu.Lock()
+			t.seed = s
+			e.mu.Unlock()
 		}
 	}
 	e.mu.Lock()
@@ -195,8 +216,9 @@ func (p *pull) loadManifest(ctx context.Context) error {
 	}
 	p.m = m
 	// From here on there may be parts.
+	hashed := m.hashed()
 	e.mu.Lock()
-	t.rec.Fetched = true
+	t.rec.Fetched, t.rec.Hashed = true, hashed
 	e.mu.Unlock()
 	return e.save(t)
 }
@@ -204,14 +226,24 @@ func (p *pull) loadManifest(ctx context.Context) error {
 // fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
 	p.portion.Store(groupBuffer)
-	p.jobs = make(chan job)
+	p.board = newBoard(p)
+	p.board.holders = []*holder{p.origin}
+	p.look(0)
+	near := p.addNear()
 	g, gctx := errgroup.WithContext(ctx)
+	p.group, p.ctx = g, gctx
 	g.Go(func() error {
-		defer close(p.jobs)
+		defer p.board.finish()
 		return p.plan(gctx)
 	})
 	for range inFlight {
-		g.Go(func() error { return p.work(gctx) })
+		g.Go(func() error { return p.work(gctx, p.origin) })
+	}
+	if p.shared {
+		g.Go(func() error { return p.seek(gctx, g) })
+	}
+	for _, h := range near {
+		g.Go(func() error { return p.follow(gctx, g, h) })
 	}
 	// The sender's person sees that it began; the bytes do not wait for that.
 	p.e.tasks.Go(func() {
@@ -223,6 +255,7 @@ func (p *pull) fetch(ctx context.Context, done int64) error {
 		p.keepJournal(stop)
 	}()
 	err := g.Wait()
+	p.board.drain()
 	close(stop)
 	<-stopped
 	if err == nil {
@@ -244,14 +277,7 @@ func (p *pull) plan(ctx context.Context) error {
 	defer w.Close()
 	var batch, there []smallFile
 	var size int64
-	give := func(j job) error {
-		select {
-		case p.jobs <- j:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	give := func(j job) error { return p.board.put(ctx, j) }
 	flush := func() error {
 		if len(batch) == 0 {
 			return nil
@@ -309,6 +335,7 @@ func (p *pull) plan(ctx context.Context) error {
 		if p.isWritten(e.Index) {
 			continue
 		}
+		p.look(e.Index)
 		if e.Size > batchFile {
 			if err := p.giveLarge(ctx, w, e, part, give); err != nil {
 				return err
@@ -424,46 +451,17 @@ func (p *pull) fail(e *Entry, why error, counted int64) {
 	p.e.changedLocked(p.t)
 }
 
-// work does jobs until there are none.
-func (p *pull) work(ctx context.Context) error {
-	w := p.folder.NewWriter()
-	defer w.Close()
-	for j := range p.jobs {
-		var err error
-		began := time.Now()
-		switch {
-		case j.large != nil:
-			err = p.fetchGroups(ctx, w, j.large, j.from, j.to)
-		case j.there:
-			err = p.keepBatch(ctx, w, j.batch)
-		default:
-			err = p.fetchBatch(ctx, w, j.batch)
-		}
-		if err != nil {
-			return err
-		}
-		p.adapt(time.Since(began))
-	}
-	return nil
-}
+// usual is how many bytes one request asks for while they come soon.
+func (p *pull) usual() int64 { return min(max(p.m.Bytes/askParts, askMin), askMax) }
 
 // adapt makes requests larger while they take little time, and smaller when they are long: on a slow link other transfers of the same
 // peer wait for the end of one.
 func (p *pull) adapt(took time.Duration) {
-	usual := min(max(p.m.Bytes/askParts, askMin), askMax)
 	switch now := p.portion.Load(); {
-	case took < askSoon && now < usual:
-		p.portion.Store(min(2*now, usual))
+	case took < askSoon && now < p.usual():
+		p.portion.Store(min(2*now, p.usual()))
 	case took > askLate:
 		p.portion.Store(max(now/2, groupBuffer))
-	}
-}
-
-// counted reports bytes that were verified and written.
-func (p *pull) counted(n int64) {
-	p.e.progressed(p.t, n, n)
-	if p.unjournaled.Add(n) >= journalBytes {
-		signal(p.due)
 	}
 }
 

@@ -2,8 +2,8 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"time"
@@ -167,6 +167,16 @@ func (l *largeFile) sync() error {
 func (p *pull) recover(ctx context.Context, l *largeFile) error {
 	buf := buffers.get(int(content.GroupSize(l.Size)))
 	defer buffers.put(buf)
+	var all []content.Leaf
+	var err error
+	if p.shared {
+		// The sender may be gone for good.
+		if p.firstAsked(ctx); p.board.rooted(l) != nil {
+			if all, err = p.provenLeaves(ctx, l); err != nil && ctx.Err() != nil {
+				return err
+			}
+		}
+	}
 	for from := 0; from < len(l.leaves); {
 		if l.have.has(from) || !l.written(from) {
 			from++
@@ -176,8 +186,13 @@ func (p *pull) recover(ctx context.Context, l *largeFile) error {
 		for to < len(l.leaves) && to-from < maxLeaves && !l.have.has(to) && l.written(to) {
 			to++
 		}
-		leaves, err := p.getLeaves(ctx, l, from, to)
-		if err != nil {
+		var leaves []content.Leaf
+		if all != nil {
+			leaves = all[from:to]
+		} else if leaves, err = p.getLeaves(ctx, p.origin, l, from, to); err != nil {
+			if errors.Is(err, ErrPeerGone) && p.shared && p.board.others(p.origin) {
+				return nil // they come once more, from others
+			}
 			return err
 		}
 		for i, leaf := range leaves {
@@ -186,10 +201,9 @@ func (p *pull) recover(ctx context.Context, l *largeFile) error {
 			if _, err := l.file.ReadAt(buf[:n], off); err != nil || content.LeafOf(buf[:n], l.Size, g) != leaf {
 				continue
 			}
-			l.leaves[g] = leaf
-			l.have.set(g)
-			l.missing--
-			l.changed[g/leafPage] = true
+			l.mu.Lock()
+			l.hasLocked(g, leaf)
+			l.mu.Unlock()
 			p.recount(n)
 		}
 		from = to
@@ -204,18 +218,17 @@ func (l *largeFile) written(i int) bool {
 	return err == nil && data == off
 }
 
-// getLeaves asks for the leaves of the groups [from, to).
-func (p *pull) getLeaves(ctx context.Context, l *largeFile, from, to int) ([]content.Leaf, error) {
-	body, end, err := p.get(ctx, p.t.path(fmt.Sprintf("/tree/%d?from=%d&to=%d", l.Index, from, to)), "", nil)
+// getLeaves asks a holder for the leaves of the groups [from, to).
+func (p *pull) getLeaves(ctx context.Context, h *holder, l *largeFile, from, to int) ([]content.Leaf, error) {
+	path := fmt.Sprintf("/tree/%d", l.Index)
+	if path = p.t.path(path); !h.origin {
+		path = "/v1/b/" + l.Hash.String() + "/tree"
+	}
+	body, _, end, err := p.getFrom(ctx, h, fmt.Sprintf("%s?from=%d&to=%d", path, from, to), "", nil)
 	if err != nil {
 		return nil, err
 	}
-	leaves := make([]content.Leaf, to-from)
-	for i := range leaves {
-		if _, err = io.ReadFull(body, leaves[i][:]); err != nil {
-			break
-		}
-	}
+	leaves, err := readLeaves(body, to-from)
 	end(err == nil)
 	if err != nil {
 		return nil, p.lost(ctx, err)

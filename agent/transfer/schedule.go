@@ -12,8 +12,12 @@ import (
 func (e *Engine) Wake(peer identity.DeviceID) {
 	e.mu.Lock()
 	for _, t := range e.all {
-		if t.rec.Peer == peer {
+		another := t.rec.Direction == Receive && t.rec.Fetched && (t.rec.Hashed || t.rec.Offer.Swarm != "")
+		if t.rec.Peer == peer || another {
 			t.tries, t.earliest = 0, time.Time{}
+			if t.pull != nil {
+				t.pull.came(peer)
+			}
 		}
 	}
 	e.mu.Unlock()

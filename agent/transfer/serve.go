@@ -43,6 +43,11 @@ func (e *Engine) Handler() http.Handler {
 	handle("GET /v1/x/{x}/file/{entry}", e.serving(e.serveFile))
 	handle("GET /v1/x/{x}/tree/{entry}", e.serving(e.serveTree))
 	handle("POST /v1/x/{x}/batch", e.serving(e.serveBatch))
+	handle("POST /v1/x/{x}/file/{entry}", e.serving(e.serveGive))
+	handle("POST /v1/have", e.serveHave)
+	handle("GET /v1/b/{root}", e.serveHeld((*Engine).serveFile))
+	handle("GET /v1/b/{root}/tree", e.serveHeld((*Engine).serveTree))
+	handle("GET /v1/h/{name}/file/{entry}", e.serveSeed)
 	return mux
 }
 
@@ -54,15 +59,18 @@ func (r *refusedError) Unwrap() error { return ErrRefused }
 
 // A request is one bulk request while it is served.
 type request struct {
-	e    *Engine
-	t    *transfer
-	src  *source
-	w    http.ResponseWriter
-	r    *http.Request
-	rc   *http.ResponseController
-	stop <-chan struct{}
-	gate *gate
-	sent bool // the answer has begun: only breaking the connection can tell of an error
+	e      *Engine
+	t      *transfer         // nil for what another device than the receiver of an offer asks for
+	peer   identity.DeviceID // who asks
+	src    *source
+	w      http.ResponseWriter
+	r      *http.Request
+	rc     *http.ResponseController
+	stop   <-chan struct{}
+	gate   *gate
+	files  *givings // of a source that goes to several devices
+	leaves *given   // of the only file, which has no number
+	sent   bool     // the answer has begun: only breaking the connection can tell of an error
 }
 
 // serving wraps what the sender of a transfer serves to its receiver: finds the transfer, loads its source, bounds how much is served at
@@ -78,31 +86,36 @@ func (e *Engine) serving(fn func(*request) error) func(http.ResponseWriter, *htt
 		if err != nil {
 			return err
 		}
-		q := &request{e: e, t: t, src: src, w: w, r: r, rc: http.NewResponseController(w), stop: stop, gate: &e.gatesOf(peer).up}
-		ended := make(chan struct{})
-		watched := make(chan struct{})
-		go func() {
-			defer close(watched)
-			select {
-			case <-stop:
-				// Unblocks a write to a receiver that does not read; the connection is of no more use.
-				_ = q.rc.SetWriteDeadline(time.Unix(1, 0))
-			case <-ended:
-			}
-		}()
-		err = fn(q)
-		close(ended)
-		<-watched
-		if !q.sent {
-			return err
-		}
-		if err != nil {
-			e.log.Debug("Answer broken off", "transfer", t.rec.ID, "err", err)
-			panic(http.ErrAbortHandler) // so that the receiver sees that it is not whole
-		}
-		_ = q.rc.SetWriteDeadline(time.Time{})
-		return nil
+		q := &request{e: e, t: t, peer: peer, src: src, w: w, r: r, rc: http.NewResponseController(w), stop: stop, gate: &e.gatesOf(peer).up, files: e.givingsOf(t)}
+		return q.answer(func() error { return fn(q) })
 	}
+}
+
+// answer runs fn and ends what it wrote when the transfer stops, or when it fails in the middle.
+func (q *request) answer(fn func() error) error {
+	ended := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-q.stop:
+			// Unblocks a write to a receiver that does not read; the connection is of no more use.
+			_ = q.rc.SetWriteDeadline(time.Unix(1, 0))
+		case <-ended:
+		}
+	}()
+	err := fn()
+	close(ended)
+	<-watched
+	if !q.sent {
+		return err
+	}
+	if err != nil {
+		q.e.log.Debug("Answer broken off", "peer", q.peer.Short(), "err", err)
+		panic(http.ErrAbortHandler) // so that the receiver sees that it is not whole
+	}
+	_ = q.rc.SetWriteDeadline(time.Time{})
+	return nil
 }
 
 // Granted reports whether r, a request of peer, is for a transfer that goes on between us and it with our user's consent: data
@@ -257,13 +270,39 @@ func (e *Engine) serveFile(q *request) error {
 	if err != nil {
 		return err
 	}
+	return q.file(&entry, from, to, q.given(&entry), func(int) {})
+}
+
+// given returns what is remembered of a file, nil when nothing is.
+func (q *request) given(entry *Entry) *given {
+	if q.files != nil && entry.Size > batchFile {
+		return q.files.of(entry)
+	}
+	return q.leaves
+}
+
+// file answers the groups [from, to) of a file of the source; left is called when one is on its way.
+func (q *request) file(entry *Entry, from, to int, g *given, left func(int)) error {
 	files := q.src.newReader()
 	defer files.close()
-	f, err := files.open(&entry)
+	f, err := files.open(entry)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	return q.groups(entry, from, to, func(i int, buf []byte) (content.Leaf, error) { return readGroup(files, f, entry, i, buf, g) },
+		func(i int) {
+			left(i)
+			if _, n := content.GroupBounds(entry.Size, i); q.t != nil && q.files == nil {
+				q.e.progressed(q.t, n, n)
+			} else if q.t != nil {
+				q.e.progressed(q.t, 0, n) // the receiver says what it has
+			}
+		})
+}
+
+// groups answers the groups [from, to) of a file as read gives them, each followed by its leaf; left is called when one is on its way.
+func (q *request) groups(entry *Entry, from, to int, read func(i int, buf []byte) (content.Leaf, error), left func(int)) error {
 	start, _ := content.GroupBounds(entry.Size, from)
 	end, n := content.GroupBounds(entry.Size, to-1)
 	end += n
@@ -274,11 +313,11 @@ func (e *Engine) serveFile(q *request) error {
 	buf := buffers.get(int(content.GroupSize(entry.Size)) + content.HashSize)
 	defer buffers.put(buf)
 	for g := from; g < to; g++ {
-		leaf, err := readGroup(files, f, &entry, g, buf)
+		_, n := content.GroupBounds(entry.Size, g)
+		leaf, err := read(g, buf[:n])
 		if err != nil {
 			return err
 		}
-		_, n := content.GroupBounds(entry.Size, g)
 		copy(buf[n:], leaf[:])
 		if !q.sent {
 			q.sent = true
@@ -287,7 +326,7 @@ func (e *Engine) serveFile(q *request) error {
 		if _, err := q.write(buf[:int(n)+content.HashSize]); err != nil {
 			return err
 		}
-		e.progressed(q.t, n, n)
+		left(g)
 	}
 	return nil
 }
@@ -313,10 +352,13 @@ func (e *Engine) serveTree(q *request) error {
 	buf := buffers.get(int(content.GroupSize(entry.Size)))
 	defer buffers.put(buf)
 	q.w.Header().Set("Content-Type", "application/octet-stream")
+	known := q.given(&entry)
 	for g := from; g < to; g++ {
-		leaf, err := readGroup(files, f, &entry, g, buf)
-		if err != nil {
-			return err
+		leaf, ok := known.leaf(g)
+		if !ok {
+			if leaf, err = readGroup(files, f, &entry, g, buf, known); err != nil {
+				return err
+			}
 		}
 		if _, err := q.write(leaf[:]); err != nil {
 			return err
@@ -328,7 +370,11 @@ func (e *Engine) serveTree(q *request) error {
 
 // entry returns the entry that the request's path names.
 func (q *request) entry() (Entry, error) {
-	i, err := strconv.Atoi(q.r.PathValue("entry"))
+	text := q.r.PathValue("entry")
+	if q.leaves != nil {
+		text = "0"
+	}
+	i, err := strconv.Atoi(text)
 	if err == nil {
 		if entry, ok := q.src.from(i).next(); ok {
 			return entry, nil
@@ -337,8 +383,8 @@ func (q *request) entry() (Entry, error) {
 	return Entry{}, fmt.Errorf("%w: entry", ErrProtocol)
 }
 
-// readGroup reads group g into buf and returns its leaf.
-func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte) (content.Leaf, error) {
+// readGroup reads group g into buf and returns its leaf, which is made only when it is not known.
+func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte, known *given) (content.Leaf, error) {
 	off, n := content.GroupBounds(entry.Size, g)
 	if _, err := f.ReadAt(buf[:n], off); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -349,7 +395,12 @@ func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte) (cont
 	if err := files.unchanged(int(f.Fd()), entry); err != nil {
 		return content.Leaf{}, err
 	}
-	return content.LeafOf(buf[:n], entry.Size, g), nil
+	leaf, ok := known.leaf(g)
+	if !ok {
+		leaf = content.LeafOf(buf[:n], entry.Size, g)
+		known.setLeaf(g, leaf)
+	}
+	return leaf, nil
 }
 
 // parseRange reads "bytes=a-b" as groups [from, to) of the file.

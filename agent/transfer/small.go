@@ -109,7 +109,7 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 	buf := buffers.get(batchFile + content.HashSize)
 	defer buffers.put(buf)
 	var unreported int64
-	defer func() { p.counted(unreported) }()
+	defer func() { p.counted(p.origin, unreported) }()
 	for i := range batch {
 		f := &batch[i]
 		status, sum, err := readFrame(in, &f.Entry, buf)
@@ -145,11 +145,68 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 		}
 		p.finish(&f.Entry, h)
 		if unreported += f.Size; unreported >= groupBuffer {
-			p.counted(unreported)
+			p.counted(p.origin, unreported)
 			unreported = 0
 		}
 	}
 	return wrong, len(batch), nil
+}
+
+// fetchByRoot asks another holder than the transfer's own peer for small files by their hashes. With there, they may be on the disk.
+func (p *pull) fetchByRoot(ctx context.Context, w *receive.Writer, h *holder, batch []smallFile, there bool) error {
+	buf := buffers.get(batchFile + content.HashSize)
+	defer buffers.put(buf)
+	for i := range batch {
+		f := &batch[i]
+		if there {
+			if n, err := w.ReadFile(f.part, buf); err == nil && int64(n) == f.Size && content.Sum(buf[:n]) == f.Hash {
+				w.SetTime(f.part, f.Mtime)
+				p.finish(&f.Entry, f.Hash)
+				p.recount(f.Size)
+				continue
+			}
+		}
+		if err := p.readByRoot(ctx, h, f, buf); err != nil {
+			return err
+		}
+		if content.Sum(buf[:f.Size]) != f.Hash {
+			return fmt.Errorf("%w: entry %d", ErrVerify, f.Index)
+		}
+		if err := w.WriteFile(f.part, buf[:f.Size], f.Executable, f.Mtime, p.again); err != nil {
+			err, fatal := diskError(err)
+			if fatal {
+				return err
+			}
+			p.fail(&f.Entry, err, 0)
+			continue
+		}
+		p.finish(&f.Entry, f.Hash)
+		p.counted(h, f.Size)
+	}
+	return nil
+}
+
+// readByRoot reads one small file into buf.
+func (p *pull) readByRoot(ctx context.Context, h *holder, f *smallFile, buf []byte) (err error) {
+	if f.Size == 0 {
+		return nil
+	}
+	body, _, end, err := p.getFrom(ctx, h, "/v1/b/"+f.Hash.String(), fmt.Sprintf("bytes=0-%d", f.Size-1), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { end(err == nil) }()
+	for g := range content.Groups(f.Size) {
+		off, n := content.GroupBounds(f.Size, g)
+		var leaf content.Leaf // the hash of the whole says more
+		if _, err = io.ReadFull(body, buf[off:off+n]); err == nil {
+			_, err = io.ReadFull(body, leaf[:])
+		}
+		if err != nil {
+			return p.lost(ctx, err)
+		}
+	}
+	return nil
 }
 
 // readFrame reads one file of a batch into buf and returns its status and the sender's hash of it. It reads no more than the entry allows.

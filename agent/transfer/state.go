@@ -83,11 +83,12 @@ type Transfer struct {
 	Sent        int64   // bytes of content that left or reached us, repeats included
 	Rate        float64 // bytes in a second, lately; 0 when not running
 	State       State
-	Error       string // of the last trouble, for the log; may be set in any state
-	ErrorCode   string // the word of it, see Code
-	Reason      string // the peer's own words with a refusal
-	Sources     int    // peers that bytes come from now
-	Path        string // where it lies, or what is sent
+	Error       string        // of the last trouble, for the log; may be set in any state
+	ErrorCode   string        // the word of it, see Code
+	Reason      string        // the peer's own words with a refusal
+	Sources     int           // peers that bytes come from now
+	Holders     []HolderShare // what came from whom, of what is received
+	Path        string        // where it lies, or what is sent
 	Hash        content.Hash
 	Dotfiles    bool
 	Executables bool

@@ -26,7 +26,8 @@ type Offer struct {
 	Label   string `json:"label,omitempty"`
 	Summary
 	Skipped Skipped           `json:"skipped,omitzero"`
-	Peer    identity.DeviceID `json:"-"` // who offers, as the session proved
+	Swarm   string            `json:"swarm,omitempty"` // of what is sent to several devices: 32 hexadecimal digits that all of them and nobody else are told
+	Peer    identity.DeviceID `json:"-"`               // who offers, as the session proved
 }
 
 // check returns an error wrapping [ErrProtocol], [ErrTooLarge] or receive.ErrName.
@@ -36,6 +37,9 @@ func (o *Offer) check() error {
 	}
 	if !validX(o.X) {
 		return fmt.Errorf("%w: transfer name", ErrProtocol)
+	}
+	if o.Swarm != "" && !validX(o.Swarm) {
+		return fmt.Errorf("%w: swarm", ErrProtocol)
 	}
 	if o.Files < 0 || o.Dirs < 0 || o.Bytes < 0 || o.Size <= 0 || o.Tops < 1 || o.Root.IsZero() {
 		return fmt.Errorf("%w: offer without or with negative numbers", ErrProtocol)

@@ -1,0 +1,76 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"nigh/agent/content"
+	"nigh/agent/identity"
+)
+
+// A Held is a file of a share that a device may see.
+type Held struct {
+	Hash  content.Hash
+	Root  string                                          // absolute path of the shared folder
+	Path  string                                          // below it
+	Known func(path string, st *unix.Stat_t) content.Hash // as Offer.Hash
+	Still func() bool                                     // whether the share is there and the device may see it
+}
+
+// Held returns those of the contents that lie in shares which peer may see, a file for each. It passes once over their index, for at most
+// the time of a search, and returns [ErrBusy] when the device, or all together, search too much.
+func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.Hash) ([]Held, error) {
+	list := s.of(peer)
+	if len(list) == 0 {
+		return nil, nil
+	}
+	done, ok := s.gate.search(peer)
+	if !ok {
+		return nil, ErrBusy
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, searchTime)
+	defer cancel()
+	want := make(map[content.Hash]bool, len(of))
+	for _, h := range of {
+		want[h] = !h.IsZero()
+	}
+	var found []Held
+	for _, f := range list {
+		if !s.present(f) {
+			continue
+		}
+		s.mu.Lock()
+		rec := f.record
+		s.mu.Unlock()
+		n := 0
+		err := s.db.below(rec.ID, "", func(key []byte, e entry) error {
+			if n++; n%1024 == 0 && ctx.Err() != nil {
+				return errEnough
+			}
+			if e.dir || !want[e.hash] {
+				return nil
+			}
+			want[e.hash] = false // one file of each
+			path := join(splitKey(key))
+			found = append(found, Held{Hash: e.hash, Root: rec.Folder, Path: path, Known: known(path, &e),
+				Still: func() bool { return s.sees(peer, rec.ID) }})
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+		}
+	}
+	return found, nil
+}
+
+// sees reports whether a share is there and a device may see it.
+func (s *Shares) sees(peer identity.DeviceID, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.folders[id]
+	return f != nil && f.audience(peer)
+}
