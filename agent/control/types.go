@@ -166,6 +166,14 @@ type Transfer struct {
 	Ended       string           `json:"ended,omitempty"` // RFC 3339
 }
 
+// TransferHolder is a device that content of a transfer came from.
+type TransferHolder struct {
+	Device  Member `json:"device"`
+	Bytes   int64  `json:"bytes"`             // verified
+	Active  bool   `json:"active,omitempty"`  // it is being asked
+	Dropped string `json:"dropped,omitempty"` // why it is asked for nothing any more: "verify" (wrong bytes) or "protocol"
+}
+
 // InboxItem is a question that waits for a person: an offer of files, a device
 // that wants to form a Wi-Fi Direct group, or a code to be compared for pairing.
 type InboxItem struct {

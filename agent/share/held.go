@@ -57,7 +57,7 @@ func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.
 			want[e.hash] = false // one file of each
 			path := join(splitKey(key))
 			found = append(found, Held{Hash: e.hash, Root: rec.Folder, Path: path, Known: known(path, &e),
-				Still: func() bool { return s.sees(peer, rec.ID) }})
+				Still: func() bool { return s.Sees(peer, rec.ID) }})
 			return nil
 		})
 		if err != nil && !errors.Is(err, errEnough) {
@@ -65,12 +65,4 @@ func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.
 		}
 	}
 	return found, nil
-}
-
-// sees reports whether a share is there and a device may see it.
-func (s *Shares) sees(peer identity.DeviceID, id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.folders[id]
-	return f != nil && f.audience(peer)
 }
