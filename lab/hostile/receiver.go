@@ -127,7 +127,7 @@ func askWrong(ctx context.Context, p *Peer) (string, error) {
 		return "", fmt.Errorf("after all that the manifest is served with status %d, %d bytes: %w", status, len(blob), err)
 	}
 	for _, state := range []map[string]any{
-		{"state": "exploded"}, {"state": "waiting"}, {"state": "queued"}, {"state": ""}, {"state": "verifying"},
+		{"state": "exploded"}, {"state": "waiting"}, {"state": ""}, {"state": "verifying"},
 	} {
 		status, _, err := c.Do(http.MethodPost, path+"state", state)
 		if err != nil || status/100 != 4 {
