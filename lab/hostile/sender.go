@@ -130,12 +130,16 @@ const Million = "manifest/a million and one entries"
 
 func million() []Attack {
 	return []Attack{{Name: Million, As: Traitor, Run: func(ctx context.Context, p *Peer) (string, error) {
-		files := make([]File, 1_000_001)
-		for i := range files {
-			files[i].Path = fmt.Sprintf("%s%07d", Name, i)
+		const n = 1_000_001
+		var shown []File // in the offer
+		for i := range 64 {
+			shown = append(shown, File{Path: Name + strconv.Itoa(n+i)})
 		}
-		m := NewManifest(files...)
-		return sending(Million, m.Offer().With("files", 1_000_000, "tops", 1_000_000), whole(m), nil).Run(ctx, p)
+		m := Manifest{Files: shown, Blob: make([]byte, 0, 24*n)}
+		for i := range n {
+			m.Blob = appendEntry(m.Blob, File{Path: Name + strconv.Itoa(n+i)}) // of one length, so in order
+		}
+		return sending(Million, m.Offer().With("files", n-1, "tops", n-1), whole(m), nil).Run(ctx, p)
 	}}}
 }
 
