@@ -140,7 +140,7 @@ func TestOwnerAwaitsTheKeys(t *testing.T) {
 		}
 		w.say(dbusapi.GroupFormationFailure{Path: fakeGroup})
 		w.finished(true)
-		w.pass(lostNudge.most + lookLimit)
+		w.pass(lostNudge.most + lookLimit + time.Second)
 		if n := len(w.fake.called("Connect")); n != 2 || w.last.done {
 			t.Errorf("%d times asked, connect gave %+v", n, w.last)
 		}
