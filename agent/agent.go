@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,6 +63,7 @@ type Agent struct {
 	watchers  hub
 	change    signal
 	clones    clones
+	namesakes namesakes
 	inbound   *inbound
 	typed     *typed
 	waiting   waiting
@@ -111,16 +111,13 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.store, err = store.Open(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if aside, why := a.store.SetAside(); aside != "" {
-		a.log.Warn("Database was damaged and has been set aside", "path", aside, "err", why)
-		a.notices = append(a.notices, "The database was damaged and is kept as "+filepath.Base(aside)+"; trust and transfers start anew, the device key is the same.")
-	}
 	if a.id, err = identity.Load(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	if a.trust, err = trust.Open(a.store); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	a.restoreTrust()
 	a.trust.Rule(now.trust())
 	if err := os.MkdirAll(cfg.Inbox, 0o755); err != nil {
 		return nil, fmt.Errorf("%w: inbox: %w", ErrConfig, err)
@@ -129,6 +126,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	a.air.Befriend(a.friends())
 	a.turns = followTurns(a.trust)
 	a.table = newTable(a.record)
+	a.table.warning = a.warning
 	for _, r := range a.trust.List() {
 		a.table.know(r.ID)
 	}
@@ -397,6 +395,7 @@ func (a *Agent) proved(s sighting, id identity.DeviceID, hello session.Hello) {
 	for _, other := range a.table.gaveWay() {
 		a.publishPeer(other)
 	}
+	a.lookAtName(id, hello.Name)
 	a.log.Info("Device is near", "peer", id.Short(), "path", s.kind, "ifname", s.ifname)
 	a.direct.joined(id, s.ifname)
 	a.inbound.near(id, s)

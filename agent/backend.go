@@ -218,7 +218,7 @@ func (a *Agent) status() control.Status {
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
 		Limits:  control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: a.now().minFree(total)},
-		Notices: slices.Concat(a.notices, a.ruling.notices(), a.clones.notices()),
+		Notices: slices.Concat(a.notices, a.ruling.notices(), a.clones.notices(), a.warnings()),
 	}
 	for _, l := range a.links.Links() {
 		v := control.Link{Ifname: l.Name, Kind: l.Kind.String(), Up: l.Up, Usable: l.Usable, Why: l.Why, Addresses: []string{}, Inbound: string(a.inbound.of(l.Name))}

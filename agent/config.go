@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 
 	"nigh/agent/clean"
 	"nigh/agent/policy"
@@ -80,6 +81,7 @@ type Settings struct {
 	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
+	file   string            // that they were read from, "" for none
 	origin map[string]string // where a setting is from, by its key: "FILE:LINE", "environment NAME" or "flag"
 }
 
@@ -114,7 +116,7 @@ func LoadSettings(path string, environ []string) (Settings, error) {
 	if optional {
 		path = filepath.Join(DefaultConfigDir(), "config.toml")
 	}
-	f, err := os.Open(path)
+	f, err := s.open(path)
 	switch {
 	case err == nil:
 		defer f.Close()
@@ -141,6 +143,24 @@ func LoadSettings(path string, environ []string) (Settings, error) {
 		return s, err
 	}
 	return s, s.check()
+}
+
+// open opens a configuration file, which may be a link, and notes which one it is: in the
+// sandbox it has to be granted to be read again.
+func (s *Settings) open(path string) (*os.File, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.file = real
+	fd, err := sandbox.Openat(unix.AT_FDCWD, real, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // environment overrides s with the NIGH_* variables that are set.

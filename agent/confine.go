@@ -36,6 +36,9 @@ func (a *Agent) confine() {
 			write = append(write, r.Folder)
 		}
 	}
+	if a.given.file != "" {
+		read = append(read, a.given.file) // it is read again at a reload
+	}
 	for _, path := range read {
 		a.grant(path, false)
 	}

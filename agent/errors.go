@@ -77,6 +77,7 @@ var explanations = []struct {
 	{ErrConfig, control.CodeUsage, "", "correct it, then start again"},
 	{policy.ErrPolicy, control.CodeUsage, "", "the admin of this machine has to correct it; until then nigh does not start, so as not to do what it may not"},
 	{trust.ErrRules, control.CodePermission, "the policy of this machine does not allow to trust that device", "nigh config show --origin says what the policy has; ask the admin"},
+	{trust.ErrDocument, control.CodeUsage, "", "export it again on the other machine: nigh trust export"},
 	{trust.ErrPermission, control.CodeUsage, "", "see: nigh trust set --help"},
 	{identity.ErrDamaged, control.CodeFailed, "", "restore the key file from a backup, or move it away to begin with a new identity"},
 	{trust.ErrUnknown, control.CodeNotFound, "that device is not in the trust list", "nigh trust list shows it"},

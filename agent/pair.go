@@ -32,7 +32,7 @@ func (a *Agent) pairings() []control.InboxItem {
 		v := a.pairingView(p)
 		items = append(items, control.InboxItem{
 			ID: p.ID, Kind: "pair", Peer: v.Peer, PeerName: v.PeerName, Trust: a.trust.Standing(p.Peer).String(),
-			Expires: v.Expires, Code: v.Code, Own: v.Own, Answered: p.State == pairing.Waiting,
+			Expires: v.Expires, Code: v.Code, Own: v.Own, Answered: p.State == pairing.Waiting, Warning: v.Warning,
 		})
 	}
 	return items
@@ -42,7 +42,7 @@ func (a *Agent) pairingView(p pairing.Pairing) control.Pairing {
 	v := control.Pairing{
 		ID: p.ID, Peer: p.Peer.String(), Short: p.Peer.Short(),
 		PeerName: cmp.Or(a.record(p.Peer).Name, p.Name, a.peerName(p.Peer)),
-		State:    string(p.State), Code: p.Code, Own: !p.Asked, Expires: -1,
+		State:    string(p.State), Code: p.Code, Own: !p.Asked, Expires: -1, Warning: a.warning(p.Peer),
 	}
 	if !p.Until.IsZero() {
 		v.Expires = max(0, time.Until(p.Until).Seconds())
@@ -141,7 +141,12 @@ func (a *Agent) newPairing() (*pairing.Engine, error) {
 	return pairing.New(pairing.Config{
 		Logger: a.log, Self: a.id.ID, Store: a.store, Book: a.trust,
 		Open: a.sessions.Open, Name: a.pairingName,
-		Off:     func() bool { return policy.Off(a.now().policy.Pairing) },
-		Changed: func(p pairing.Pairing) { a.publishInbox(p.ID) },
+		Off: func() bool { return policy.Off(a.now().policy.Pairing) },
+		Changed: func(p pairing.Pairing) {
+			if p.Name != "" {
+				a.lookAtName(p.Peer, p.Name)
+			}
+			a.publishInbox(p.ID)
+		},
 	})
 }

@@ -90,6 +90,7 @@ type peer struct {
 // never held for long.
 type table struct {
 	standing func(identity.DeviceID) trust.Record
+	warning  func(identity.DeviceID) string // may not call the table; nil for none
 	now      func() time.Time
 
 	mu    sync.Mutex

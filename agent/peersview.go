@@ -63,6 +63,9 @@ func (t *table) view(p *peer) (control.Peer, bool) {
 		AutoAccept: r.AutoAccept,
 		Age:        -1,
 	}
+	if t.warning != nil {
+		v.Warning = t.warning(p.id)
+	}
 	if !p.seen.IsZero() {
 		v.Age = t.now().Sub(p.seen).Seconds()
 		v.LastSeen = p.seen.Format(time.RFC3339)

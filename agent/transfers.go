@@ -162,7 +162,7 @@ func (a *Agent) inbox() []control.InboxItem {
 		v := a.transferView(t)
 		items = append(items, control.InboxItem{
 			ID: t.ID, Kind: "transfer", Peer: v.Peer, PeerName: v.PeerName,
-			Trust: a.trust.Standing(t.Peer).String(), Expires: -1, Transfer: &v,
+			Trust: a.trust.Standing(t.Peer).String(), Expires: -1, Transfer: &v, Warning: a.warning(t.Peer),
 		})
 	}
 	return items

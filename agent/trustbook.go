@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +130,52 @@ func (a *Agent) setPermissions(id identity.DeviceID, r control.TrustRequest) err
 			p.Shares = nil
 		}
 	})
+}
+
+// trustCopy is the file in the state folder that has the trust book once more.
+const trustCopy = "trust.json"
+
+// restoreTrust says what became of a damaged database, takes the trust book from its
+// copy then, and keeps the copy from here on.
+func (a *Agent) restoreTrust() {
+	path := filepath.Join(a.cfg.State, trustCopy)
+	if a.id.Repaired {
+		a.log.Warn("Device key could be read by others until now", "state", a.cfg.State)
+		a.notices = append(a.notices, "The device key could be read by other users until now; if that matters, move key.pem away and pair anew.")
+	}
+	if aside, why := a.store.SetAside(); aside != "" {
+		raw, err := trust.ReadCopy(path)
+		var done trust.Imported
+		if err == nil {
+			done, err = a.trust.Import(raw, a.id.ID)
+		}
+		a.log.Error("Database was damaged and has been set aside", "path", aside, "err", why, "trusted", done.Trusted, "blocked", done.Blocked, "copy_err", err)
+		text := "whom you trust and block is taken from its copy"
+		if err != nil {
+			text = "trust starts anew"
+		}
+		a.notices = append(a.notices, "The database was damaged and is kept as "+filepath.Base(aside)+"; "+text+", transfers and messages start anew, the device key is the same.")
+	}
+	a.trust.KeepCopy(path, func(err error) { a.log.Warn("Copy of the trust book was not kept", "err", err) })
+}
+
+// ExportTrust implements [control.Backend].
+func (b backend) ExportTrust(context.Context) (control.TrustDocument, error) {
+	raw, err := b.a.trust.Export()
+	if err != nil {
+		return control.TrustDocument{}, explain(err)
+	}
+	return control.TrustDocument{Text: string(raw), Devices: len(b.a.trust.List())}, nil
+}
+
+// ImportTrust implements [control.Backend].
+func (b backend) ImportTrust(_ context.Context, d control.TrustDocument) (control.TrustImport, error) {
+	done, err := b.a.trust.Import([]byte(d.Text), b.a.id.ID)
+	if err != nil {
+		return control.TrustImport{}, explain(err)
+	}
+	b.a.log.Info("Trust book was imported", "trusted", done.Trusted, "blocked", done.Blocked, "kept", done.Kept, "refused", done.Refused)
+	return control.TrustImport{Trusted: done.Trusted, Blocked: done.Blocked, Kept: done.Kept, Refused: done.Refused}, nil
 }
 
 // Configuration implements [control.Backend].

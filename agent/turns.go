@@ -112,6 +112,7 @@ func (a *Agent) followTrust(ctx context.Context) error {
 			}
 			a.publishPeer(id)
 		}
+		a.lookAtNames()
 		a.deny()
 		a.transfers.LimitsChanged()
 		a.recogniseFriends()

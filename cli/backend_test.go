@@ -34,6 +34,8 @@ type script struct {
 	Transfers     []control.Transfer        `json:"transfers"`
 	Trust         []control.Trusted         `json:"trust"`
 	Configuration control.Configuration     `json:"configuration"`
+	Exported      control.TrustDocument     `json:"exported"`
+	Imported      control.TrustImport       `json:"imported"`
 	Changed       control.Trusted           `json:"changed"`
 	Sent          []control.Transfer        `json:"sent"`
 	Addresses     []control.Address         `json:"addresses"`
@@ -177,6 +179,12 @@ func (s served) Trust(ctx context.Context) ([]control.Trusted, error) {
 }
 func (s served) ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return s.b.Changed, s.b.ask(ctx, "ChangeTrust", r)
+}
+func (s served) ExportTrust(ctx context.Context) (control.TrustDocument, error) {
+	return s.b.Exported, s.b.ask(ctx, "ExportTrust")
+}
+func (s served) ImportTrust(ctx context.Context, d control.TrustDocument) (control.TrustImport, error) {
+	return s.b.Imported, s.b.ask(ctx, "ImportTrust", d)
 }
 func (s served) Configuration(ctx context.Context) (control.Configuration, error) {
 	return s.b.Configuration, s.b.ask(ctx, "Configuration")

@@ -41,6 +41,11 @@ refuse.`,
 				if err := a.printItem(item); err != nil {
 					return err
 				}
+				if item.Warning != "" {
+					if err := a.print("          WARNING: %s", item.Warning); err != nil {
+						return err
+					}
+				}
 			}
 			return nil
 		},

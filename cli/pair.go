@@ -99,6 +99,9 @@ func (a *app) pair(ctx context.Context, r control.PairRequest, yes bool) error {
 			return err
 		}
 	}
+	if p.Warning != "" {
+		a.say("WARNING: %s", p.Warning)
+	}
 	a.say("%s (%s) should show the same code now:\n\n    %s\n", orDash(p.PeerName), p.Short, spaced(p.Code))
 	switch {
 	case p.State != "comparing": // answered already, elsewhere

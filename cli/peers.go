@@ -46,7 +46,15 @@ does not get through, an address can be typed: nigh peers add.`,
 			for _, p := range peers {
 				t.add(orDash(p.Name), orDash(p.Short), word(p.Trust), pathKinds(p), signal(p), ago(p.Age), peerState(p))
 			}
-			return t.write(a)
+			if err := t.write(a); err != nil {
+				return err
+			}
+			for _, p := range peers {
+				if p.Warning != "" {
+					a.say("WARNING: %s", p.Warning)
+				}
+			}
+			return nil
 		},
 	}
 	a.jsonFlag(cmd, "a JSON array of devices; with --watch, one event a line")

@@ -142,7 +142,10 @@ func transferLine(t control.Transfer) string {
 		}
 		return text
 	case "refused":
-		if t.Direction == "receive" {
+		switch {
+		case t.Error != "" && t.ErrorCode != "" && t.ErrorCode != "refused":
+			return head + "refused: " + t.Error // by a rule, not by a person
+		case t.Direction == "receive":
 			return head + "refused"
 		}
 		return head + "the other side refused"

@@ -23,7 +23,8 @@ nigh pair does both at once.`,
 	})
 	cmd.AddCommand(a.trustList(), a.trustAdd(), a.trustSet(),
 		a.trustVerb("remove", "Forget a device: it is new again"),
-		a.trustVerb("block", "Block a device: nothing is taken from it or sent to it"))
+		a.trustVerb("block", "Block a device: nothing is taken from it or sent to it"),
+		a.trustExport(), a.trustImport())
 	return cmd
 }
 

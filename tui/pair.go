@@ -157,6 +157,11 @@ func (d *pairDialog) drawCode(a *app, p *panel, w, h int) {
 	} else {
 		p.content = wrap(who+" wants to pair with this device.", w)
 	}
+	if now.Warning != "" {
+		for _, line := range wrap(now.Warning, w) {
+			p.content = append(p.content, a.th.Bad.Render(line))
+		}
+	}
 	code := centre(a.th.Bold.Render(spacedCode(now.Code)), w)
 	waiting := d.phase(a) == "waiting"
 	if waiting {
@@ -386,7 +391,7 @@ func (d *pairDialog) begun(a *app, m pairBegunMsg) tea.Cmd {
 	}
 	d.id = m.p.ID
 	d.asked = control.InboxItem{ID: m.p.ID, Kind: "pair", Peer: m.p.Peer, PeerName: m.p.PeerName, Trust: "new", Expires: m.p.Expires,
-		Code: m.p.Code, Own: m.p.Own, Answered: m.p.State == "waiting"}
+		Code: m.p.Code, Own: m.p.Own, Answered: m.p.State == "waiting", Warning: m.p.Warning}
 	if q := a.st.question(d.id); q != nil {
 		q.shown, q.rung = true, true
 	}

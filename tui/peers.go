@@ -87,7 +87,7 @@ func (a *app) trustStyle(trust string) func(string) string {
 
 func (a *app) peerStyle(p *peer) func(string) string {
 	switch {
-	case p.Error != "":
+	case p.Error != "", p.Warning != "":
 		return a.th.Bad.Render
 	case p.State == "ready":
 		return a.th.Good.Render
@@ -170,6 +170,9 @@ func (s *peersScreen) detail(a *app, p *peer, w, h int) []string {
 		return nil
 	}
 	list := []pair{}
+	if p.Warning != "" {
+		list = append(list, pair{"Warning", sentence(p.Warning), a.th.Bad.Render})
+	}
 	if p.Error != "" {
 		list = append(list, pair{"Problem", sentence(p.Error) + " " + sentence(p.Hint), a.th.Bad.Render})
 	}

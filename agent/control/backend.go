@@ -50,6 +50,10 @@ type Backend interface {
 	Group(ctx context.Context, r GroupRequest) (Group, error)
 	LeaveGroup(ctx context.Context, ifname string) error
 	Doctor(ctx context.Context) ([]Check, error)
+	ExportTrust(ctx context.Context) (TrustDocument, error)
+	// ImportTrust merges a trust book into this one: what is decided here stays, and
+	// what is blocked anywhere is blocked.
+	ImportTrust(ctx context.Context, d TrustDocument) (TrustImport, error)
 	Configuration(ctx context.Context) (Configuration, error)
 	// ReloadConfiguration reads settings and policy again; when one cannot be read,
 	// nothing changes.

@@ -104,6 +104,16 @@ func (c *Client) ChangeTrust(ctx context.Context, r TrustRequest) (Trusted, erro
 	return call[Trusted](c, ctx, http.MethodPost, "/v1/trust", r)
 }
 
+// ExportTrust returns the whole trust book as text.
+func (c *Client) ExportTrust(ctx context.Context) (TrustDocument, error) {
+	return call[TrustDocument](c, ctx, http.MethodGet, "/v1/trust/export", nil)
+}
+
+// ImportTrust merges an exported trust book into the agent's.
+func (c *Client) ImportTrust(ctx context.Context, d TrustDocument) (TrustImport, error) {
+	return call[TrustImport](c, ctx, http.MethodPost, "/v1/trust/import", d)
+}
+
 // Configuration returns the settings as they count.
 func (c *Client) Configuration(ctx context.Context) (Configuration, error) {
 	return call[Configuration](c, ctx, http.MethodGet, "/v1/config", nil)

@@ -118,6 +118,12 @@ func (b *backend) Trust(context.Context) ([]control.Trusted, error) {
 func (b *backend) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
 	return sampleTrusted, b.note(r)
 }
+func (b *backend) ExportTrust(context.Context) (control.TrustDocument, error) {
+	return control.TrustDocument{Text: "{<&>}", Devices: 2}, b.note("export")
+}
+func (b *backend) ImportTrust(_ context.Context, d control.TrustDocument) (control.TrustImport, error) {
+	return control.TrustImport{Trusted: 1, Kept: 2}, b.note(d)
+}
 func (b *backend) Configuration(context.Context) (control.Configuration, error) {
 	return sampleConfiguration, b.note("configuration")
 }
@@ -258,6 +264,8 @@ func TestEveryRoute(t *testing.T) {
 		{"read messages", func() (any, error) { return c.ReadMessages(ctx, control.ReadRequest{Seq: 1 << 60}) }, control.ReadRequest{Seq: 1 << 60}, samplePage.Unread},
 		{"trust", func() (any, error) { return c.Trust(ctx) }, "trust", []control.Trusted{sampleTrusted}},
 		{"change trust", func() (any, error) { return c.ChangeTrust(ctx, trust) }, trust, sampleTrusted},
+		{"export trust", func() (any, error) { return c.ExportTrust(ctx) }, "export", control.TrustDocument{Text: "{<&>}", Devices: 2}},
+		{"import trust", func() (any, error) { return c.ImportTrust(ctx, control.TrustDocument{Text: "{<&>}"}) }, control.TrustDocument{Text: "{<&>}"}, control.TrustImport{Trusted: 1, Kept: 2}},
 		{"configuration", func() (any, error) { return c.Configuration(ctx) }, "configuration", sampleConfiguration},
 		{"reload the configuration", func() (any, error) { return c.ReloadConfiguration(ctx) }, "reload", sampleConfiguration},
 		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},

@@ -36,6 +36,8 @@
 //	DELETE /v1/groups/{ifname}        {} (leave or end)
 //	GET    /v1/events                 one Event a line: the full State first, then changes
 //	GET    /v1/doctor                 {"checks": [Check]}
+//	GET    /v1/trust/export           TrustDocument
+//	POST   /v1/trust/import           TrustDocument -> TrustImport
 //	GET    /v1/config                 Configuration
 //	POST   /v1/config/reload          {} -> Configuration
 //

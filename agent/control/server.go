@@ -235,6 +235,16 @@ func (s *Server) routes() http.Handler {
 		}
 		return b.ChangeTrust(r.Context(), q)
 	})
+	handle("GET /v1/trust/export", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return b.ExportTrust(r.Context())
+	})
+	handle("POST /v1/trust/import", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q TrustDocument
+		if _, err := read(w, r, &q); err != nil {
+			return nil, err
+		}
+		return b.ImportTrust(r.Context(), q)
+	})
 	handle("GET /v1/config", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return b.Configuration(r.Context())
 	})

@@ -46,3 +46,18 @@ func (r *TrustRequest) Permits() bool {
 	return r.AutoAccept != nil || r.Folder != nil || r.MaxSize != nil || r.Quota != nil || r.RateUp != nil || r.RateDown != nil ||
 		r.ResetUsed || r.Shares != nil || r.AllShares
 }
+
+// TrustDocument is a whole trust book as text: what nigh trust export writes. It holds
+// no secret, but whom the user trusts.
+type TrustDocument struct {
+	Text    string `json:"text"`
+	Devices int    `json:"devices,omitempty"` // in it; of an export
+}
+
+// TrustImport counts what an import of a trust book did.
+type TrustImport struct {
+	Trusted int `json:"trusted"` // devices that are trusted now and were not known
+	Blocked int `json:"blocked"` // devices that are blocked now and were not
+	Kept    int `json:"kept"`    // devices that stay as they were here
+	Refused int `json:"refused"` // devices that the policy of the machine does not let be trusted
+}

@@ -119,7 +119,8 @@ type Peer struct {
 	LastSeen   string  `json:"last_seen,omitempty"` // RFC 3339, by this device's clock; "" when never
 	Age        float64 `json:"last_seen_s"`         // seconds since, -1 when never
 	AutoAccept bool    `json:"auto_accept,omitempty"`
-	Error      string  `json:"error,omitempty"` // why it is not ready, one sentence
+	Warning    string  `json:"warning,omitempty"` // it has the name of a known device, and another key
+	Error      string  `json:"error,omitempty"`   // why it is not ready, one sentence
 	Hint       string  `json:"hint,omitempty"`
 }
 
@@ -190,6 +191,7 @@ type InboxItem struct {
 	Code     string    `json:"code,omitempty"`     // pair: the six digits that both devices show
 	Own      bool      `json:"own,omitempty"`      // pair: begun here
 	Answered bool      `json:"answered,omitempty"` // pair: yes was said here; the other side has not answered
+	Warning  string    `json:"warning,omitempty"`  // of the device, as that of a Pairing
 }
 
 // AcceptRequest answers an InboxItem with yes.
@@ -223,6 +225,9 @@ type Pairing struct {
 	Code     string  `json:"code,omitempty"` // the six digits to compare
 	Own      bool    `json:"own,omitempty"`  // begun here
 	Expires  float64 `json:"expires_s"`      // seconds until it ends by itself, -1 never
+	// Warning is what a person should know before saying yes, one or two sentences: the
+	// device has the name of a known one, and another key.
+	Warning string `json:"warning,omitempty"`
 }
 
 // SetupCodeRequest asks for this device's setup code.

@@ -153,6 +153,10 @@ func openWhole(path string) (db *bolt.DB, err error) {
 			db, err = nil, damageError{r}
 		}
 	}()
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		// What a power cut may leave: bbolt would take it for one that is to be made.
+		return nil, damageError{"nothing is left of it"}
+	}
 	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: busyWait, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		if _, system := errors.AsType[syscall.Errno](err); system || errors.Is(err, bolterrors.ErrTimeout) {

@@ -248,6 +248,7 @@ func TestDamagedDatabaseIsSetAside(t *testing.T) {
 	half := len(good) / 2 / page * page
 	for name, damage := range map[string]func(b []byte) []byte{
 		"text":               func([]byte) []byte { return []byte("this is not a database\n") },
+		"nothing":            func([]byte) []byte { return nil },
 		"one byte":           func([]byte) []byte { return []byte{0} },
 		"cut to two pages":   func(b []byte) []byte { return b[:2*page] },
 		"cut in the middle":  func(b []byte) []byte { return b[:half] },

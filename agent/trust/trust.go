@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
@@ -103,10 +102,13 @@ type Change struct {
 
 // Book is the open book. All methods may be called by several goroutines.
 type Book struct {
+	store  *store.Store
 	bucket *store.Bucket
 
 	// writing serialises changes and the calls to subscribers.
-	writing sync.Mutex
+	writing    sync.Mutex
+	copyPath   string      // "" keeps no copy; guarded by writing
+	copyFailed func(error) // guarded by writing
 
 	mu          sync.RWMutex
 	records     map[identity.DeviceID]Record // guarded by mu
@@ -119,6 +121,7 @@ type Book struct {
 // blocked under its key, because it must never grant anything.
 func Open(s *store.Store) (*Book, error) {
 	b := &Book{
+		store:       s,
 		bucket:      s.Bucket(bucketName),
 		records:     make(map[identity.DeviceID]Record),
 		subscribers: make(map[int]func(Change)),
@@ -170,10 +173,7 @@ func (b *Book) List() []Record {
 		list = append(list, b.rules.over(r))
 	}
 	b.mu.RUnlock()
-	sort.Slice(list, func(i, j int) bool {
-		x, y := list[i], list[j]
-		return x.ID.Compare(y.ID) < 0
-	})
+	byID(list)
 	return list
 }
 
@@ -314,6 +314,13 @@ func (b *Book) change(id identity.DeviceID, decide func(r Record, known bool) (R
 	for _, fn := range b.remember(r) {
 		fn(Change{Old: rules.over(old), New: rules.over(r)})
 	}
+	if used := r.Used; used != old.Used {
+		// What is used changes with every transfer, and is worth no copy of its own.
+		if old.Used = used; known && r.equal(old) {
+			return nil
+		}
+	}
+	b.keepCopy()
 	return nil
 }
 
