@@ -245,9 +245,10 @@ func (p *pull) fetch(ctx context.Context, done int64) error {
 	for _, h := range near {
 		g.Go(func() error { return p.follow(gctx, g, h) })
 	}
-	// The sender's person sees that it began; the bytes do not wait for that.
+	// The sender's person sees that it began; the bytes do not wait for that, nor does it end with them: to give up a request under way
+	// costs its connection, which is the session's.
 	p.e.tasks.Go(func() {
-		_, _ = p.e.post(gctx, p.t.rec.Peer, p.t.path("/state"), stateMessage{State: Running, Done: done})
+		_, _ = p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), stateMessage{State: Running, Done: done})
 	})
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -83,8 +83,10 @@ func TestReceivingOffAtReload(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none")) // as under systemd
 	ada, bob := start(t, ha, "ada"), start(t, hb, "bob", "--config", file, "--accept", "trusted")
 	befriend(t, ada, bob)
-	if err := bob.Await(within(t, 60*time.Second), hasPeer("ada", "ready")); err != nil {
-		t.Fatal(err)
+	for a, other := range map[*node.Agent]string{ada: "bob", bob: "ada"} {
+		if err := a.Await(within(t, 60*time.Second), hasPeer(other, "ready")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	events, err := bob.Client().Watch(t.Context())
 	if err != nil {
@@ -130,7 +132,7 @@ func TestReceivingOffAtReload(t *testing.T) {
 		select {
 		case e := <-events:
 			if e.Type == "peer" && e.Peer.Name == "ada" && e.Peer.State != "ready" {
-				t.Errorf("ada was %s meanwhile", e.Peer.State)
+				t.Errorf("ada was %s meanwhile\n%s", e.Peer.State, bob.Tail())
 			}
 			arrived = e.Type == "end" || e.Type == "transfer" && e.Transfer.State == "done"
 		case <-limit.Done():
