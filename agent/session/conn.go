@@ -30,6 +30,8 @@ type conn struct {
 	serving bool        // we serve on it
 	dialled bool        // we dialled it
 	bulk    atomic.Bool // we ask for data on it
+	window  window      // the reader's own
+	talk    *talk       // with its device
 	made    time.Time
 
 	requests  *rate.Limiter // counts while the peer is a stranger
@@ -60,6 +62,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.touch()
+		if c.bulk.Load() {
+			c.window.read(c, n)
+		}
 	}
 	return n, err
 }

@@ -126,6 +126,14 @@ const (
 	// notSentLowat bounds what waits unsent in the kernel, so that a cancel or a
 	// change of path takes effect at once.
 	notSentLowat = 128 << 10
+	// While other requests are made, data is held to what its rate carries in
+	// giveWayDelay, or in two round trips.
+	giveWayDelay  = 15 * time.Millisecond
+	giveWayEvery  = 50 * time.Millisecond // between two looks at the rate ..
+	giveWayForget = 0.95                  // .. of which so much is left at the next
+	giveWayAfter  = 5 * time.Second       // after the last of them
+	minWindow     = 32 << 10
+	maxWindow     = 16 << 20
 	// flushBytes is how many bytes of records are gathered for one write.
 	flushBytes = 256 << 10
 	// readBytes is the largest buffer below TLS; it grows with use.

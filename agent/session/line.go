@@ -77,6 +77,7 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("session: the URL of a request to a device begins with http://%s/, not %s://%s/", Host, r.URL.Scheme, r.URL.Host)
 	}
+	l.p.talk.heard(r.URL.Path)
 	l.mu.Lock()
 	t := l.transport
 	l.asking++
@@ -224,6 +225,7 @@ func (l *line) use(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.path, l.reversed = c.path, c.reverse
+	c.talk = &l.p.talk
 	c.bulk.Store(!l.urgent)
 	return c
 }

@@ -25,6 +25,7 @@ type peer struct {
 	id      identity.DeviceID
 	control *line
 	bulk    *line
+	talk    talk
 
 	holding sync.Mutex // held by the goroutine that holds the peer
 

@@ -94,6 +94,9 @@ func (s *Sessions) guard(next http.Handler) http.Handler {
 				panic(http.ErrAbortHandler) // net/http closes the connection
 			}
 		}()
+		if p := s.known(c.id); p != nil {
+			p.talk.heard(r.URL.Path)
+		}
 		if r.Host != Host {
 			http.Error(w, "wrong host", http.StatusMisdirectedRequest)
 			return
