@@ -45,6 +45,7 @@ type fakeAgent struct {
 	group  chan error // Group waits for it when it is not nil
 
 	pairing control.Pairing     // what Pair answers
+	code    control.SetupCode   // what SetupCode answers
 	page    control.MessagePage // what Messages answers
 	shares  []control.Share
 	checks  []control.Check
@@ -211,6 +212,12 @@ func (f *fakeAgent) Get(_ context.Context, r control.GetRequest) (control.Transf
 		from = append(from, shortID(id))
 	}
 	return control.Transfer{}, f.called("get %s %q %q hash %q from %v", shortID(r.Device), r.Share, r.Path, r.Hash, from)
+}
+func (f *fakeAgent) SetupCode(_ context.Context, r control.SetupCodeRequest) (control.SetupCode, error) {
+	if r.New {
+		f.code = control.SetupCode{Code: "NEW4-NEW4-NEW4-NEW4-N"}
+	}
+	return f.code, f.called("setup code new:%v", r.New)
 }
 func (f *fakeAgent) Groups(context.Context) ([]control.Group, error) {
 	return f.groups, f.called("groups")

@@ -44,6 +44,7 @@ const (
 	actCreate
 	actLeave
 	actPhones
+	actOwnCode
 	actMessage
 	actWrite
 	actEarlier
@@ -74,6 +75,7 @@ const (
 	actStart
 	actNewLine
 	actReveal
+	actNewCode
 	actInvert
 )
 
@@ -97,6 +99,7 @@ const (
 	inForm
 	inSteps
 	inPhone
+	inOwnCode
 	inHelp
 	inText
 	inMessage
@@ -125,6 +128,7 @@ var keymap = []section{
 		{actMessage, []string{"m"}, "m", "message", "write a message to the device"},
 		{actConnect, []string{"c"}, "c", "connect", "connect over Wi-Fi Direct (form or join a group)"},
 		{actPair, []string{"p"}, "p", "pair", "pair with the device: compare a code on both, or type its setup code"},
+		{actOwnCode, []string{"o"}, "o", "", "show this device's own setup code, for pairing without an answer here"},
 		{actBlock, []string{"b"}, "b", "block", "block the device: nothing from it gets through"},
 		{actUnblock, []string{"u"}, "u", "unblock", "unblock the device"},
 		{actForget, []string{"X"}, "X", "forget", "forget the device: it is new again (asks first)"},
@@ -228,6 +232,10 @@ var keymap = []section{
 	{inPhone, "The code for phones", []binding{
 		{actReveal, []string{"v"}, "v", "passphrase", "show or hide the passphrase"},
 		{actInvert, []string{"w"}, "w", "swap dark and light", "swap dark and light, where there are no colours"},
+		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
+	}},
+	{inOwnCode, "Our own setup code", []binding{
+		{actNewCode, []string{"n"}, "n", "new code", "make a new code; the old one is worth nothing any more (asks first)"},
 		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
 	}},
 	{inHelp, "Help and lists", []binding{

@@ -37,8 +37,11 @@ func (s *peersScreen) idle(a *app, act action) bool {
 }
 
 func (s *peersScreen) act(a *app, act action) tea.Cmd {
-	if act == actScan {
+	switch act {
+	case actScan:
 		return a.scan()
+	case actOwnCode:
+		return openOwnCode(a)
 	}
 	p := s.peer(a)
 	if p == nil {

@@ -32,6 +32,7 @@ type Control interface {
 	ChangeTrust(ctx context.Context, r control.TrustRequest) (control.Trusted, error)
 	Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error)
 	WaitPairing(ctx context.Context, id string) (control.Pairing, error)
+	SetupCode(ctx context.Context, r control.SetupCodeRequest) (control.SetupCode, error)
 	Find(ctx context.Context, r control.FindRequest) error
 	Group(ctx context.Context, r control.GroupRequest) (control.Group, error)
 	Groups(ctx context.Context) ([]control.Group, error)

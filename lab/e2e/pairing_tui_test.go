@@ -210,7 +210,7 @@ func TestPairOnTheCommandLine(t *testing.T) {
 }
 
 // TestPairWithAHeadlessDevice types the setup code of a device that nobody sits at into the terminal UI: first a mistyped one,
-// which is found at once, then another device's, then the right one.
+// which is found at once, then another device's, then the right one. Then it shows this device's own code, and makes a new one.
 func TestPairWithAHeadlessDevice(t *testing.T) {
 	ada, bob := strangers(t)
 	code := strings.TrimSpace(ask(t, bob, "", "setup-code").out)
@@ -236,8 +236,17 @@ func TestPairWithAHeadlessDevice(t *testing.T) {
 	_, at = window.shows(at, `its setup code`, "")
 	window.press("\t" + strings.ToLower(code))
 	window.press("\r")
-	window.shows(at, `Paired with bob`, "")
+	_, at = window.shows(at, `Paired with bob`, "")
 	bothTrust(t, ada, bob)
+	window.press("o")
+	_, at = window.shows(at, wrong, "") // ada's own
+	window.press("n")
+	_, at = window.shows(at, `Make a new code`, "")
+	window.press("y")
+	fresh, _ := window.shows(at, `((?:[A-Z2-7]{4}-){4}[A-Z2-7])`, "")
+	if now := strings.TrimSpace(ask(t, ada, "", "setup-code").out); fresh != now || fresh == wrong {
+		t.Errorf("the window shows %q, the command %q; before it was %q", fresh, now, wrong)
+	}
 	if inbox, err := bob.Client().Inbox(t.Context()); err != nil || len(inbox) != 0 {
 		t.Errorf("bob was asked: %+v, %v", inbox, err)
 	}
