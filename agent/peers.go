@@ -64,6 +64,7 @@ type radioSighting struct {
 	id      identity.DeviceID // who it seems to be by its advert, zero without
 	friend  bool              // its advert has a tag for us: it trusts us, and we trust it
 	nigh    bool              // it sends an advert
+	whole   bool              // the advert was heard with all that is in it
 	manual  bool              // its user does the PIN by hand
 	nonce   recognise.Nonce   // of its advert
 }

@@ -179,10 +179,11 @@ func (d *direct) renew() {
 func (d *direct) sighting(p wpa.Peer) radioSighting {
 	s := radioSighting{mac: p.Address, seen: p.Seen, signal: p.SignalDBm, owner: p.IsGO}
 	s.name, s.short = splitRadioName(p.Name)
-	advert, ok := advertOf(p)
+	advert, whole, ok := advertOf(p)
 	if !ok {
 		return s
 	}
+	s.whole = whole
 	s.nonce, s.nigh, s.manual, s.members = advert.Nonce, true, advert.Manual, advert.Members
 	if !advert.Key.IsZero() {
 		d.a.learn(advert.Key)
@@ -197,15 +198,15 @@ func (d *direct) sighting(p wpa.Peer) radioSighting {
 }
 
 // advertOf returns the advert that a radio device sends: in its vendor extensions,
-// or, in frames that have none, in its name.
-func advertOf(p wpa.Peer) (recognise.Advert, bool) {
+// or, in frames that have none, in its name, which has no room for all of it.
+func advertOf(p wpa.Peer) (a recognise.Advert, whole, ok bool) {
 	for _, v := range p.Vendor {
 		if a, err := recognise.Decode(v); err == nil {
-			return a, true
+			return a, true, true
 		}
 	}
 	a, err := recognise.FromName(p.Name)
-	return a, err == nil
+	return a, false, err == nil
 }
 
 // errNotRecognised is returned when no PIN can be derived with a trusted device: its
@@ -241,8 +242,9 @@ func (d *direct) isSpent(n recognise.Nonce) bool {
 	return slices.Contains(d.spent, n)
 }
 
-// lookAnew is look until the device says a nonce with which no attempt was made. A device that goes on with the old one took no
-// part in that attempt, or has not noticed its end: then the old one has to do.
+// lookAnew is look until the device says a nonce with which no attempt was made, and who it is: a frame that asks for a group
+// counts as having heard it, and has neither its key nor all its tags. A device that goes on with the old nonce took no part in
+// that attempt, or has not noticed its end: then what it says has to do.
 func (d *direct) lookAnew(ctx context.Context, mac net.HardwareAddr, limit time.Duration) (radioSighting, error) {
 	return d.anew(ctx, func() (radioSighting, error) { return d.look(ctx, mac, limit) })
 }
@@ -250,7 +252,8 @@ func (d *direct) lookAnew(ctx context.Context, mac net.HardwareAddr, limit time.
 func (d *direct) anew(ctx context.Context, look func() (radioSighting, error)) (radioSighting, error) {
 	for began := time.Now(); ; {
 		s, err := look()
-		if err != nil || !d.isSpent(s.nonce) || time.Since(began) >= renewTime {
+		good := !d.isSpent(s.nonce) && (s.friend || s.whole || !s.nigh)
+		if err != nil || good || time.Since(began) >= renewTime {
 			return s, err
 		}
 		select {

@@ -103,6 +103,22 @@ func TestLooksUntilTheNonceIsAnotherOne(t *testing.T) {
 		if took := time.Since(began); err != nil || same.nonce != s.nonce || took < renewTime || took > renewTime+renewPause {
 			t.Errorf("after %v: nonce %x, %v", took, same.nonce, err)
 		}
+		// A frame that asks has no vendor extension, with the key of a friend that is trusted by its ID only.
+		c := newAirAgent(t, VisibleEveryone)
+		trusts(t, c, b, false)
+		trusts(t, b, c, true)
+		b.direct.asking, looks = true, 0
+		s, err = c.direct.anew(t.Context(), func() (radioSighting, error) {
+			p := peerOf(b, 1)
+			p.Vendor = nil
+			if looks++; looks == renewsAfter {
+				p = peerOf(c, 1) // whose advert has its key
+			}
+			return c.direct.sighting(p), nil
+		})
+		if err != nil || !s.whole || looks != renewsAfter {
+			t.Errorf("after %d looks: %+v, %v", looks, s, err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := a.direct.anew(ctx, look); !errors.Is(err, context.DeadlineExceeded) {

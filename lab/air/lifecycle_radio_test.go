@@ -63,7 +63,7 @@ func TestDeadAgentIsUndone(t *testing.T) {
 		if err := a.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if now := state(t, nodes[i]); now != before[i] {
 				return fmt.Sprintf("%s did not put everything back:\n%s\nbefore it was:\n%s", a.Name, now, before[i])
 			}
