@@ -126,6 +126,9 @@ func TestReload(t *testing.T) {
 	if a.trust.Standing(friend.ID) != trust.Trusted || a.trust.Standing(other.ID) != trust.Blocked {
 		t.Errorf("the allowed device is %v, the other one %v", a.trust.Standing(friend.ID), a.trust.Standing(other.ID))
 	}
+	if list, err := b.Trust(t.Context()); err != nil || !slices.ContainsFunc(list, func(d control.Trusted) bool { return d.ByPolicy && d.ID == other.ID.String() }) {
+		t.Errorf("the trust list does not say what the policy does: %+v, %v", list, err)
+	}
 	for what, err := range map[string]error{
 		"trust":      second(b.ChangeTrust(t.Context(), control.TrustRequest{Action: "add", Device: newIdentity(t).ID.String()})),
 		"setup code": second(b.SetupCode(t.Context(), control.SetupCodeRequest{})),

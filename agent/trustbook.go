@@ -24,7 +24,7 @@ func (b backend) Trust(context.Context) ([]control.Trusted, error) {
 
 func (a *Agent) trusted(r trust.Record) control.Trusted {
 	return control.Trusted{
-		ID: r.ID.String(), Short: r.ID.Short(), Name: a.peerName(r.ID), Trust: r.Standing.String(), Added: r.Added.Format(time.RFC3339),
+		ID: r.ID.String(), Short: r.ID.Short(), Name: a.peerName(r.ID), Trust: r.Standing.String(), Added: r.Added.Format(time.RFC3339), ByPolicy: r.Barred,
 		Permissions: control.Permissions{
 			AutoAccept: r.AutoAccept, Folder: r.Folder, MaxSize: r.MaxSize, Quota: r.Quota, Used: r.Used,
 			RateUp: r.RateUp, RateDown: r.RateDown, Shares: slices.Clone(r.Shares),

@@ -51,7 +51,11 @@ func (a *app) trustList() *cobra.Command {
 			var t table
 			t.head("NAME", "TRUST", "ASKS", "ID", "LIMITS")
 			for _, d := range devices {
-				t.add(orDash(d.Name), word(d.Trust), asks(d), d.ID, orDash(limits(d.Permissions)))
+				standing := word(d.Trust)
+				if d.ByPolicy {
+					standing.text += " by policy"
+				}
+				t.add(orDash(d.Name), standing, asks(d), d.ID, orDash(limits(d.Permissions)))
 			}
 			return t.write(a)
 		},

@@ -7,7 +7,10 @@ type Trusted struct {
 	Name  string `json:"name"`
 	Trust string `json:"trust"` // "trusted", "blocked"; "new" when it was removed
 	Permissions
-	Added string `json:"added,omitempty"` // RFC 3339
+	// ByPolicy says that the device counts as blocked because the policy of the machine
+	// says so, not the user.
+	ByPolicy bool   `json:"by_policy,omitempty"`
+	Added    string `json:"added,omitempty"` // RFC 3339
 }
 
 // Permissions are what a trusted device may do.
