@@ -22,6 +22,14 @@
 //	POST /v1/x/{x}/batch                     {entries:[i..], hashes}; a frame for each, in the same order      1024 files of at
 //	                                                                                                           most 1 MiB, 8 MiB
 //
+//	POST /v1/x/{x}/file/{i}              {lack, bytes}: any of those groups that the sender gave to nobody     16 MiB or one
+//	                                         else, as above; 204 when there are none now                       group
+//	POST /v1/have                            {v:1, roots, name, entries}; {roots, named, groups}               1000 hashes, 16
+//	                                                                                                           files; 40 a second
+//	GET  /v1/b/{root}, Range: bytes=         as of a file, of a shared one with that hash                      the same
+//	GET  /v1/b/{root}/tree?from=G&to=H       its leaves                                                        the same
+//	GET  /v1/h/{name}/file/{i}, Range:       as of a file, of what a third device sent to both                 the same
+//
 // A frame is the entry's number (32 bits, big endian), a status byte, the length of the bytes (32 bits), the bytes, and the hash:
 //
 //	status    bytes, hash      means
@@ -70,6 +78,26 @@
 //	running      queued, paused, done, refused, failed     no request for some time: the peer is away
 //	paused       queued, running, done, refused, failed
 //	failed       running                                   the receiver had no space and came back
+//
+// # Several holders
+//
+// A file of more than 1 MiB is fetched from up to Config.Sources devices at once: the peer of the transfer, and trusted devices that say
+// that they have it. Smaller files come from the peer, and while that is away one by one from those that share them. Ranges go to
+// whoever is free, as long as each brings in some time; who has nothing left to do takes over what another is slow to bring. What a holder
+// sent is counted when its leaf is right: of a file whose hash is known the leaves are fetched from any holder and must give that hash;
+// of a content that is sent to several devices the sender says the leaf of each group. A device that sends a wrong group is asked for
+// nothing any more and named, and the transfer's own peer is too when another holder is there.
+//
+// POST /v1/have is answered to trusted devices only, and by two names. roots are hashes: those are told that lie in shares which the
+// caller may see, as a search does; what was only received is never told by its hash. name is for what one device sent to several: its
+// offers carry a token (swarm) that is told to the receivers and to nobody else, and the name between two of them is the first half of
+// HMAC-SHA256(token, "nigh swarm", asking device, asked device). So a receiver is known as such only to other receivers, which trust it and
+// which it trusts; those that do not trust one another fetch from the sender alone, and learn nothing of each other.
+//
+// So that such a content leaves its sender about once, receivers ask it for any groups that no other receiver that they know of has,
+// and the sender chooses those that it gave to nobody; it gives a group again when somebody still lacks it 2 s later. A receiver serves
+// what it has verified, and the whole for 10 minutes after it was last asked when it is done. Which holder brought what does not
+// matter to the journal: a transfer is resumed with whoever is there.
 //
 // # Resuming
 //

@@ -87,7 +87,7 @@ const (
 
 	// One content to several devices.
 	swarmPatience = 2 * time.Second        // for another receiver to show up
-	swarmDry      = time.Second            // without anything from the others until the sender is asked for what they have
+	swarmDry      = 3 * time.Second        // without anything from the others until the sender is asked for what they have
 	swarmFull     = 200 * time.Millisecond // until a sender is asked again that has given all to others
 	giveAgain     = 2 * time.Second        // until a group is given to a second device that says nobody has it
 	giveOnce      = 500 * time.Millisecond // .. and to the same one, which asks for it twice before it comes

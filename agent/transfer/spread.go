@@ -325,7 +325,7 @@ func (b *board) lacking(h *holder, l *largeFile, now time.Time, free func(int) b
 	dry := now.Sub(b.moved) > swarmDry // nobody brings what somebody has
 	var theirs []bitmap
 	for _, o := range b.holders {
-		if m := o.maps[l.Index]; m != nil && !dry && o.live(now) {
+		if m := o.maps[l.Index]; m != nil && !dry && o.dropped == nil {
 			theirs = append(theirs, m)
 		}
 	}
