@@ -69,6 +69,7 @@ func TestCheckFindsLostAddresses(t *testing.T) {
 // What is sent before the other side is ready is lost; the next attempt does not wait for the kernel, which repeats after a
 // second.
 func TestAttemptsOverlap(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
 	net.Cable(ha, "p2p-a-0", hb, "p2p-b-0")

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SESSION_TEST_NODE") != "" {
 		nodeMain()
 		return
+	}
+	// Those that run beside each other mostly wait, each in namespaces of its own.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

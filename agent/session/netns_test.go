@@ -29,6 +29,7 @@ func pair(t *testing.T) (a, b *node, segment *lab.Bridge) {
 // A LAN has the network of the group, and a machine of it the address of the group's owner: the owner is reached all the
 // same, because its path names the interface.
 func TestGroupInTheNetworkOfALAN(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb, router := net.Host("se-a"), net.Host("se-b"), net.Host("se-router")
 	net.Cable(ha, "eth0", router, "eth0")
@@ -53,6 +54,7 @@ func TestGroupInTheNetworkOfALAN(t *testing.T) {
 }
 
 func TestLinkLocalZones(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
 	net.Cable(ha, "p2p-a-0", hb, "p2p-b-0")
@@ -86,6 +88,7 @@ func TestLinkLocalZones(t *testing.T) {
 }
 
 func TestLinkThatIsNotReady(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
 	segment := net.Bridge("se-lan")
@@ -138,6 +141,7 @@ func TestSilentPeerIsLostWithinTenSeconds(t *testing.T) {
 }
 
 func TestKilledPeerIsLostAtOnce(t *testing.T) {
+	t.Parallel()
 	a, b, _ := pair(t)
 	a.tell(order{Op: "hold", ID: b.id})
 	a.connected("")
@@ -171,6 +175,7 @@ func firewall(t *testing.T, n *node, verdict string) {
 }
 
 func TestOneSideFirewalled(t *testing.T) {
+	t.Parallel()
 	for name, verdict := range map[string]string{
 		"drop":   "drop",
 		"reject": "reject with icmpx type admin-prohibited",
@@ -207,6 +212,7 @@ func TestOneSideFirewalled(t *testing.T) {
 }
 
 func TestFirewalledStrangerCanBeAsked(t *testing.T) {
+	t.Parallel()
 	// b offers something to a, whom nobody told where b is: b holds a, a only asks.
 	a, b, _ := pair(t)
 	firewall(t, b, "drop")
@@ -218,6 +224,7 @@ func TestFirewalledStrangerCanBeAsked(t *testing.T) {
 }
 
 func TestPathChangesWhenAnAddressGoes(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
 	lan, direct := net.Bridge("se-lan"), net.Bridge("se-dir")
@@ -293,6 +300,7 @@ func twoLANs(t *testing.T) (a, b *node, first, second *lab.Bridge) {
 }
 
 func TestSilentPathIsLeftWhileDataIsAwaited(t *testing.T) {
+	t.Parallel()
 	a, b, first, _ := twoLANs(t)
 	hanging := a.begin(b, true, "/v1/hang")
 	a.get(b, true) // so that the other has begun
@@ -317,6 +325,7 @@ func TestSilentPathIsLeftWhileDataIsAwaited(t *testing.T) {
 // The control connection moves because its address is not the peer's any more; the data that was under way is on a link
 // that carries nothing, and does not wait for the kernel to say so.
 func TestSilentDataIsLeftByWhoHasMoved(t *testing.T) {
+	t.Parallel()
 	a, b, first, _ := twoLANs(t)
 	hanging := a.begin(b, true, "/v1/hang")
 	a.get(b, true) // so that the other has begun
@@ -335,6 +344,7 @@ func TestSilentDataIsLeftByWhoHasMoved(t *testing.T) {
 }
 
 func TestOnlyPathIsNotLeftForSilence(t *testing.T) {
+	t.Parallel()
 	a, b, segment := pair(t)
 	a.tell(order{Op: "hold", ID: b.id})
 	a.connected("lan")
@@ -358,6 +368,7 @@ func TestOnlyPathIsNotLeftForSilence(t *testing.T) {
 }
 
 func TestLinkWithoutCarrierIsLeftAtOnce(t *testing.T) {
+	t.Parallel()
 	a, b, first, _ := twoLANs(t)
 	first.Unplug(a.host, "eth0")
 	cut := time.Now()
@@ -373,6 +384,7 @@ func TestLinkWithoutCarrierIsLeftAtOnce(t *testing.T) {
 }
 
 func TestInboundIsChecked(t *testing.T) {
+	t.Parallel()
 	for outcome, verdict := range map[Inbound]string{
 		InboundOpen:     "",
 		InboundSilent:   "drop",
@@ -418,6 +430,7 @@ func TestDefaultPortAndTheNext(t *testing.T) {
 }
 
 func TestFirewalledPeerMovesToABetterPath(t *testing.T) {
+	t.Parallel()
 	net := lab.NewNet(t)
 	ha, hb := net.Host("se-a"), net.Host("se-b")
 	lan, direct := net.Bridge("se-lan"), net.Bridge("se-dir")
