@@ -61,7 +61,9 @@ func (p *pull) work(ctx context.Context, h *holder) error {
 		}
 		p.asks(h)
 		var again []smallFile
+		err = p.room(k)
 		switch {
+		case err != nil:
 		case k.large != nil:
 			err = p.fetchGroups(k.ctx, k)
 		case !h.origin:

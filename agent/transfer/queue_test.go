@@ -2,9 +2,12 @@ package transfer
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"nigh/agent/identity"
 )
@@ -113,4 +116,45 @@ func TestCommandsAtALowRate(t *testing.T) {
 	alice.failedWith("cancelled")
 	bob.failedWith("cancelled")
 	bob.emptied()
+}
+
+// What is to stay free stays so: an offer that leaves too little is refused, and what others write meanwhile ends a transfer before it
+// takes the rest. It goes on when there is room.
+func TestMinFree(t *testing.T) {
+	const keep = 24 << 20
+	dir := mountTmpfs(t, 64<<20)
+	b := newBed(t)
+	alice := b.device("alice", nil)
+	bob := b.device("bob", func(c *Config) {
+		acceptAll(c)
+		c.Inbox = dir
+		c.Limits = func() Limits { return Limits{MinFree: keep} }
+	})
+	bob.inbox = dir
+	alice.send(bob, write(t, filepath.Join(t.TempDir(), "large"), 48<<20))
+	alice.failedWith("no_space")
+	bob.clean()
+	tree := filepath.Join(t.TempDir(), "tree")
+	for i := range 60 {
+		write(t, filepath.Join(tree, fmt.Sprintf("f%02d", i)), 500_000)
+	}
+	hog := filepath.Join(dir, "hog.nigh-part")
+	alice.after(8<<20, func() { write(t, hog, 20<<20) })
+	alice.send(bob, tree)
+	got := bob.failedWith("disk_full")
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	// Two requests may be under way when the disk is looked at, each of 1 MiB.
+	if free := int64(st.Bavail) * st.Bsize; free < keep-(3<<20) {
+		t.Errorf("%d bytes are free", free)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Resume(got.ID); err != nil {
+		t.Fatal(err)
+	}
+	same(t, tree, bob.untilState(Done).Path)
 }
