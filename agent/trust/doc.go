@@ -1,6 +1,7 @@
 // Package trust is the book of devices that the user decided about: which keys
 // are trusted, which are blocked, and what a trusted one may do. It is kept in
-// the agent's database.
+// the agent's database; a copy beside it ([Book.KeepCopy]) outlives a damaged one. The
+// rules of the machine's admin ([Rules]) are over what the user decided.
 //
 // Only the user grants trust, by naming a key ([Book.Add]) or by pairing; no
 // name, address or announcement ever does. A device that is not in the book is
