@@ -28,6 +28,9 @@ var changers = map[string][]string{
 // paths are the files of the program that call them, and why no device has a word in the path.
 var paths = map[string]string{
 	"agent/agent.go":             "the inbox, of the configuration",
+	"agent/config.go":            "the configuration, only to read",
+	"agent/trust/copy.go":        "the copy of the trust book in the state folder",
+	"cli/trustmove.go":           "the person's command",
 	"agent/control/socket.go":    "the local socket, of the configuration",
 	"agent/doctor/deeds.go":      "a constant",
 	"agent/doctor/remedy.go":     "paths of the remedies, which are constants",
