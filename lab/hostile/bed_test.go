@@ -22,7 +22,15 @@ import (
 	"nigh/lab/node"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(built) // "" is none
+		os.Exit(code)
+	}))
+}
+
+// built is the folder of the program.
+var built string
 
 // What an agent may have, whatever is done to it.
 const (
@@ -41,6 +49,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "nigh")
 	cmd := exec.Command("go", "build", "-o", path, "nigh")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
