@@ -57,23 +57,52 @@ func (b *broker) serve(fd int) {
 			continue
 		}
 		r.dirs = dirs
-		opened, err := b.do(&r)
-		closeAll(dirs)
-		var errno unix.Errno
-		if err != nil && !errors.As(err, &errno) {
-			errno = unix.EIO
-		}
-		answer := binary.BigEndian.AppendUint32(nil, uint32(errno))
-		if opened >= 0 {
-			err = send(fd, answer, opened)
-			_ = unix.Close(opened)
+		var answer []byte
+		var opened []int
+		if r.verb == verbOpenAll {
+			answer, opened = b.openAll(&r)
 		} else {
-			err = send(fd, answer)
+			one, err := b.do(&r)
+			answer = appendErrno(nil, err)
+			if one >= 0 {
+				opened = []int{one}
+			}
 		}
+		closeAll(dirs)
+		err = send(fd, answer, opened...)
+		closeAll(opened)
 		if err != nil {
 			return
 		}
 	}
+}
+
+func appendErrno(p []byte, err error) []byte {
+	var errno unix.Errno
+	if err != nil && !errors.As(err, &errno) {
+		errno = unix.EIO
+	}
+	return binary.BigEndian.AppendUint32(p, uint32(errno))
+}
+
+// openAll opens several files of one directory to read.
+func (b *broker) openAll(r *request) (answer []byte, opened []int) {
+	r.verb = verbOpen
+	for name := range strings.SplitSeq(r.a, "\x00") {
+		if len(answer) == 4*maxOpen {
+			break
+		}
+		fd, err := -1, error(unix.EACCES)
+		if r.flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) == unix.O_RDONLY {
+			one := *r
+			one.a = name
+			fd, err = b.do(&one)
+		}
+		if answer = appendErrno(answer, err); err == nil {
+			opened = append(opened, fd)
+		}
+	}
+	return answer, opened
 }
 
 // do does what is asked, and returns what was opened or -1.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -165,33 +166,42 @@ func (s *Sandbox) leave(fd int, broken bool) {
 
 // ask has the broker do something and returns what it opened, or -1.
 func (s *Sandbox) ask(r request) (int, error) {
-	p, err := r.bytes()
-	if err != nil {
-		return -1, err
-	}
-	lane, err := s.lane()
-	if err != nil {
-		return -1, err
-	}
 	var answer [4]byte
-	var n int
-	var opened []int
-	if err = send(lane, p, r.dirs...); err == nil {
-		n, opened, err = receive(lane, answer[:])
-	}
-	s.leave(lane, err != nil)
-	if err != nil || n != len(answer) || len(opened) > 1 {
-		closeAll(opened)
-		return -1, fmt.Errorf("%w: %w", ErrBroker, errors.Join(err, errMessage))
+	opened, err := s.exchange(r, answer[:])
+	if err != nil {
+		return -1, err
 	}
 	if errno := unix.Errno(binary.BigEndian.Uint32(answer[:])); errno != 0 {
 		closeAll(opened)
 		return -1, errno
 	}
-	if len(opened) == 1 {
-		return opened[0], nil
+	if len(opened) != 1 {
+		closeAll(opened)
+		return -1, nil
 	}
-	return -1, nil
+	return opened[0], nil
+}
+
+// exchange sends a request and takes its answer, of exactly that length.
+func (s *Sandbox) exchange(r request, answer []byte) (opened []int, err error) {
+	p, err := r.bytes()
+	if err != nil {
+		return nil, err
+	}
+	lane, err := s.lane()
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	if err = send(lane, p, r.dirs...); err == nil {
+		n, opened, err = receive(lane, answer)
+	}
+	s.leave(lane, err != nil)
+	if err != nil || n != len(answer) {
+		closeAll(opened)
+		return nil, fmt.Errorf("%w: %w", ErrBroker, errors.Join(err, errMessage))
+	}
+	return opened, nil
 }
 
 // refused returns the sandbox when err may be the word of its rules.
@@ -238,6 +248,51 @@ func Openat(dirfd int, name string, flags int, mode uint32) (int, error) {
 		dirfd, name = dir, filepath.Base(name)
 	}
 	return s.ask(request{verb: verbOpen, a: name, flags: uint32(flags), mode: mode, dirs: []int{dirfd}})
+}
+
+// An Opened is a file of [OpenAll], or why there is none.
+type Opened struct {
+	FD  int
+	Err error
+}
+
+// OpenAll opens the file name of a directory to read, with flags as openat(2); when that takes the broker, which is asked once
+// for all of them, also those that more names, as far as they fit. Names are of one component, and no link is followed.
+func OpenAll(dirfd int, name string, more func() []string, flags int) []Opened {
+	fd, err := retry(func() (int, error) { return unix.Openat(dirfd, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0) })
+	s := refused(err)
+	if s == nil {
+		return []Opened{{fd, err}}
+	}
+	names, size := []string{name}, len(name)
+	for _, n := range more() {
+		if size += len(n) + 1; len(names) == maxOpen || size > maxPath {
+			break
+		}
+		names = append(names, n)
+	}
+	return s.openAll(dirfd, names, flags)
+}
+
+func (s *Sandbox) openAll(dirfd int, names []string, flags int) []Opened {
+	answer := make([]byte, 4*len(names))
+	fds, err := s.exchange(request{verb: verbOpenAll, a: strings.Join(names, "\x00"), flags: uint32(flags), dirs: []int{dirfd}}, answer)
+	if err != nil {
+		return []Opened{{-1, err}}
+	}
+	all := make([]Opened, len(names))
+	for i := range all {
+		all[i].FD = -1
+		if errno := unix.Errno(binary.BigEndian.Uint32(answer[4*i:])); errno != 0 {
+			all[i].Err = errno
+		} else if len(fds) > 0 {
+			all[i].FD, fds = fds[0], fds[1:]
+		} else {
+			all[i].Err = ErrBroker // it passed fewer than it said: no descriptors were left
+		}
+	}
+	closeAll(fds)
+	return all
 }
 
 // Mkdirat is mkdirat(2) for a name of one component.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -174,6 +175,24 @@ func TestRequestsReachTheBroker(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	opened := s.openAll(open.dirs[0], []string{"file", "none", "..", "file"}, unix.O_RDONLY)
+	for i, want := range []error{nil, unix.ENOENT, unix.EACCES, nil} {
+		if o := opened[i]; !errors.Is(o.Err, want) || (o.FD >= 0) != (want == nil) {
+			t.Errorf("file %d of several: %+v, want %v", i, o, want)
+		} else if want == nil {
+			_ = unix.Close(o.FD)
+		}
+	}
+	if opened := s.openAll(open.dirs[0], []string{"file", "file"}, unix.O_RDWR); !errors.Is(opened[0].Err, unix.EACCES) || !errors.Is(opened[1].Err, unix.EACCES) {
+		t.Errorf("several to write: %+v", opened)
+	}
+	many := s.openAll(open.dirs[0], slices.Repeat([]string{"file"}, maxOpen), unix.O_RDONLY)
+	for i, o := range many {
+		if o.Err != nil {
+			t.Fatalf("file %d of %d: %v", i, maxOpen, o.Err)
+		}
+		_ = unix.Close(o.FD)
+	}
 	if s.made > maxLanes {
 		t.Errorf("%d lanes", s.made)
 	}
@@ -240,5 +259,39 @@ func TestOutsideASandbox(t *testing.T) {
 	}
 	if Broker() {
 		t.Error("a test is the broker")
+	}
+}
+
+// What a file costs that the broker opens, and the same file opened by the process itself.
+func BenchmarkOpen(b *testing.B) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := newSandbox(pair[0])
+	defer s.shut()
+	home := b.TempDir()
+	go (&broker{grants: map[string]bool{home: false}}).serve(pair[1]) // ends with s
+	if err := os.WriteFile(filepath.Join(home, "file"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	at, err := unix.Open(home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = unix.Close(at) }()
+	for name, open := range map[string]func() (int, error){
+		"broker": func() (int, error) { return s.ask(request{verb: verbOpen, a: "file", dirs: []int{at}}) },
+		"itself": func() (int, error) { return unix.Openat(at, "file", unix.O_RDONLY|unix.O_CLOEXEC, 0) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				fd, err := open()
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = unix.Close(fd)
+			}
+		})
 	}
 }

@@ -19,6 +19,7 @@ const (
 	verbLink                 // directory, a, directory, b
 	verbMkdirAll             // a: path, mode
 	verbRemoveAll            // directory, a: name
+	verbOpenAll              // directory, a: names with NUL between them, flags as openat(2), to read; the answer has an errno for each
 )
 
 // A request is one packet: verb, flags, mode, length of a, a, b; with it the descriptors of the directories.
@@ -35,6 +36,7 @@ const (
 	maxPath    = 4096                 // PATH_MAX
 	maxRequest = headSize + 2*maxPath // bytes: two paths
 	maxDirs    = 2                    // descriptors of folders that come with a request
+	maxOpen    = 32                   // files opened by one request
 )
 
 var errMessage = errors.New("sandbox: a message that is none")
@@ -78,10 +80,10 @@ func send(fd int, p []byte, dirs ...int) error {
 
 // receive waits for one packet; its end is io.EOF. The caller closes the descriptors, also those that come with an error.
 func receive(fd int, p []byte) (n int, dirs []int, err error) {
-	oob := make([]byte, unix.CmsgSpace(4*maxDirs))
+	var oob [256]byte // room for maxOpen descriptors
 	flags, got := 0, 0
 	for {
-		n, got, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_CMSG_CLOEXEC)
+		n, got, flags, _, err = unix.Recvmsg(fd, p, oob[:], unix.MSG_CMSG_CLOEXEC)
 		if err != unix.EINTR {
 			break
 		}

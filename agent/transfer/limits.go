@@ -38,6 +38,7 @@ const (
 	askSoon      = time.Second
 	askLate      = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
 	batchFile    = 1 << 20         // bytes of the largest file in a batch
+	aheadFiles   = 32              // files of a batch opened at once
 	batchEntries = 1024            // files in a batch
 	batchBytes   = 8 << 20         // bytes in a batch
 	maxBatchBody = 16 << 10        // bytes of JSON in a batch request

@@ -21,6 +21,15 @@ type reader struct {
 	src  *source
 	base string // the place that dirs[0] is open at
 	dirs []sourceDir
+	// after returns the n-th entry that will be asked for after one, n from 1; nil when nobody knows.
+	after func(e *Entry, n int) (Entry, bool)
+	held  []heldFile // files of the last directory that were opened with an earlier one
+}
+
+// A heldFile is open already, or cannot be opened.
+type heldFile struct {
+	path string // of its entry
+	sandbox.Opened
 }
 
 type sourceDir struct {
@@ -33,6 +42,9 @@ func (src *source) newReader() *reader { return &reader{src: src} }
 func (r *reader) close() { r.cut(0) }
 
 func (r *reader) cut(n int) {
+	if n < len(r.dirs) {
+		r.release()
+	}
 	for _, d := range r.dirs[n:] {
 		_ = unix.Close(d.fd)
 	}
@@ -81,8 +93,7 @@ func (r *reader) openFD(e *Entry) (int, error) {
 		depth++
 	}
 	r.cut(depth)
-	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
-	fd, err := openat(r.dirs[depth-1].fd, name, unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	fd, err := r.openIn(r.dirs[depth-1].fd, name, e)
 	if err != nil {
 		return -1, gone(e.Path, err)
 	}
@@ -91,6 +102,50 @@ func (r *reader) openFD(e *Entry) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// openIn opens the file of an entry in its directory, and those that come after it there when that costs little.
+func (r *reader) openIn(dirfd int, name string, e *Entry) (int, error) {
+	for len(r.held) > 0 {
+		h := r.held[0]
+		r.held = r.held[1:]
+		if h.path == e.Path {
+			return h.FD, h.Err
+		}
+		h.close() // it was not asked for after all
+	}
+	var paths []string
+	more := func() (names []string) {
+		dir := path.Dir(e.Path)
+		for n := 1; n < aheadFiles && r.after != nil && dir != "."; n++ { // top-level names may lie in different places
+			next, ok := r.after(e, n)
+			if !ok || path.Dir(next.Path) != dir {
+				break
+			}
+			names, paths = append(names, path.Base(next.Path)), append(paths, next.Path)
+		}
+		return names
+	}
+	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
+	opened := sandbox.OpenAll(dirfd, name, more, unix.O_RDONLY|unix.O_NONBLOCK)
+	for i, o := range opened[1:] {
+		r.held = append(r.held, heldFile{paths[i], o})
+	}
+	return opened[0].FD, opened[0].Err
+}
+
+func (h *heldFile) close() {
+	if h.Err == nil {
+		_ = unix.Close(h.FD)
+	}
+}
+
+// release closes what was opened too early.
+func (r *reader) release() {
+	for i := range r.held {
+		r.held[i].close()
+	}
+	r.held = nil
 }
 
 func openat(dirfd int, name string, flags int) (int, error) {
