@@ -95,7 +95,8 @@
 // which it trusts; those that do not trust one another fetch from the sender alone, and learn nothing of each other.
 //
 // So that such a content leaves its sender about once, receivers ask it for any groups that no other receiver that they know of has,
-// and the sender chooses those that it gave to nobody; it gives a group again when somebody still lacks it 2 s later. A receiver serves
+// and the sender chooses those that it gave to nobody; it gives a group again when somebody still lacks it 2 s later, or 10 s once half of all was
+// given twice. A receiver serves
 // what it has verified, and the whole for 10 minutes after it was last asked when it is done. Which holder brought what does not
 // matter to the journal: a transfer is resumed with whoever is there.
 //

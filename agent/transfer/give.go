@@ -20,6 +20,7 @@ type given struct {
 	when   []int64             // by group: the last time that it left, or was about to, since clock; 0 never
 	whom   []uint8             // by group: place in peers
 	peers  []identity.DeviceID // at most maxGiven
+	out    int                 // groups that were given, repeats included
 }
 
 // sized makes g ready for a file of size bytes.
@@ -87,6 +88,7 @@ func (g *given) choose(peer identity.DeviceID, lack bitmap, most int, now time.T
 			break
 		}
 		g.when[to], g.whom[to] = at, uint8(me)
+		g.out++
 	}
 	return from, to
 }
@@ -95,6 +97,9 @@ func (g *given) choose(peer identity.DeviceID, lack bitmap, most int, now time.T
 func (g *given) patience(i, me int) int64 {
 	if int(g.whom[i]) == me {
 		return int64(giveOnce)
+	}
+	if 2*g.out > 3*len(g.when) {
+		return int64(giveLate) // they pass it on, but slowly
 	}
 	return int64(giveAgain)
 }
@@ -114,6 +119,7 @@ func (g *given) back(from, to int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.when[from:to])
+	g.out -= to - from
 }
 
 // givings are the files of one source that are sent to several devices.

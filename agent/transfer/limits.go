@@ -91,6 +91,7 @@ const (
 	swarmDry      = 3 * time.Second        // without anything from the others until the sender is asked for what they have
 	swarmFull     = 200 * time.Millisecond // until a sender is asked again that has given all to others
 	giveAgain     = 2 * time.Second        // until a group is given to a second device that says nobody has it
+	giveLate      = 10 * time.Second       // .. and so long once half of all was given twice
 	giveOnce      = 500 * time.Millisecond // .. and to the same one, which asks for it twice before it comes
 	maxGiven      = 255                    // receivers that are told apart
 	maxGivings    = 64                     // files of one source that are remembered

@@ -253,11 +253,18 @@ func (b *board) split(h *holder, j job, now time.Time) (mine, rest job) {
 	return mine, rest
 }
 
+// alone reports whether the sender need not be spared: no other receiver of the same is known; with mu held.
+func (b *board) alone(now time.Time) bool {
+	if b.p.t.rec.Offer.Swarm == "" || len(b.holders) == 1 {
+		return true
+	}
+	return now.Sub(b.p.started) > swarmPatience && !slices.ContainsFunc(b.holders, func(o *holder) bool { return !o.origin && o.useful() })
+}
+
 // groups takes groups of a large file for h, with a reference to it, and reports whether there are groups left that nobody was asked for;
 // with mu held.
 func (b *board) groups(h *holder, l *largeFile, now time.Time) (k *task, left bool) {
-	alone := b.p.t.rec.Offer.Swarm == "" || len(b.holders) == 1 || !slices.ContainsFunc(b.holders, func(o *holder) bool { return o.swarm != "" && o.useful() && o.live(now) }) &&
-		now.Sub(b.p.started) > swarmPatience
+	alone := b.alone(now)
 	most := b.most(h, l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -356,7 +363,7 @@ func (b *board) most(h *holder, l *largeFile) int {
 
 // take hands to h, which has nothing else to do, groups that another holder was asked for and is slow to bring; with mu held.
 func (b *board) take(h *holder, now time.Time) *task {
-	if !b.planned && len(b.queue) == 0 {
+	if !b.planned && len(b.queue) == 0 || h.origin && !b.alone(now) && now.Sub(b.moved) < swarmDry {
 		return nil
 	}
 	var from *task
