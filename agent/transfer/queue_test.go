@@ -2,8 +2,10 @@ package transfer
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -139,7 +141,17 @@ func TestMinFree(t *testing.T) {
 		write(t, filepath.Join(tree, fmt.Sprintf("f%02d", i)), 500_000)
 	}
 	hog := filepath.Join(dir, "hog.nigh-part")
-	alice.after(8<<20, func() { write(t, hog, 20<<20) })
+	var sending sync.Mutex // nothing is sent while the disk is filled
+	sent, filled := 0, false
+	alice.tapped(func(_ *http.Request, p []byte) ([]byte, error) {
+		sending.Lock()
+		defer sending.Unlock()
+		if sent += len(p); sent >= 8<<20 && !filled {
+			filled = true
+			write(t, hog, 20<<20)
+		}
+		return p, nil
+	})
 	alice.send(bob, tree)
 	got := bob.failedWith("disk_full")
 	var st unix.Statfs_t
