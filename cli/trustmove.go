@@ -65,9 +65,10 @@ func (a *app) trustImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Trust and block whom an exported file has",
-		Long: `Trust and block whom a file of nigh trust export has, or with - what is on standard
-input. What you decided here about a device stays; a device that is blocked on either
-side is blocked. Take no such file from anybody else: whoever is in it is trusted.`,
+		Long: `Trust and block whom a file of nigh trust export has, or with - what is on
+standard input. What you decided here about a device stays; a device that is blocked
+on either side is blocked. Take no such file from anybody else: whoever is in it is
+trusted.`,
 		Example: `  nigh trust import trust.json`,
 		Args:    takes(1, 1, "a file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
