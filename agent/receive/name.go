@@ -68,29 +68,29 @@ func CheckPath(p string) error {
 func Fold(name string) string {
 	var b strings.Builder
 	for _, r := range norm.NFD.String(name) {
-		whole, ok := folded[r]
-		if !ok {
-			whole = string(alike(r))
+		if whole, ok := folded[r]; ok {
+			b.WriteString(whole)
+		} else {
+			b.WriteRune(alike(r))
 		}
-		b.WriteString(whole)
 	}
 	return norm.NFC.String(b.String())
 }
 
 // folded are the letters that fold to several and that NFD leaves whole.
 var folded = map[rune]string{
-	'ß': "SS", 'ẞ': "SS", 'ŉ': "ʼN", 'և': "ԵՒ", 'ẚ': "Aʾ",
-	'ﬀ': "FF", 'ﬁ': "FI", 'ﬂ': "FL", 'ﬃ': "FFI", 'ﬄ': "FFL", 'ﬅ': "ST", 'ﬆ': "ST",
-	'ﬓ': "ՄՆ", 'ﬔ': "ՄԵ", 'ﬕ': "ՄԻ", 'ﬖ': "ՎՆ", 'ﬗ': "ՄԽ",
+	'ß': "ss", 'ẞ': "ss", 'ŉ': "ʼn", 'և': "եւ", 'ẚ': "aʾ",
+	'ﬀ': "ff", 'ﬁ': "fi", 'ﬂ': "fl", 'ﬃ': "ffi", 'ﬄ': "ffl", 'ﬅ': "st", 'ﬆ': "st",
+	'ﬓ': "մն", 'ﬔ': "մե", 'ﬕ': "մի", 'ﬖ': "վն", 'ﬗ': "մխ",
 }
 
-// alike returns the first letter of those that differ from r only by case.
+// alike returns one of the letters that differ from r only by case, the same for all of them: of ASCII the small one.
 func alike(r rune) rune {
 	first := r
 	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
 		first = min(first, next)
 	}
-	return first
+	return unicode.ToLower(first)
 }
 
 // Numbered returns the name to try when the first n were taken: "name (1).ext" for a file, "name (1)" for a directory. It never

@@ -114,6 +114,9 @@ func TestFold(t *testing.T) {
 			t.Errorf("%q and %q are twins", pair[0], pair[1])
 		}
 	}
+	if got := Fold("Film-1.MKV"); got != "film-1.mkv" { // a search relies on it
+		t.Errorf("ASCII folds to %q", got)
+	}
 	if Fold("a") == Fold("b") {
 		t.Error("a and b are no twins")
 	}
