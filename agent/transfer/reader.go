@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,18 @@ func (r *reader) openFD(e *Entry) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// expect names the entries that will be asked for, by index, in order.
+func (r *reader) expect(entries []int) {
+	c := r.src.from(0)
+	r.after = func(e *Entry, n int) (Entry, bool) {
+		i, _ := slices.BinarySearch(entries, e.Index)
+		if i+n >= len(entries) {
+			return Entry{}, false
+		}
+		return c.at(entries[i+n])
+	}
 }
 
 // openIn opens the file of an entry in its directory, and those that come after it there when that costs little.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -446,14 +445,7 @@ func (e *Engine) serveBatch(q *request) error {
 	}
 	files := q.src.newReader()
 	defer files.close()
-	ahead := q.src.from(0)
-	files.after = func(e *Entry, n int) (Entry, bool) {
-		i, _ := slices.BinarySearch(req.Entries, e.Index)
-		if i+n >= len(req.Entries) {
-			return Entry{}, false
-		}
-		return ahead.at(req.Entries[i+n])
-	}
+	files.expect(req.Entries)
 	buf := buffers.get(batchFile + frameHeader + content.HashSize)
 	defer buffers.put(buf)
 	q.w.Header().Set("Content-Type", "application/octet-stream")
