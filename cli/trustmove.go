@@ -20,11 +20,11 @@ func (a *app) trustExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export FILE",
 		Short: "Write whom you trust and block to a file, for another machine",
-		Long: `Write whom you trust and block to a file that only you can read, or with - to standard
-output: IDs, public keys, names and permissions. The private key of this device is not
-in it, so the other machine is another device: those in the file have to trust it too.
-To move this device itself, move key.pem in its state folder, and never let two
-machines run with it.`,
+		Long: `Write whom you trust and block to a file that only you can read, or with - to
+standard output: IDs, public keys, names and permissions. The private key of this
+device is not in it, so the other machine is another device: those in the file have
+to trust it too. To move this device itself, move key.pem in its state folder, and
+never let two machines run with it.`,
 		Example: `  nigh trust export trust.json
   nigh trust export - | ssh newpi nigh trust import -`,
 		Args: takes(1, 1, "a file, or - for standard output"),
