@@ -115,11 +115,12 @@ func (t *table) view(p *peer) (control.Peer, bool) {
 			}
 		}
 	}
-	slices.SortFunc(v.Paths, func(a, b control.Path) int {
+	sort.Slice(v.Paths, func(i, j int) bool {
+		a, b := v.Paths[i], v.Paths[j]
 		order := []string{kindDirect, kindLAN, kindManual}
 		return cmp.Or(
 			cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)),
-			strings.Compare(a.Ifname, b.Ifname), strings.Compare(a.Address, b.Address))
+			strings.Compare(a.Ifname, b.Ifname), strings.Compare(a.Address, b.Address)) < 0
 	})
 	switch {
 	case r.Standing == trust.Blocked && len(v.Paths) > 0:

@@ -1,9 +1,8 @@
 package tui
 
 import (
-	"cmp"
 	"reflect"
-	"slices"
+	"sort"
 	"strings"
 
 	"nigh/agent/control"
@@ -16,7 +15,10 @@ const (
 	maxLines = 2000
 )
 
-func compareMessages(a, b control.Message) int { return cmp.Compare(a.Seq, b.Seq) }
+// inOrder puts messages in the order of their numbers.
+func inOrder(list []control.Message) {
+	sort.Slice(list, func(i, j int) bool { return list[i].Seq < list[j].Seq })
+}
 
 // scrubEvent is scrub, but it leaves messages their line breaks.
 func scrubEvent(e *control.Event, asciiOnly bool) {
@@ -55,16 +57,18 @@ func giveTexts(list []*control.Message, texts []string, asciiOnly bool) {
 
 // putMessage takes a message that is new or changed.
 func (s *state) putMessage(m control.Message) {
-	i, found := slices.BinarySearchFunc(s.messages, m, compareMessages)
+	i := sort.Search(len(s.messages), func(i int) bool { return s.messages[i].Seq >= m.Seq })
 	switch {
-	case found:
+	case i < len(s.messages) && s.messages[i].Seq == m.Seq:
 		s.messages[i] = m
 	case i == 0 && len(s.messages) > 0:
 		// A change of one so old that it was not asked for.
 	default:
-		s.messages = slices.Insert(s.messages, i, m)
+		s.messages = append(s.messages, m)
+		copy(s.messages[i+1:], s.messages[i:])
+		s.messages[i] = m
 		if len(s.messages) > maxMessages {
-			s.messages = slices.Delete(s.messages, 0, len(s.messages)-maxMessages)
+			s.messages = s.messages[len(s.messages)-maxMessages:]
 		}
 	}
 }
@@ -81,7 +85,7 @@ func (s *state) addOlder(list []control.Message, before uint64, asciiOnly bool) 
 	texts := takeTexts(pointers)
 	scrub(reflect.ValueOf(&list), asciiOnly)
 	giveTexts(pointers, texts, asciiOnly)
-	list = slices.DeleteFunc(list, func(m control.Message) bool { return m.Seq >= before })
-	slices.SortFunc(list, compareMessages)
+	inOrder(list)
+	list = list[:sort.Search(len(list), func(i int) bool { return list[i].Seq >= before })]
 	s.messages = append(list, s.messages...)
 }

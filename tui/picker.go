@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -80,14 +81,12 @@ func (d *picker) readDir(dir, at string) tea.Cmd {
 			}
 			m.entries = append(m.entries, entry{e.Name(), info.IsDir(), info.Size(), info.ModTime().Format("2006-01-02")})
 		}
-		slices.SortFunc(m.entries, func(a, b entry) int {
+		sort.Slice(m.entries, func(i, j int) bool {
+			a, b := m.entries[i], m.entries[j]
 			if a.dir != b.dir {
-				if a.dir {
-					return -1
-				}
-				return 1
+				return a.dir
 			}
-			return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name))
+			return strings.ToLower(a.name) < strings.ToLower(b.name)
 		})
 		return m
 	}

@@ -109,7 +109,12 @@ func (s *state) apply(e control.Event, at time.Time, asciiOnly bool) bool {
 	case e.Type == "message" && e.Message != nil:
 		s.putMessage(*e.Message)
 	case e.Type == "message_gone":
-		s.messages = slices.DeleteFunc(s.messages, func(m control.Message) bool { return m.ID == e.Key })
+		for i, m := range s.messages {
+			if m.ID == e.Key {
+				s.messages = append(s.messages[:i], s.messages[i+1:]...)
+				break
+			}
+		}
 	case e.Type == "unread" && e.Unread != nil:
 		s.unread = *e.Unread
 	case e.Type == "step" && e.Step != nil:
@@ -125,7 +130,7 @@ func (s *state) reset(n control.State, at time.Time) {
 	s.known, s.status, s.statusAt = true, n.Status, at
 	s.peers, s.transfers, s.inbox = nil, nil, nil
 	s.messages, s.unread = n.Messages, n.Unread
-	slices.SortFunc(s.messages, compareMessages)
+	inOrder(s.messages)
 	for _, p := range n.Peers {
 		s.peers = append(s.peers, &peer{p, at})
 	}

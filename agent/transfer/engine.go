@@ -364,11 +364,11 @@ func (e *Engine) Transfers() []Transfer {
 	for _, t := range e.all {
 		list = append(list, t.snapshot())
 	}
-	slices.SortFunc(list, func(a, b Transfer) int {
-		if c := a.Started.Compare(b.Started); c != 0 {
-			return c
+	sort.Slice(list, func(i, j int) bool {
+		if c := list[i].Started.Compare(list[j].Started); c != 0 {
+			return c < 0
 		}
-		return strings.Compare(a.ID, b.ID)
+		return list[i].ID < list[j].ID
 	})
 	return list
 }
