@@ -95,8 +95,14 @@ func (d *device) offerAs(to *device, path string, entry func(Entry) []Entry, sum
 	d.mu.Unlock()
 	e.mu.Lock()
 	t := e.all[tr.ID]
+	e.mu.Unlock()
+	kept, err := e.loadSource(t) // while nobody asks for it, the store has it
+	if err != nil {
+		d.bed.t.Fatal(err)
+	}
+	e.mu.Lock()
 	var b builder
-	for c := t.src.from(0); ; {
+	for c := kept.from(0); ; {
 		old, ok := c.next()
 		if !ok {
 			break
@@ -107,8 +113,8 @@ func (d *device) offerAs(to *device, path string, entry func(Entry) []Entry, sum
 			}
 		}
 	}
-	src := &source{manifest: b.finish(), places: t.src.places, stamps: make([]int64, b.m.entries())}
-	copy(src.stamps, t.src.stamps)
+	src := &source{manifest: b.finish(), places: kept.places, stamps: make([]int64, b.m.entries())}
+	copy(src.stamps, kept.stamps)
 	t.src = src
 	t.rec.Offer.Summary = src.Summary
 	summary(&t.rec.Offer.Summary)
