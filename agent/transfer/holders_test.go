@@ -276,6 +276,8 @@ func TestVanishedHolderCostsNothing(t *testing.T) {
 	if s := shareOf(got, cyd); s.Bytes == 0 {
 		t.Errorf("%+v", got.Holders)
 	}
+	eve.mu.Lock()
+	defer eve.mu.Unlock()
 	for _, old := range eve.history {
 		if old.State == Queued && old.BytesDone > 0 && old.ID == got.ID {
 			t.Errorf("it stood still: %+v", old)

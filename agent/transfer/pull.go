@@ -226,8 +226,11 @@ func (p *pull) loadManifest(ctx context.Context) error {
 // fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
 	p.portion.Store(groupBuffer)
-	p.board = newBoard(p)
-	p.board.holders = []*holder{p.origin}
+	b := newBoard(p)
+	b.holders = []*holder{p.origin}
+	p.e.mu.Lock() // Wake reads it
+	p.board = b
+	p.e.mu.Unlock()
 	p.look(0)
 	near := p.addNear()
 	g, gctx := errgroup.WithContext(ctx)

@@ -34,7 +34,8 @@ type Supplicant struct {
 	later bool // it is of the kind of NewLaterAir
 
 	// All below is guarded by air.mu.
-	conn     *dbus.Conn // nil while it does not run
+	conn     *dbus.Conn    // nil while it does not run
+	over     chan struct{} // closed when it ends
 	objects  map[dbus.ObjectPath]object
 	nextPath int    // number of the next interface
 	nextLink int    // number of the next group's network device
@@ -92,10 +93,20 @@ func (s *Supplicant) Start() error {
 	s.reset()
 	calls := make(chan *dbus.Message, 4096)
 	conn.Eavesdrop(calls)
+	over := make(chan struct{})
+	s.over = over
 	s.air.runs.Go(func() {
-		for m := range calls {
-			if m.Type == dbus.TypeMethodCall {
-				s.handle(conn, m)
+		for {
+			select {
+			case m, ok := <-calls: // closed when the bus ends
+				if !ok {
+					return
+				}
+				if m.Type == dbus.TypeMethodCall {
+					s.handle(conn, m)
+				}
+			case <-over:
+				return
 			}
 		}
 	})
@@ -136,6 +147,8 @@ func (s *Supplicant) kill() {
 	if s.conn == nil {
 		return
 	}
+	s.conn.Eavesdrop(nil) // godbus may send on the channel while Close closes it
+	close(s.over)
 	_ = s.conn.Close() // a crash does not report
 	s.conn = nil
 	s.finding, s.listening, s.extended = false, false, false
