@@ -26,60 +26,24 @@ type Capture struct {
 func (b *Bridge) Capture(tb testing.TB) *Capture {
 	tb.Helper()
 	c := &Capture{}
-	err := b.host.Do(func() (err error) {
-		c.fd, err = packetSocket("br0")
-		return err
-	})
-	if err != nil {
-		tb.Fatalf("lab: capture on %s: %v", b.Name, err)
-	}
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		c.run(stop)
-	}()
-	tb.Cleanup(func() {
-		close(stop)
-		<-done
-		_ = unix.Close(c.fd)
+	c.fd = b.hear(tb, 1<<16+64, func(frame []byte) { // segmentation is done by nobody on a bridge of virtual links
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.size += len(frame); c.size <= maxCaptured {
+			c.frames = append(c.frames, slices.Clone(frame))
+		}
 	})
 	return c
-}
-
-func (c *Capture) run(stop <-chan struct{}) {
-	buf := make([]byte, 1<<16+64) // segmentation is done by nobody on a bridge of virtual links
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		n, from, err := unix.Recvfrom(c.fd, buf, 0)
-		if err != nil {
-			continue // the time is over, or a signal came
-		}
-		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
-			continue // the bridge's own
-		}
-		c.mu.Lock()
-		if c.size += n; c.size <= maxCaptured {
-			c.frames = append(c.frames, slices.Clone(buf[:n]))
-		}
-		c.mu.Unlock()
-	}
 }
 
 // Frames returns the frames so far. The test fails when any was missed: what is not there proves nothing then.
 func (c *Capture) Frames(tb testing.TB) [][]byte {
 	tb.Helper()
-	stats, err := unix.GetsockoptTpacketStats(c.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		tb.Fatalf("lab: packet statistics: %v", err)
-	}
+	drops := dropped(tb, c.fd)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if stats.Drops > 0 || c.size > maxCaptured {
-		tb.Fatalf("lab: the capture missed frames: %d, of %d bytes", stats.Drops, c.size)
+	if drops > 0 || c.size > maxCaptured {
+		tb.Fatalf("lab: the capture missed frames: %d, of %d bytes", drops, c.size)
 	}
 	return slices.Clone(c.frames)
 }

@@ -54,24 +54,46 @@ const headBytes = 14 + 40 + 14
 func (b *Bridge) Count(tb testing.TB) *Counter {
 	tb.Helper()
 	c := &Counter{}
+	c.fd = b.hear(tb, headBytes, func(frame []byte) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.total.add(frame)
+	})
+	return c
+}
+
+// hear calls take, from one goroutine, with the first most bytes of each frame that the bridge forwards, which are valid until
+// it returns, and returns the socket for its statistics. Both end with the test.
+func (b *Bridge) hear(tb testing.TB, most int, take func(frame []byte)) (fd int) {
+	tb.Helper()
 	err := b.host.Do(func() (err error) {
-		c.fd, err = packetSocket("br0")
+		fd, err = packetSocket("br0")
 		return err
 	})
 	if err != nil {
-		tb.Fatalf("lab: count on %s: %v", b.Name, err)
+		tb.Fatalf("lab: listen on %s: %v", b.Name, err)
 	}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		c.run(stop)
+		read(fd, make([]byte, most), stop, take)
 	}()
 	tb.Cleanup(func() {
 		close(stop)
 		<-done
-		_ = unix.Close(c.fd)
+		_ = unix.Close(fd)
 	})
-	return c
+	return fd
+}
+
+// dropped is how many frames a packet socket missed since that was asked last.
+func dropped(tb testing.TB, fd int) int {
+	tb.Helper()
+	stats, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		tb.Fatalf("lab: packet statistics: %v", err)
+	}
+	return int(stats.Drops)
 }
 
 // packetSocket hears every frame that a bridge forwards, which needs the bridge's own interface to be promiscuous.
@@ -112,24 +134,21 @@ func packetSocket(ifname string) (fd int, err error) {
 	return fd, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20)
 }
 
-func (c *Counter) run(stop <-chan struct{}) {
-	buf := make([]byte, headBytes)
+func read(fd int, buf []byte, stop <-chan struct{}, take func(frame []byte)) {
 	for {
 		select {
 		case <-stop:
 			return
 		default:
 		}
-		n, from, err := unix.Recvfrom(c.fd, buf, 0)
+		n, from, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil {
 			continue // the time is over, or a signal came
 		}
 		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
 			continue // the bridge's own
 		}
-		c.mu.Lock()
-		c.total.add(buf[:n])
-		c.mu.Unlock()
+		take(buf[:n])
 	}
 }
 
@@ -173,14 +192,10 @@ func (t *Traffic) add(frame []byte) {
 // Total returns what was counted so far.
 func (c *Counter) Total(tb testing.TB) Traffic {
 	tb.Helper()
-	stats, err := unix.GetsockoptTpacketStats(c.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		tb.Fatalf("lab: packet statistics: %v", err)
-	}
+	drops := dropped(tb, c.fd)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Reading the statistics clears them.
-	c.total.Lost += int(stats.Drops)
-	c.total.All += int(stats.Drops)
+	c.total.Lost += drops
+	c.total.All += drops
 	return c.total
 }
