@@ -18,6 +18,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/policy"
 	"nigh/agent/sandbox"
+	"nigh/agent/transfer"
 	"nigh/wpa"
 )
 
@@ -78,6 +79,7 @@ type Settings struct {
 	DeviceRateUp   policy.Size  `toml:"device_rate_up"`   // the same of those with one device
 	DeviceRateDown policy.Size  `toml:"device_rate_down"` // likewise
 	Transfers      int          `toml:"transfers"`        // most received at once, default 4
+	Sources        int          `toml:"sources"`          // most devices that one transfer is fetched from at once, default 4
 	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
@@ -237,6 +239,8 @@ func (s *Settings) put(key, v string) (known bool, err error) {
 		err = s.MinFree.UnmarshalText([]byte(v))
 	case "transfers":
 		err = count(&s.Transfers)
+	case "sources":
+		err = count(&s.Sources)
 	case "peers.max":
 		err = count(&s.Peers.Max)
 	default:
@@ -277,6 +281,8 @@ func (s Settings) check() error {
 		return fmt.Errorf("%w: join must be trusted or ask, not %q", ErrConfig, s.Join)
 	case s.Transfers < 0, s.Peers.Max < 0:
 		return fmt.Errorf("%w: transfers and peers.max cannot be below zero", ErrConfig)
+	case s.Sources < 0, s.Sources > transfer.MaxSources:
+		return fmt.Errorf("%w: sources must be 1 to %d, not %d", ErrConfig, transfer.MaxSources, s.Sources)
 	case s.Intent != nil && (*s.Intent < 0 || *s.Intent > 15):
 		return fmt.Errorf("%w: intent must be 0 to 15, not %d", ErrConfig, *s.Intent)
 	}

@@ -31,6 +31,7 @@ func TestLoadSettings(t *testing.T) {
 		{name: "bad visibility", text: "visibility = \"some\"\n", says: "visibility must be everyone, trusted or hidden"},
 		{name: "bad join", env: []string{"NIGH_JOIN=all"}, says: "join must be trusted or ask"},
 		{name: "bad intent", text: "intent = 16\n", says: "intent must be 0 to 15"},
+		{name: "too many sources", text: "sources = 17\n", says: "sources must be 1 to 16"},
 		{name: "long name", text: "name = \"" + strings.Repeat("x", 41) + "\"\n", says: "longer than 40"},
 		{name: "bad bool in environment", env: []string{"NIGH_DIRECT=perhaps"}, says: "NIGH_DIRECT"},
 		{name: "huge", text: strings.Repeat("# x\n", 20000), says: "larger than"},

@@ -104,6 +104,7 @@ func newRules(s Settings, p policy.Policy) *rules {
 	}
 	show("min_free", keeps, false)
 	number("transfers", &r.Transfers, p.Transfers, transfer.MaxRunning)
+	number("sources", &r.Sources, 0, transfer.DefaultSources)
 	number("peers.max", &r.Peers.Max, p.Peers.Max, 0)
 	// What only an admin says.
 	var own *bool
@@ -195,7 +196,7 @@ func (r *rules) rates(peer trust.Record) (up, down int64) {
 // transferLimits are what all transfers together keep to.
 func (a *Agent) transferLimits() transfer.Limits {
 	r := a.now()
-	return transfer.Limits{Rates: transfer.Rates{Up: int64(r.RateUp), Down: int64(r.RateDown)}, AtOnce: r.Transfers, MinFree: int64(r.MinFree)}
+	return transfer.Limits{Rates: transfer.Rates{Up: int64(r.RateUp), Down: int64(r.RateDown)}, AtOnce: r.Transfers, Sources: r.Sources, MinFree: int64(r.MinFree)}
 }
 
 // minFree is what stays free on a disk of that size.

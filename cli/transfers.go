@@ -131,7 +131,10 @@ func transferLine(t control.Transfer) string {
 		}
 		return head + "waits for the other side's yes"
 	case "queued":
-		return head + "waits until the device is near"
+		if t.Outbox || t.Error != "" {
+			return head + "waits until the device is near"
+		}
+		return head + "waits for its turn"
 	case "done":
 		text := head + "done, " + size(t.BytesTotal) + " in " + took(t.Elapsed)
 		if t.Skipped > 0 {

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nigh/agent/content"
@@ -75,7 +76,6 @@ type Config struct {
 	Received func(Transfer)                                // the files of a transfer have their final names; called once for each, again after a crash at that very moment. nil is not told
 
 	// Other holders of what is received, and of what this device has; nil functions know of none.
-	Sources int                                                                                  // devices that one transfer is fetched from at once; 0 means 4
 	Near    func() []identity.DeviceID                                                           // trusted devices that are connected
 	Trusted func(identity.DeviceID) bool                                                         // whether a device may ask for what it was not offered
 	Held    func(ctx context.Context, peer identity.DeviceID, of []content.Hash) ([]Held, error) // those of the files that peer may have and this device shares
@@ -103,6 +103,7 @@ type Engine struct {
 	running int      // pulls
 	slots   map[identity.DeviceID]chan struct{}
 	limits  Limits
+	sources atomic.Int32 // of limits, for those who have the mutex of a board
 
 	gates   gates               // guards itself
 	givings map[string]*givings // by source key
@@ -131,6 +132,7 @@ type transfer struct {
 	earliest time.Time               // of the next try; far for "only after Wake"
 	cancel   context.CancelCauseFunc // of the pull
 	yielding bool                    // the pull ends to make room
+	queued   bool                    // receive: the sender was told that it waits for its turn
 	sources  int
 	pull     *pull // while it runs
 	seed     *seed // receive: what is served of it to other devices
@@ -168,15 +170,12 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Received == nil {
 		cfg.Received = func(Transfer) {}
 	}
-	if cfg.Sources == 0 {
-		cfg.Sources = defaultSources
-	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
-	e.limits = cfg.Limits()
+	e.limit(cfg.Limits())
 	e.gates = gates{up: newValve(e.limits.Up), down: newValve(e.limits.Down), of: map[identity.DeviceID]*deviceGates{}}
 	err := e.db.records(func(r record, err error) {
 		if err != nil {

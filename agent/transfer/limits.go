@@ -5,6 +5,12 @@ import "time"
 // MaxRunning is how many transfers are received at once; further ones are queued.
 const MaxRunning = 4
 
+// Devices that one transfer is fetched from at once.
+const (
+	DefaultSources = 4
+	MaxSources     = 16 // each has a connection and buffers of its own
+)
+
 // Every bound of the package: what a peer may send, hold or make us wait. doc.go shows the ones that are part of the protocol.
 const (
 	// Offers.
@@ -63,28 +69,27 @@ const (
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
 
 	// Several holders.
-	defaultSources = 4                      // devices that one transfer is fetched from at once
-	maxAsked       = 64                     // devices that one transfer asks whether they have it
-	haveRoots      = 1000                   // hashes in one question
-	haveEntries    = 16                     // files in one question whose groups are asked for
-	maxHaveBody    = 128 << 10              // bytes of JSON in a question
-	maxHaveAnswer  = 1 << 20                // bytes of JSON in an answer
-	haveRate       = 40                     // questions of one device in a second ..
-	haveBurst      = 80                     // .. and at once
-	maxAskers      = 1024                   // devices whose rate is remembered
-	maxGrants      = 8192                   // files that devices were told they may have
-	haveTime       = 5 * time.Second        // for an answer
-	nearEvery      = time.Second            // between two looks for devices near
-	followMin      = 100 * time.Millisecond // between two questions to one device while it gets more ..
-	followMax      = time.Second            // .. and while it does not
-	rootsAgain     = 30 * time.Second       // until it is asked for the same hashes again
-	holderStall    = 3 * time.Second        // without a byte of another holder than the transfer's own peer
-	askTime        = 500 * time.Millisecond // what one request of several holders is to take
-	takeLook       = 250 * time.Millisecond // between two looks of an idle worker at what others are slow to bring
-	takeSilent     = 400 * time.Millisecond // without a byte until an idle worker takes a request over
-	stuckAfter     = 30 * time.Second       // without anything until a transfer waits for its peer to come back
-	maxSeeds       = 16                     // received contents that are served to others after they are done ..
-	seedLife       = 10 * time.Minute       // .. so long after they were last asked for
+	maxAsked      = 64                     // devices that one transfer asks whether they have it
+	haveRoots     = 1000                   // hashes in one question
+	haveEntries   = 16                     // files in one question whose groups are asked for
+	maxHaveBody   = 128 << 10              // bytes of JSON in a question
+	maxHaveAnswer = 1 << 20                // bytes of JSON in an answer
+	haveRate      = 40                     // questions of one device in a second ..
+	haveBurst     = 80                     // .. and at once
+	maxAskers     = 1024                   // devices whose rate is remembered
+	maxGrants     = 8192                   // files that devices were told they may have
+	haveTime      = 5 * time.Second        // for an answer
+	nearEvery     = time.Second            // between two looks for devices near
+	followMin     = 100 * time.Millisecond // between two questions to one device while it gets more ..
+	followMax     = time.Second            // .. and while it does not
+	rootsAgain    = 30 * time.Second       // until it is asked for the same hashes again
+	holderStall   = 3 * time.Second        // without a byte of another holder than the transfer's own peer
+	askTime       = 500 * time.Millisecond // what one request of several holders is to take
+	takeLook      = 250 * time.Millisecond // between two looks of an idle worker at what others are slow to bring
+	takeSilent    = 400 * time.Millisecond // without a byte until an idle worker takes a request over
+	stuckAfter    = 30 * time.Second       // without anything until a transfer waits for its peer to come back
+	maxSeeds      = 16                     // received contents that are served to others after they are done ..
+	seedLife      = 10 * time.Minute       // .. so long after they were last asked for
 
 	// One content to several devices.
 	swarmPatience = 2 * time.Second        // for another receiver to show up

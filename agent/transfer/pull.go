@@ -121,7 +121,7 @@ func (p *pull) do(ctx context.Context) error {
 	if err := p.loadManifest(ctx); err != nil {
 		return err
 	}
-	p.shared = e.cfg.Near != nil && e.cfg.Sources > 1 && (t.rec.Offer.Swarm != "" || t.rec.Hashed)
+	p.shared = e.cfg.Near != nil && e.sources.Load() > 1 && (t.rec.Offer.Swarm != "" || t.rec.Hashed)
 	if !committing {
 		if err := p.loadJournal(); err != nil {
 			return err

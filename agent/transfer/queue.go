@@ -44,6 +44,11 @@ func (e *Engine) startPulls(ready []*transfer) {
 		of[t.rec.Peer]++
 		pulling++
 	}
+	for _, t := range ready {
+		if t.tellQueued() {
+			signal(e.kick)
+		}
+	}
 	if t := next(); t != nil && of[t.rec.Peer] == 0 && pulling == e.running {
 		if youngest := e.youngestPull(of, 2); youngest != nil {
 			youngest.yield()
@@ -60,6 +65,16 @@ func (e *Engine) startPulls(ready []*transfer) {
 	}
 }
 
+// tellQueued has the sender of what was accepted told, once, that it waits for its turn, and reports whether that is news; with mu held.
+func (t *transfer) tellQueued() bool {
+	if t.busy || t.queued || t.rec.Notice != nil {
+		return false
+	}
+	t.queued = true
+	t.rec.Notice = &stateMessage{State: Queued}
+	return true
+}
+
 // startPull starts the task that receives t; with mu held.
 func (e *Engine) startPull(t *transfer) bool {
 	ctx, cancel := context.WithCancelCause(e.runContext())
@@ -67,7 +82,10 @@ func (e *Engine) startPull(t *transfer) bool {
 		cancel(nil)
 		return false
 	}
-	t.cancel = cancel
+	t.cancel, t.queued = cancel, false
+	if t.rec.Notice != nil && t.rec.Notice.State == Queued {
+		t.rec.Notice = nil // not so any more
+	}
 	e.running++
 	return true
 }
@@ -89,7 +107,7 @@ func (e *Engine) youngestPull(of map[identity.DeviceID]int, least int) (found *t
 
 // yield ends the pull of t for now, and has its sender told that it waits; with mu held.
 func (t *transfer) yield() {
-	t.yielding = true
+	t.yielding, t.queued = true, true
 	t.rec.Notice = &stateMessage{State: Queued}
 	t.cancel(errYield)
 }

@@ -72,7 +72,7 @@ func TestTurns(t *testing.T) {
 	turns.Store(&Limits{AtOnce: 1})
 	bob.LimitsChanged()
 	bob.untilStates(map[State]int{Running: 1, Queued: 2})
-	alice.untilStates(map[State]int{Running: 1, Queued: 1, Waiting: 1}) // the third was never asked for
+	alice.untilStates(map[State]int{Running: 1, Queued: 2}) // also the third, which was never asked for
 	for _, tr := range alice.Transfers() {
 		if tr.ErrorCode != "" {
 			t.Errorf("the sender shows %s with %q", tr.State, tr.ErrorCode)

@@ -23,6 +23,7 @@ type Rates struct {
 type Limits struct {
 	Rates
 	AtOnce  int   // transfers received at once; 0 means [MaxRunning]
+	Sources int   // devices that one transfer is fetched from at once; 0 means [DefaultSources], at most [MaxSources]
 	MinFree int64 // bytes that stay free on the disk that is received to; 0 means receive.Reserve
 }
 
@@ -165,7 +166,16 @@ func (e *Engine) LimitsChanged() {
 	}
 	g.mu.Unlock()
 	e.mu.Lock()
-	e.limits = limits
+	e.limit(limits)
 	e.mu.Unlock()
 	signal(e.kick)
+}
+
+// limit takes other limits; with mu held or before anyone else has the engine.
+func (e *Engine) limit(l Limits) {
+	e.limits = l
+	if l.Sources <= 0 {
+		l.Sources = DefaultSources
+	}
+	e.sources.Store(int32(min(l.Sources, MaxSources)))
 }

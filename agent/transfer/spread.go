@@ -182,7 +182,7 @@ func (b *board) mayAsk(h *holder) bool {
 			n++
 		}
 	}
-	return n < b.p.e.cfg.Sources
+	return n < int(b.p.e.sources.Load())
 }
 
 // othersLocked reports whether a holder beside h may still bring something; with mu held.
