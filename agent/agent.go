@@ -73,6 +73,7 @@ type Agent struct {
 	ending    sync.Mutex              // taken to end life, and to add to work
 	work      sync.WaitGroup          // begun by callbacks; Run waits for it
 	keys      chan identity.PublicKey // of trusted devices, not in the book
+	learning  sync.Mutex              // held from a key's way into the book until friends are recognised by it
 	nameless  chan identity.DeviceID  // trusted, near, and without a name in the book
 	command   atomic.Value            // time.Time of the last command that steps count from
 	server    *control.Server

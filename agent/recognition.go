@@ -70,10 +70,14 @@ func (a *Agent) met(key identity.PublicKey) {
 	}
 }
 
-// learn keeps the key of a trusted device. The ID is a hash of the key, so it does
-// not matter where the key was heard.
+// learn keeps the key of a trusted device, and returns when the device is recognised by
+// it. The ID is a hash of the key, so it does not matter where the key was heard.
 func (a *Agent) learn(key identity.PublicKey) {
 	id := key.ID()
+	// What is heard once is often looked at twice at the same time, by whom it is told and by whom it was looked for. The second
+	// must not find the key in the book and the device still not recognised: it would count as a stranger.
+	a.learning.Lock()
+	defer a.learning.Unlock()
 	if r := a.record(id); r.Standing != trust.Trusted || !r.Key.IsZero() {
 		return
 	}

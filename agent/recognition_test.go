@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"nigh/agent/trust"
 	"nigh/wpa"
 )
 
@@ -128,6 +129,34 @@ func TestLooksUntilTheNonceIsAnotherOne(t *testing.T) {
 			t.Errorf("a look at nobody gave %v", err)
 		}
 	})
+}
+
+// TestKeyLearnedTwiceAtOnce has a friend's key come with two sightings at the same moment, the second of them while the first
+// is being written: both are of a friend.
+func TestKeyLearnedTwiceAtOnce(t *testing.T) {
+	a, b := newAirAgent(t, VisibleEveryone), newAirAgent(t, VisibleEveryone)
+	trusts(t, a, b, false)
+	trusts(t, b, a, true)
+	p := peerOf(b, 1)
+	second := make(chan radioSighting, 1)
+	var early []radioSighting
+	cancel := a.trust.Changes(func(trust.Change) {
+		go func() { second <- a.direct.sighting(p) }() // read below
+		select {
+		case s := <-second:
+			early = append(early, s)
+			second <- s
+		case <-time.After(50 * time.Millisecond): // it waits for the first, or it has not come so far: no matter
+		}
+	})
+	first := a.direct.sighting(p)
+	cancel()
+	if s := <-second; !first.friend || !s.friend {
+		t.Errorf("the first is %+v, the second %+v", first, s)
+	}
+	if len(early) > 0 {
+		t.Errorf("the second was done before the first: %+v", early)
+	}
 }
 
 // TestLateEventIsNoNewSighting: what the radio told while a device was being looked at does not replace what the look saw.
