@@ -91,7 +91,7 @@ func (m *machine) groupStarted(s dbusapi.GroupStarted) {
 	g := m.newGroup(s.Interface, s.Owner, s.Group)
 	g.Persistent, g.ours = s.Persistent, true
 	g.Local, g.Mask4, g.Owner4 = s.Local, s.Mask, s.Owner4
-	m.readGroup(g)
+	m.readGroup(g, false)
 }
 
 // adopt takes over a group that runs already.
@@ -99,7 +99,7 @@ func (m *machine) adopt(i dbusapi.Interface, ours bool) {
 	g := m.newGroup(i.Path, i.Role == "GO", "")
 	// One that comes of a formation is ours, though its start was missed.
 	g.ours = ours || m.form != nil && m.form.builds() && (m.form.group == i.Path || m.form.group == "")
-	m.readGroup(g)
+	m.readGroup(g, true)
 }
 
 func (m *machine) newGroup(path dbusapi.Path, owner bool, object dbusapi.Path) *group {
@@ -160,7 +160,8 @@ func (m *machine) reading(g *group) func(context.Context) (details, error) {
 	}
 }
 
-func (m *machine) readGroup(g *group) {
+// readGroup reads a group; late when signals of it may have been missed.
+func (m *machine) readGroup(g *group, late bool) {
 	do(m, m.reading(g), func(d details, err error) {
 		if m.groups[g.path] != g {
 			return
@@ -173,6 +174,9 @@ func (m *machine) readGroup(g *group) {
 		}
 		if err != nil {
 			return
+		}
+		if late {
+			g.believes(d)
 		}
 		m.groupRead(g, d)
 	})

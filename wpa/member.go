@@ -43,7 +43,8 @@ func (m *machine) groupSignal(s dbusapi.Signal) {
 	}
 }
 
-// has takes over who is in the group.
+// has takes over who is in the group. It says nothing of who has its keys: the supplicant lists members and stations from the
+// moment that they begin to get them.
 func (g *group) has(d details) {
 	for _, p := range d.group.Members {
 		if addr := dbusapi.PeerAddress(p); addr != nil && !isZero(addr) {
@@ -52,7 +53,6 @@ func (g *group) has(d details) {
 	}
 	for _, addr := range d.stations {
 		g.station(addr, false)
-		g.entered = true
 	}
 }
 
@@ -63,6 +63,9 @@ func (g *group) station(addr net.HardwareAddr, gone bool) {
 		g.Stations = append(g.Stations, addr)
 	}
 }
+
+// believes takes the stations that are there for clients with the group's keys: the signals that would say so were missed.
+func (g *group) believes(d details) { g.entered = g.entered || len(d.stations) > 0 }
 
 // reread brings a group that is up in line with what its properties say, after signals were missed.
 func (m *machine) reread(g *group) {
@@ -75,6 +78,7 @@ func (m *machine) reread(g *group) {
 		}
 		g.Members, g.Stations = nil, nil
 		g.has(d)
+		g.believes(d)
 		switch {
 		case len(g.Members) == 0 && g.state == groupPopulated:
 			g.state = groupLinked
@@ -83,6 +87,7 @@ func (m *machine) reread(g *group) {
 		}
 		m.groupChanged(g)
 		m.watchIdle(g)
+		m.populated(g)
 	})
 }
 

@@ -2,6 +2,7 @@ package wpa
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -131,7 +132,10 @@ func TestAskedAgainWhereJoiningIsImpossible(t *testing.T) {
 // TestOwnerAwaitsTheKeys has a client begin to join the new group, of which the supplicant makes it a member at once, and
 // never finish: the group is not told as formed, and the client is asked again.
 func TestOwnerAwaitsTheKeys(t *testing.T) {
-	begins := func(f *fake) { f.group.Members = []dbusapi.Path{peerPath(fakePeer)} }
+	begins := func(f *fake) {
+		f.group.Members = []dbusapi.Path{peerPath(fakePeer)}
+		f.stations = []net.HardwareAddr{fakePeer}
+	}
 	inWorld(t, Config{}, begins, func(w *world) {
 		w.owner(false)
 		w.pass(groupSettle)
