@@ -215,7 +215,7 @@ func keepsGroupStarted(path string) bool {
 	for d := xml.NewDecoder(bytes.NewReader(text)); ; {
 		token, err := d.Token()
 		if err != nil {
-			return keeps && err == io.EOF // a file with mistakes is no policy
+			return keeps && errors.Is(err, io.EOF) // a file with mistakes is no policy
 		}
 		switch e := token.(type) {
 		case xml.StartElement:

@@ -140,7 +140,7 @@ func (f *Folder) Commit(part, name string, dir bool, policy Policy) (string, err
 // RENAME_NOREPLACE (vfat, NFS, FUSE) too.
 func renameNoReplace(dirfd int, from, to string, dir bool) error {
 	err := sandbox.Renameat2(dirfd, from, dirfd, to, unix.RENAME_NOREPLACE)
-	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.ENOTSUP {
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP) {
 		return err
 	}
 	return renamePlain(dirfd, from, to, dir)
@@ -158,7 +158,7 @@ func renamePlain(dirfd int, from, to string, dir bool) error {
 	if err == nil {
 		return sandbox.Unlinkat(dirfd, from, 0)
 	}
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	// No hard links either (vfat): an empty file of our own reserves the name, and rename replaces only that.

@@ -54,11 +54,11 @@ func version() (int, error) {
 	case unix.ENOSYS:
 		return 0, errors.New("this kernel has no Landlock; Linux 5.13 or later can have it")
 	case unix.EOPNOTSUPP:
-		return 0, errors.New("Landlock is switched off in this kernel; add landlock to lsm= on its command line")
+		return 0, errors.New("this kernel has Landlock switched off; add landlock to lsm= on its command line")
 	case unix.EPERM:
 		return 0, errors.New("a filter of system calls keeps this process from Landlock")
 	}
-	return 0, fmt.Errorf("Landlock does not work here: %w", errno)
+	return 0, fmt.Errorf("the kernel refuses Landlock: %w", errno)
 }
 
 // restrict puts the rules in force for every thread of the process, for its children, and for good.

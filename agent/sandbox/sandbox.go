@@ -338,7 +338,7 @@ func RemoveAll(dirfd int, name string) error {
 // retry repeats a system call that a signal interrupted; FUSE and NFS do that.
 func retry(call func() (int, error)) (int, error) {
 	for {
-		if fd, err := call(); err != unix.EINTR {
+		if fd, err := call(); !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -142,7 +143,7 @@ func TestRequestsOfManyConnectionsAreCountedTogether(t *testing.T) {
 	d.set(friend, trust.Trusted)
 	home := net.IPv4(127, 0, 6, 1)
 	asks := func(cert tls.Certificate, times int) (refused int) {
-		client := &http.Client{Timeout: wait, Transport: &http.Transport{MaxConnsPerHost: 1, Dial: func(string, string) (net.Conn, error) {
+		client := &http.Client{Timeout: wait, Transport: &http.Transport{MaxConnsPerHost: 1, DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return secured(from(t, d, home), cert), nil
 		}}}
 		defer client.CloseIdleConnections()

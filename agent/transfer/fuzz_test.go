@@ -50,7 +50,7 @@ func FuzzOffer(f *testing.F) {
 			t.Fatal(err)
 		}
 		var again Offer
-		if err := json.Unmarshal(raw, &again); err != nil || again.check() != nil || !again.Summary.equal(&o.Summary) || again.X != o.X || again.Label != o.Label {
+		if err := json.Unmarshal(raw, &again); err != nil || again.check() != nil || !again.equal(&o.Summary) || again.X != o.X || again.Label != o.Label {
 			t.Fatalf("%+v came back as %+v: %v", o, again, err)
 		}
 	})

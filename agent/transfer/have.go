@@ -75,7 +75,6 @@ type holding struct {
 	grants  map[peerHash]*grant
 	serving map[identity.DeviceID]int
 	callers map[identity.DeviceID]*rate.Limiter
-	lookups int
 }
 
 // allow bounds how often a device asks.

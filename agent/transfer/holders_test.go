@@ -399,7 +399,7 @@ func TestHaveTellsNothing(t *testing.T) {
 	}
 	got := content.Sum(raw)
 	bob.Engine.mu.Lock()
-	token := bob.Engine.all[list[0].ID].rec.Offer.Swarm
+	token := bob.all[list[0].ID].rec.Offer.Swarm
 	bob.Engine.mu.Unlock()
 
 	// What was received is not told by its hash, what is shared is, to those who are trusted.

@@ -57,12 +57,6 @@ func (b *board) tell() {
 	b.news = make(chan struct{})
 }
 
-func (b *board) wake() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tell()
-}
-
 // put lays down a job of the planner, when there is room, and returns when that was taken. What belongs to a large file is laid down
 // with a reference of its own.
 func (b *board) put(ctx context.Context, j job) error {

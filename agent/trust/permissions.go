@@ -91,7 +91,7 @@ func (b *Book) SetPermissions(id identity.DeviceID, change func(*Permissions)) e
 		}
 		r.Shares = slices.Clone(r.Shares)
 		change(&r.Permissions)
-		return r, r.Permissions.check()
+		return r, r.check()
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -158,11 +158,6 @@ type served struct{ *tls.Conn }
 
 type servedKey struct{}
 
-// from returns the connection that a request came on, and who proved its key there.
-func from(r *http.Request) (*line, error) {
-	return lineOf(r.Context().Value(servedKey{}).(served).Conn)
-}
-
 // doors is a listener whose connections are [served].
 type doors struct {
 	net.Listener
@@ -185,7 +180,7 @@ func (s *stranger) serve(at netip.Addr, h http.Handler) netip.AddrPort {
 		s.t.Fatal(err)
 	}
 	server := &http.Server{
-		Handler: h, ErrorLog: log.New(io.Discard, "", 0),
+		Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, servedKey{}, c) },
 	}
 	var running sync.WaitGroup

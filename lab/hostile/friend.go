@@ -97,7 +97,7 @@ func friendsRequests() []Attack {
 			if err != nil {
 				return "", err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if _, err := io.WriteString(conn, "POST /v1/offer HTTP/1.1\r\nHost: nigh\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 				return "", err
 			}

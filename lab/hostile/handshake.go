@@ -29,7 +29,7 @@ func handshakes() []Attack {
 			}
 			if err == nil {
 				// In TLS 1.3 the target judges our certificate after our handshake is over.
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				_, _ = io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\n\r\n")
 				var b [1]byte
 				if n, rerr := conn.Read(b[:]); n > 0 {
@@ -50,7 +50,7 @@ func handshakes() []Attack {
 			if err != nil {
 				return "", err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			took := make(chan int, 1)
 			go func() { took <- say(conn) }() // ends with the connection
 			answer, err := io.ReadAll(io.LimitReader(conn, 1<<20))
@@ -177,7 +177,7 @@ func (p *Peer) friendState() (state tls.ConnectionState, err error) {
 	if err != nil {
 		return state, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return conn.ConnectionState(), nil
 }
 
@@ -206,7 +206,7 @@ func replay(ctx context.Context, p *Peer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if _, err := io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\n\r\n"); err != nil {
 		return "", err
 	}

@@ -140,7 +140,7 @@ func (p *Peer) Say(ctx context.Context, text string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	written := make(chan struct{})
 	go func() { // ends with the connection
 		defer close(written)
@@ -152,6 +152,7 @@ func (p *Peer) Say(ctx context.Context, text string) (status int, err error) {
 	if err != nil {
 		return 0, nil
 	}
+	_ = resp.Body.Close()
 	return resp.StatusCode, nil
 }
 

@@ -68,7 +68,7 @@ func requests() []Attack {
 			if err != nil {
 				return "", err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if _, err := io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\nX: "); err != nil {
 				return "", err
 			}

@@ -28,7 +28,7 @@ func slow() []Attack {
 				if err != nil {
 					return "", err
 				}
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 				for range 2000 {
 					if _, err := io.WriteString(conn, "GET /v1/hello HTTP/1.1\r\nHost: nigh\r\n\r\n"); err != nil {
@@ -69,7 +69,7 @@ func trickle(name string, secure bool, piece func(i int) string) Attack {
 		if err != nil {
 			return "", err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		began := time.Now()
 		ended := make(chan error, 1)
 		go func() { // ends with the connection
