@@ -183,7 +183,9 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	a.cables = link.NewCables(a.book, a.log)
 	discovery.RedirectLog(a.log)
-	if a.finder, err = discovery.New(a.announcement()); err != nil {
+	said := a.announcement()
+	said.Logger, said.Port = a.log, a.sessions.Port()
+	if a.finder, err = discovery.New(said); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.prover = newProver(a.log, a.sessions.Greet, a.proved)
@@ -466,8 +468,8 @@ func (a *Agent) sessionChanged(s session.PeerState) {
 
 // nameFor is what this device calls itself to another one.
 func (a *Agent) nameFor(p session.Peer) string {
-	if a.cfg.Visibility == VisibleEveryone || p.Standing == trust.Trusted {
-		return a.cfg.Name
+	if r := a.now(); r.Visibility == VisibleEveryone || p.Standing == trust.Trusted {
+		return r.Name
 	}
 	return ""
 }

@@ -210,10 +210,10 @@ func (a *Agent) begin() { a.command.Store(time.Now()) }
 func (a *Agent) status() control.Status {
 	free, total := space(a.cfg.Inbox)
 	s := control.Status{
-		ID: a.id.ID.String(), Short: a.id.ID.Short(), Name: clean.Name(a.cfg.Name, maxNameBytes), Version: a.cfg.Version,
+		ID: a.id.ID.String(), Short: a.id.ID.Short(), Name: clean.Name(a.now().Name, maxNameBytes), Version: a.cfg.Version,
 		Agent: control.AgentInfo{
 			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
-			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.now().Accept), Visibility: string(a.cfg.Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
+			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.now().Accept), Visibility: string(a.now().Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
 			Sandbox: a.sandboxView(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},

@@ -117,7 +117,9 @@ func (d *direct) ownerFacts() ownerFacts {
 		ifname = d.radio.Status().Ifname
 	}
 	d.mu.Unlock()
-	f := d.a.cfg.owner(ifname)
+	cfg := d.a.cfg
+	cfg.Settings = d.a.now().Settings
+	f := cfg.owner(ifname)
 	f.wanted = wanted + 1
 	return f
 }

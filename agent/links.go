@@ -47,9 +47,11 @@ func (d *admission) admit(links []link.Link) (now []discovery.Interface, again t
 	return now, again
 }
 
-// followLinks tells discovery which links to use, and the faces about all.
+// followLinks tells discovery which links to use and by what names, and the faces about all.
 func (a *Agent) followLinks(ctx context.Context) error {
-	door := newAdmission()
+	door, names := newAdmission(), newRenaming()
+	late := time.NewTimer(names.again())
+	defer late.Stop()
 	var links []link.Link
 	var again <-chan time.Time
 	admit := func() {
@@ -66,6 +68,9 @@ func (a *Agent) followLinks(ctx context.Context) error {
 			return nil
 		case <-again:
 			admit()
+		case <-late.C:
+			a.announce()
+			late.Reset(names.again())
 		case c, ok := <-a.links.Changes():
 			if !ok {
 				return nil
@@ -73,6 +78,10 @@ func (a *Agent) followLinks(ctx context.Context) error {
 			links = c.Links
 			a.table.onLinks(c.Links)
 			a.inbound.onLinks(c.Links)
+			if names.arrived(c.Links) {
+				a.announce() // before the new links are used
+				late.Reset(names.again())
+			}
 			admit()
 			a.cables.Set(c.Links)
 			a.sessions.Check()

@@ -20,7 +20,7 @@ const pairItem = "pair-"
 // it wants to be known there, whatever its visibility.
 func (a *Agent) pairingName(peer identity.DeviceID, began bool) string {
 	if began {
-		return a.cfg.Name
+		return a.now().Name
 	}
 	return a.nameFor(session.Peer{ID: peer, Standing: a.trust.Standing(peer)})
 }

@@ -54,7 +54,10 @@ func (a *Agent) friends() []recognise.Friend {
 func (a *Agent) recogniseFriends() {
 	a.air.Befriend(a.friends())
 	a.direct.tell()
-	if err := a.finder.SetTXT(a.announcedTXT()); err != nil {
+	if a.now().Visibility == VisibleEveryone {
+		return // the announcement has no tags
+	}
+	if err := a.finder.SetTXT(a.announcement().TXT); err != nil {
 		a.log.Warn("Announcing who is trusted failed", "err", err)
 	}
 }
@@ -90,23 +93,25 @@ func (a *Agent) learn(key identity.PublicKey) {
 	a.recogniseFriends()
 }
 
-// announcement is what mDNS says of this device.
+// announcement is what mDNS says of this device: names, text, or nothing.
 func (a *Agent) announcement() discovery.Config {
-	c := discovery.Config{Logger: a.log, Port: a.sessions.Port(), NoPublish: a.cfg.Visibility == VisibleHidden}
-	if a.cfg.Visibility == VisibleEveryone {
-		c.Instance, c.ShortID = a.cfg.Name, a.id.ID.Short()
+	r := a.now()
+	c := discovery.Config{NoPublish: r.Visibility == VisibleHidden}
+	if r.Visibility == VisibleEveryone {
+		c.Instance, c.ShortID = r.Name, a.id.ID.Short()
+		c.TXT = []string{"v=1", "n=" + r.Name, "id=" + c.ShortID}
+		return c
 	}
-	c.TXT = a.announcedTXT()
+	// Without a short ID the names are random, others at each call.
+	c.TXT = []string{"v=1", "t=" + a.air.Announcement().Text()}
 	return c
 }
 
-// announcedTXT is the TXT record of the announcement. Unlike the adverts on the radio it
-// changes only when somebody becomes trusted, or is no more.
-func (a *Agent) announcedTXT() []string {
-	if a.cfg.Visibility == VisibleEveryone {
-		return []string{"v=1", "n=" + a.cfg.Name, "id=" + a.id.ID.Short()}
+// announce says what announcement makes now, on all links.
+func (a *Agent) announce() {
+	if err := a.finder.Announce(a.announcement()); err != nil {
+		a.log.Warn("Announcing this device failed", "err", err)
 	}
-	return []string{"v=1", "t=" + a.air.Advert().Text()}
 }
 
 // announced reports whether an mDNS announcement says that it is a trusted
@@ -124,14 +129,14 @@ func (a *Agent) announced(txt map[string]string) bool {
 // group its name is the one that only friends can read: unlike vendor extensions, the
 // name is in the very frame that asks, so that the friend need not look for us first.
 func (d *direct) advert() wpa.Advert {
-	now := d.a.air.Advert()
+	now, r := d.a.air.Advert(), d.a.now()
 	now.Members = d.groupSize()
-	v := wpa.Advert{Name: now.Name(), Vendor: [][]byte{now.Encode()}, Visible: d.a.cfg.Visibility != VisibleHidden}
+	v := wpa.Advert{Name: now.Name(), Vendor: [][]byte{now.Encode()}, Visible: r.Visibility != VisibleHidden}
 	d.mu.Lock()
 	asking := d.asking
 	d.mu.Unlock()
-	if d.a.cfg.Visibility == VisibleEveryone && !asking {
-		v.Name = radioName(d.a.cfg.Name, d.a.id.ID)
+	if r.Visibility == VisibleEveryone && !asking {
+		v.Name = radioName(r.Name, d.a.id.ID)
 	}
 	return v
 }

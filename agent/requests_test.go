@@ -90,7 +90,7 @@ func TestAnnouncementNamesNewFriendsAtOnce(t *testing.T) {
 	a, b := newAirAgent(t, VisibleTrusted), newAirAgent(t, VisibleTrusted)
 	txt := func() map[string]string {
 		m := map[string]string{}
-		for _, s := range a.announcedTXT() {
+		for _, s := range a.announcement().TXT {
 			key, value, _ := strings.Cut(s, "=")
 			m[key] = value
 		}

@@ -268,7 +268,7 @@ func EffectiveSettings(cfg Config) ([]control.Setting, error) {
 }
 
 // fixed are the settings that an agent takes when it starts only.
-var fixed = []string{"name", "visibility", "inbox", "listen", "interfaces", "intent", "engine"}
+var fixed = []string{"inbox", "listen", "interfaces", "engine"}
 
 // reload reads configuration and policy again and goes by them from now on, without
 // ending a session. When they cannot be read, nothing changes: what was strict stays so.
@@ -315,11 +315,16 @@ func (a *Agent) reload() (later []string, err error) {
 	}
 	// What is fixed stays as the agent began with it.
 	was := before.Settings
-	next.Name, next.Visibility, next.Inbox, next.Listen = was.Name, was.Visibility, was.Inbox, was.Listen
-	next.Interfaces, next.Intent, next.Engine = was.Interfaces, was.Intent, was.Engine
+	next.Inbox, next.Listen = was.Inbox, was.Listen
+	next.Interfaces, next.Engine = was.Interfaces, was.Engine
 	a.ruling.now.Store(next)
 	a.log.Info("Configuration and policy read", "policy", next.policy.File, "later", strings.Join(later, ","))
 	a.enforce()
+	if next.Name != was.Name || next.Visibility != was.Visibility {
+		a.air.Open(next.Visibility == VisibleEveryone)
+		a.announce()
+		a.direct.tell()
+	}
 	return later, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/policy"
+	"nigh/agent/session"
 	"nigh/agent/trust"
 )
 
@@ -107,14 +108,17 @@ func TestReload(t *testing.T) {
 		}
 	}
 	writePolicy(t, cfg.PolicyFile, "receive = false\npairing = false\ndevices = [\""+friend.ID.String()+"\"]\nrate_up = \"1MB/s\"\ndevice_rate_up = \"100k\"\n")
-	given.Name = "eve"
+	given.Name, given.Inbox = "eve", t.TempDir()
 	given.Accept = AcceptTrusted
 	c, err := b.ReloadConfiguration(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(c.Later, []string{"name"}) || setting(t, c.Settings, "name").Value != "ada" {
-		t.Errorf("later %q, name %+v", c.Later, setting(t, c.Settings, "name"))
+	if !slices.Equal(c.Later, []string{"inbox"}) || setting(t, c.Settings, "inbox").Value != cfg.Inbox {
+		t.Errorf("later %q, inbox %+v", c.Later, setting(t, c.Settings, "inbox"))
+	}
+	if setting(t, c.Settings, "name").Value != "eve" || a.status().Name != "eve" || a.nameFor(session.Peer{ID: friend.ID}) != "eve" || !strings.HasPrefix(a.finder.Name(), "eve") {
+		t.Errorf("the new name does not count: %+v, announced as %q", setting(t, c.Settings, "name"), a.finder.Name())
 	}
 	r := a.now()
 	if r.receives() || r.Accept != AcceptTrusted || r.RateUp != 1e6 {
@@ -151,10 +155,48 @@ func TestReload(t *testing.T) {
 		t.Errorf("notices: %s", notices())
 	}
 	writePolicy(t, cfg.PolicyFile, "")
-	given.Name = "ada"
+	given.Name, given.Inbox = "ada", cfg.Inbox
 	if err := a.Reload(); err != nil || !a.now().receives() || a.trust.Standing(other.ID) != trust.Trusted || notices() != "" {
 		t.Errorf("without a policy: %v, notices %q", err, notices())
 	}
+}
+
+// Visibility counts from the reload on: in mDNS, on the radio and in what strangers are told.
+func TestVisibilityAtReload(t *testing.T) {
+	cfg := localConfig(t)
+	cfg.PolicyFile = policyFile(t, "")
+	a := runAgent(t, cfg)
+	told := func() string {
+		advert := a.direct.advert()
+		return a.nameFor(session.Peer{}) + "|" + a.finder.Name() + "|" + advert.Name + "|" + string(advert.Vendor[0])
+	}
+	everyone := func(policy string) {
+		t.Helper()
+		writePolicy(t, cfg.PolicyFile, policy)
+		if err := a.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		key := a.id.Key()
+		if text := told(); !containsAny(text, "ada") || !strings.Contains(text, string(key[:])) || a.status().Agent.Visibility != "everyone" {
+			t.Errorf("visible to everyone: %q, %+v", text, a.status().Agent)
+		}
+	}
+	everyone("")
+	for _, v := range []Visibility{VisibleTrusted, VisibleHidden} {
+		writePolicy(t, cfg.PolicyFile, "visibility = \""+string(v)+"\"\n")
+		c, err := backend{a}.ReloadConfiguration(t.Context())
+		if err != nil || len(c.Later) > 0 || len(a.status().Notices) > 0 {
+			t.Fatalf("%v: %+v, %q", err, c, a.status().Notices)
+		}
+		key := a.id.Key()
+		if text := told(); containsAny(text, "ada", a.id.ID.Short()) || strings.Contains(text, string(key[:])) || a.status().Agent.Visibility != string(v) {
+			t.Errorf("%s: it tells %q, %+v", v, text, a.status().Agent)
+		}
+		if (a.finder.Name() == "") != (v == VisibleHidden) || a.direct.advert().Visible != (v != VisibleHidden) {
+			t.Errorf("%s: announced as %q, on the radio %v", v, a.finder.Name(), a.direct.advert().Visible)
+		}
+	}
+	everyone("")
 }
 
 func second[T any](_ T, err error) error { return err }

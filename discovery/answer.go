@@ -16,7 +16,7 @@ func (l *link) answer(now time.Time, msg *dns.Msg) {
 		return
 	}
 	for _, q := range msg.Question {
-		if !strings.EqualFold(q.Name, l.d.host) || q.Qclass&classMask != dns.ClassINET {
+		if !strings.EqualFold(q.Name, l.said.host) || q.Qclass&classMask != dns.ClassINET {
 			continue
 		}
 		for i, kind := range [...]uint16{dns.TypeA, dns.TypeAAAA} {
@@ -38,7 +38,7 @@ func (l *link) addresses(kind uint16) []dns.RR {
 	for _, p := range l.ifi.Prefixes {
 		a := p.Addr()
 		if a.Is4() == (kind == dns.TypeA) && (a.Is4() || !global || !a.IsLinkLocalUnicast()) {
-			rr := addressRecord(l.d.host, a, ttlMax)
+			rr := addressRecord(l.said.host, a, ttlMax)
 			rr.Header().Class |= cacheFlush
 			out = append(out, rr)
 		}

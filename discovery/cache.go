@@ -81,8 +81,7 @@ const (
 // cache is what is known of one service type on one link. It belongs to one goroutine; time is given to it.
 type cache struct {
 	service   string // "_nigh._tcp.local."
-	own       string // folded name of our own instance, "" when there is none
-	ownHost   string // folded name of our own host
+	own       names  // what is our own, and was
 	instances map[string]*instance
 	hosts     map[string]*host   // by folded name; exactly those that instances live on
 	sources   map[netip.Addr]int // how many instances each source told us
@@ -140,7 +139,7 @@ func (c *cache) apply(now time.Time, rrs []dns.RR, source netip.Addr) (changed b
 
 func (c *cache) applyPTR(now time.Time, rr *dns.PTR, source netip.Addr) bool {
 	k := fold(rr.Ptr)
-	if k == c.own || rr.Hdr.Class&classMask != dns.ClassINET {
+	if c.own.instance(k) || rr.Hdr.Class&classMask != dns.ClassINET {
 		return false
 	}
 	in := c.instances[k]
@@ -235,7 +234,7 @@ func (c *cache) applySRV(now time.Time, rr *dns.SRV, source netip.Addr) bool {
 	in := c.instances[fold(rr.Hdr.Name)]
 	name := fold(rr.Target)
 	// Nobody else's service is on our own host.
-	if in == nil || name == c.ownHost || rr.Port == 0 && rr.Hdr.Ttl != 0 || len(name) < 2 {
+	if in == nil || c.own.host(name) || rr.Port == 0 && rr.Hdr.Ttl != 0 || len(name) < 2 {
 		return false
 	}
 	if rr.Hdr.Class&cacheFlush != 0 {
@@ -310,7 +309,7 @@ func (c *cache) applyAddress(now time.Time, hdr *dns.RR_Header, raw []byte) bool
 		return false
 	}
 	if h == nil {
-		if hdr.Ttl > 0 && name != c.ownHost {
+		if hdr.Ttl > 0 && !c.own.host(name) {
 			c.lose(stray{name, ip, newLease(now, hdr.Ttl)})
 		}
 		return false

@@ -325,7 +325,10 @@ func TestCacheIsBoundedAndShared(t *testing.T) {
 
 func TestCacheRefusesForeignAndOwnRecords(t *testing.T) {
 	c := newCache(testService)
-	c.own, c.ownHost = "me."+testService, "nigh-me.local."
+	c.own.now(said{name: "me." + testService, host: "nigh-me.local."})
+	for range formerNames - 1 {
+		c.own.now(said{name: "other." + testService, host: "nigh-other.local."}) // what was ours comes back from reflectors
+	}
 	for what, rrs := range map[string][]dns.RR{
 		"own instance":     service(t, "me", "10.0.0.1"),
 		"another service":  records(t, "_http._tcp.local. 120 IN PTR x._http._tcp.local.", "x._http._tcp.local. 120 IN SRV 0 0 80 x.local.", "x.local. 120 IN A 10.0.0.2"),

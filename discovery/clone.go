@@ -30,7 +30,7 @@ type clone struct {
 // meet looks for the names that we announce in another device's response. What we said ourselves comes back on links that
 // are joined, or repeated by a reflector: then its addresses are ours.
 func (l *link) meet(now time.Time, rrs []dns.RR, source netip.Addr) {
-	if l.d.name == "" {
+	if l.said.name == "" {
 		return
 	}
 	found, flushed := "", false
@@ -42,7 +42,7 @@ func (l *link) meet(now time.Time, rrs []dns.RR, source netip.Addr) {
 		other := ""
 		switch rr := rr.(type) {
 		case *dns.SRV:
-			if strings.EqualFold(hdr.Name, l.d.name) && !strings.EqualFold(rr.Target, l.d.host) {
+			if strings.EqualFold(hdr.Name, l.said.name) && !strings.EqualFold(rr.Target, l.said.host) {
 				other = rr.Target
 			}
 		case *dns.A:
@@ -66,7 +66,7 @@ func (l *link) meet(now time.Time, rrs []dns.RR, source netip.Addr) {
 		source = source.WithZone(l.ifi.Name)
 	}
 	l.d.queue.set(key{index: l.ifi.Index}, &Event{
-		Index: l.ifi.Index, Ifname: l.ifi.Name, Instance: l.d.config.Instance, Host: c.host, Addrs: []netip.AddrPort{netip.AddrPortFrom(source, 0)},
+		Index: l.ifi.Index, Ifname: l.ifi.Name, Instance: l.said.instance, Host: c.host, Addrs: []netip.AddrPort{netip.AddrPortFrom(source, 0)},
 	})
 	// Its cache-flush bit withdraws our records from the other devices. What is said again within a second stays, and neither of
 	// the two comes and goes.
@@ -78,10 +78,10 @@ func (l *link) meet(now time.Time, rrs []dns.RR, source netip.Addr) {
 // foreign returns our host's name when an address record gives it an address that is not ours.
 func (l *link) foreign(now time.Time, hdr *dns.RR_Header, raw []byte) string {
 	ip, ok := netip.AddrFromSlice(raw)
-	if !ok || !strings.EqualFold(hdr.Name, l.d.host) || !dialable(ip.Unmap()) || l.d.own(now, ip.Unmap()) {
+	if !ok || !strings.EqualFold(hdr.Name, l.said.host) || !dialable(ip.Unmap()) || l.d.own(now, ip.Unmap()) {
 		return ""
 	}
-	return l.d.host
+	return l.said.host
 }
 
 func (c *clone) mayDefend(now time.Time) bool {

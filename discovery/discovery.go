@@ -83,15 +83,13 @@ type Discovery struct {
 	logger  *slog.Logger
 	config  Config
 	service string // "_nigh._tcp.local."
-	name    string // our instance name in printed form; "" when not publishing
-	host    string // "nigh-7q4k-m2xd.local."
 	queue   *queue
 	events  chan Event
 	poke    chan struct{} // capacity 1: wanted differs
 
 	mu        sync.Mutex
 	wanted    []Interface             // guarded by mu
-	txt       []string                // of our service, as the Server wants it; replaced, never changed; guarded by mu
+	said      said                    // what is announced; guarded by mu
 	status    map[int]InterfaceStatus // guarded by mu
 	addresses ownAddresses            // guarded by mu
 }
@@ -112,16 +110,23 @@ func New(c Config) (*Discovery, error) {
 	if err := checkType(c.ServiceType); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
-	if c.NoPublish {
-		return d, nil
-	}
-	if c.ShortID == "" {
-		c.ShortID = rand.Text()[:8]
-	}
-	if err := d.announce(c); err != nil {
+	var err error
+	if d.said, err = d.say(c); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	return d, nil
+}
+
+// said is what is announced of our service; its zero value is nothing. It is replaced, never changed.
+type said struct {
+	instance string   // our label
+	name     string   // our instance name in printed form; "" when not publishing
+	host     string   // "nigh-7q4k-m2xd.local."
+	txt      []string // as the Server wants it
+}
+
+func (s said) equal(o said) bool {
+	return s.name == o.name && s.host == o.host && slices.Equal(s.txt, o.txt)
 }
 
 func checkType(t string) error {
@@ -136,23 +141,42 @@ func checkType(t string) error {
 	return nil
 }
 
-// announce makes the names that are published.
-func (d *Discovery) announce(c Config) error {
+// say makes the names and the record that are published.
+func (d *Discovery) say(c Config) (said, error) {
+	if c.NoPublish {
+		return said{}, nil
+	}
+	if c.ShortID == "" {
+		c.ShortID = rand.Text()[:8]
+	}
 	id := strings.ToLower(c.ShortID)
 	if len(id) > 16 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return fmt.Errorf("short ID %q: %w", c.ShortID, ErrConfig)
+		return said{}, fmt.Errorf("short ID %q: %w", c.ShortID, ErrConfig)
 	}
-	if c.Port == 0 {
-		return fmt.Errorf("port 0: %w", ErrConfig)
+	if d.config.Port == 0 {
+		return said{}, fmt.Errorf("port 0: %w", ErrConfig)
 	}
 	txt, err := serverTXT(c.TXT)
 	if err != nil {
-		return err
+		return said{}, err
 	}
-	d.txt = txt
-	d.config.Instance = instanceLabel(c.Instance, c.ShortID)
-	d.name = escapeLabel(d.config.Instance) + "." + d.service
-	d.host = "nigh-" + id + ".local."
+	instance := instanceLabel(c.Instance, c.ShortID)
+	return said{instance: instance, name: escapeLabel(instance) + "." + d.service, host: "nigh-" + id + ".local.", txt: txt}, nil
+}
+
+// Announce announces from now on what c says, under other names or not at all: Instance, ShortID, TXT and NoPublish of it count.
+// The old names are withdrawn; to others the service under the new ones is another instance, which they hear of before the old
+// one is gone for them. On links that SetInterfaces names later only the new names are used. The error wraps ErrConfig. It may be
+// called before and during Run, from any goroutine.
+func (d *Discovery) Announce(c Config) error {
+	fresh, err := d.say(c)
+	if err != nil {
+		return fmt.Errorf("discovery: %w", err)
+	}
+	d.mu.Lock()
+	d.said = fresh
+	d.mu.Unlock()
+	d.wake()
 	return nil
 }
 
@@ -182,7 +206,7 @@ func (d *Discovery) SetTXT(txt []string) error {
 		return fmt.Errorf("discovery: %w", err)
 	}
 	d.mu.Lock()
-	d.txt = fresh
+	d.said.txt = fresh
 	d.mu.Unlock()
 	d.wake()
 	return nil
@@ -197,10 +221,9 @@ func (d *Discovery) wake() {
 
 // Name returns the label under which this device is announced, or "" when it is not.
 func (d *Discovery) Name() string {
-	if d.name == "" {
-		return ""
-	}
-	return d.config.Instance
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.said.instance
 }
 
 // Events returns what was found, changed and lost. A slow reader holds nobody up: what it did not take in time it gets as
@@ -243,11 +266,12 @@ func (d *Discovery) setStatus(s InterfaceStatus) {
 // linkState is what a link's goroutine is told.
 type linkState struct {
 	Interface
-	txt []string
+	said
+	renamed chan struct{} // closed once the names of before are used no more; nil when they are the same
 }
 
 func (s linkState) equal(o linkState) bool {
-	return s.Interface.equal(o.Interface) && slices.Equal(s.txt, o.txt)
+	return s.Interface.equal(o.Interface) && s.said.equal(o.said)
 }
 
 // running is the goroutine of one link.
@@ -280,14 +304,15 @@ func (d *Discovery) Run(ctx context.Context) error {
 		d.mu.Lock()
 		wanted := map[int]linkState{}
 		for _, ifi := range d.wanted {
-			wanted[ifi.Index] = linkState{ifi, d.txt}
+			wanted[ifi.Index] = linkState{Interface: ifi, said: d.said}
 		}
 		d.mu.Unlock()
 		d.reconcile(ctx, &wg, links, wanted)
 	}
 }
 
-// reconcile starts, stops and updates the goroutines of links. It does not wait for a Server to shut down.
+// reconcile starts, stops and updates the goroutines of links. It waits for a Server to shut down only where names change: while it
+// lives it answers on links that are new, too.
 func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map[int]*running, wanted map[int]linkState) {
 	for index, r := range links {
 		// A link that was renamed is another one to whoever reads zones.
@@ -303,9 +328,31 @@ func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map
 	}
 	for index, state := range wanted {
 		r := links[index]
-		if r == nil {
+		if r == nil || r.state.equal(state) {
+			continue
+		}
+		if r.state.name != state.name {
+			state.renamed = make(chan struct{})
+		}
+		r.state = state
+		select {
+		case <-r.update:
+		default:
+		}
+		r.update <- state
+	}
+	for _, r := range links {
+		if r.state.renamed != nil {
+			select {
+			case <-r.state.renamed:
+			case <-ctx.Done():
+			}
+		}
+	}
+	for index, state := range wanted {
+		if links[index] == nil {
 			linkCtx, stop := context.WithCancel(ctx)
-			r = &running{state: state, update: make(chan linkState, 1), stop: stop, quiet: make(chan struct{})}
+			r := &running{state: state, update: make(chan linkState, 1), stop: stop, quiet: make(chan struct{})}
 			links[index] = r
 			l := newLink(d, state)
 			wg.Go(func() {
@@ -314,17 +361,7 @@ func (d *Discovery) reconcile(ctx context.Context, wg *sync.WaitGroup, links map
 				// Without the service's stop it is the link that is gone, and nobody is left to say goodbye to.
 				l.close(ctx.Err() != nil)
 			})
-			continue
 		}
-		if r.state.equal(state) {
-			continue
-		}
-		r.state = state
-		select {
-		case <-r.update:
-		default:
-		}
-		r.update <- state
 	}
 }
 

@@ -19,7 +19,7 @@ func offline(t testing.TB) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newLink(d, linkState{eth0, d.txt})
+	return newLink(d, linkState{Interface: eth0, said: d.said})
 }
 
 func packed(t testing.TB, m *dns.Msg) []byte {
@@ -85,7 +85,7 @@ func FuzzTake(f *testing.F) {
 			now := epoch.Add(time.Duration(i) * 1100 * time.Millisecond)
 			l.take(now, packet{data: raw, src: neighbour, hops: 255})
 			l.step(context.Background(), now)
-			if _, err := pack(l.cache.due(now, true, false), l.cache.answers(now, l.d.name)); err != nil {
+			if _, err := pack(l.cache.due(now, true, false), l.cache.answers(now, l.said.name)); err != nil {
 				t.Errorf("question that cannot be packed: %v", err)
 			}
 			for _, e := range l.cache.view(eth0, nil) {
@@ -125,7 +125,7 @@ func FuzzQuery(f *testing.F) {
 				}
 				packed(t, &dns.Msg{Answer: rrs})
 			}
-			if _, err := pack(l.cache.due(now, true, false), l.cache.answers(now, l.d.name)); err != nil {
+			if _, err := pack(l.cache.due(now, true, false), l.cache.answers(now, l.said.name)); err != nil {
 				t.Errorf("question that cannot be packed: %v", err)
 			}
 		}

@@ -156,9 +156,9 @@ func TestCloneIsToldOf(t *testing.T) {
 	foreign := func(l *link) []dns.RR {
 		rrs := service(t, "x", "10.0.0.2")
 		for _, rr := range rrs[1:3] {
-			rr.Header().Name = l.d.name
+			rr.Header().Name = l.said.name
 		}
-		rrs[0].(*dns.PTR).Ptr, rrs[1].(*dns.SRV).Target, rrs[3].Header().Name = l.d.name, l.d.host, l.d.host
+		rrs[0].(*dns.PTR).Ptr, rrs[1].(*dns.SRV).Target, rrs[3].Header().Name = l.said.name, l.said.host, l.said.host
 		return rrs
 	}
 	for what, c := range map[string]struct {
@@ -247,7 +247,7 @@ func TestUnknownOwnAddressIsWithdrawn(t *testing.T) {
 	say := func(now time.Time, addrs ...string) {
 		var rrs []dns.RR
 		for _, a := range addrs {
-			rrs = append(rrs, addressRecord(l.d.host, netip.MustParseAddr(a), ttlMax))
+			rrs = append(rrs, addressRecord(l.said.host, netip.MustParseAddr(a), ttlMax))
 		}
 		l.take(now, packet{data: response(t, rrs), src: own, hops: 255})
 	}

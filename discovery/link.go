@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -44,7 +43,7 @@ type link struct {
 	packets   chan packet
 	cache     *cache
 	shown     map[key]Event
-	txt       []string                 // as the Server wants it; printed form
+	said      said                     // what the Server announces
 	doubts    map[netip.Addr]time.Time // addresses that the Server announced and we were not told of: when to withdraw them, zero when done
 	clone     clone
 
@@ -65,8 +64,8 @@ type link struct {
 
 func newLink(d *Discovery, s linkState) *link {
 	ifi := s.Interface
-	l := &link{d: d, ifi: ifi, txt: s.txt, packets: make(chan packet, packetsIn), cache: newCache(d.service), shown: map[key]Event{}, doubts: map[netip.Addr]time.Time{}}
-	l.cache.own, l.cache.ownHost = fold(d.name), fold(d.host)
+	l := &link{d: d, ifi: ifi, said: s.said, packets: make(chan packet, packetsIn), cache: newCache(d.service), shown: map[key]Event{}, doubts: map[netip.Addr]time.Time{}}
+	l.cache.own.now(s.said)
 	l.status = InterfaceStatus{Index: ifi.Index, Name: ifi.Name}
 	l.stopRead = func() {}
 	return l
@@ -120,8 +119,8 @@ func (l *link) open(ctx context.Context) {
 		l.open(ctx)
 		return
 	}
-	if l.publisher.server == nil && l.d.name != "" {
-		if err := l.publisher.start(l.d, l.ifi, l.txt); err != nil {
+	if l.publisher.server == nil && l.said.name != "" {
+		if err := l.publisher.start(l.d.config, l.ifi, l.said); err != nil {
 			failed = err
 		} else {
 			// Asking for our own instance makes the Server announce it now and not after its half second of pretended
@@ -173,21 +172,34 @@ func (l *link) close(goodbyes bool) {
 	publishing := l.publisher.server != nil
 	l.publisher.stop()
 	if goodbyes && publishing {
-		if raw, err := goodbye(l.d.service, l.d.name); err == nil {
-			start := time.Now()
-			for _, at := range goodbyeAfter {
-				<-time.After(at - time.Since(start))
-				_ = l.sockets.send(raw)
-			}
+		start := time.Now()
+		for _, at := range goodbyeAfter {
+			<-time.After(at - time.Since(start))
+			l.leave()
 		}
 	}
 	l.shut()
 }
 
-// change takes other addresses of the link, or another TXT record.
+// leave says once that our instance goes.
+func (l *link) leave() {
+	if raw, err := goodbye(l.d.service, l.said.name); err == nil {
+		_ = l.sockets.send(raw)
+	}
+}
+
+// change takes other addresses of the link, or another announcement.
 func (l *link) change(ctx context.Context, s linkState) {
 	ifi := s.Interface
-	renew := !slices.Equal(l.txt, s.txt)
+	renew := !l.said.equal(s.said)
+	if s.renamed != nil {
+		if l.publisher.server != nil {
+			l.publisher.stop()
+			l.leave() // its own goodbye is easily lost
+			l.lost = nil
+		}
+		close(s.renamed)
+	}
 	for _, p := range l.ifi.Prefixes {
 		if a := p.Addr(); !ifi.own(a) {
 			l.lose(a)
@@ -196,7 +208,8 @@ func (l *link) change(ctx context.Context, s linkState) {
 	}
 	maps.DeleteFunc(l.doubts, func(a netip.Addr, _ time.Time) bool { return ifi.own(a) })
 	families := l.ifi.has(false) != ifi.has(false) || l.ifi.has(true) != ifi.has(true)
-	l.ifi, l.txt = ifi, s.txt
+	l.ifi, l.said = ifi, s.said
+	l.cache.own.now(s.said)
 	if families {
 		l.shut()
 	}
@@ -282,7 +295,7 @@ func (l *link) step(ctx context.Context, now time.Time) {
 		l.lost, l.lostAt = nil, time.Time{}
 	}
 	if !l.nudgeAt.IsZero() && !now.Before(l.nudgeAt) {
-		l.ask([]dns.Question{{Name: l.d.name, Qtype: dns.TypeSRV, Qclass: dns.ClassINET}}, nil)
+		l.ask([]dns.Question{{Name: l.said.name, Qtype: dns.TypeSRV, Qclass: dns.ClassINET}}, nil)
 		l.nudgeAt = time.Time{}
 		if l.nudges > 0 {
 			l.nudges--
@@ -293,7 +306,7 @@ func (l *link) step(ctx context.Context, now time.Time) {
 	if questions := l.cache.due(now, all, all && l.asked <= askEarly); len(questions) > 0 {
 		var known []dns.RR
 		if questions[0].Qtype == dns.TypePTR {
-			known = l.cache.answers(now, l.d.name)
+			known = l.cache.answers(now, l.said.name)
 		}
 		l.ask(questions, known)
 	}

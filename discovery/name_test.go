@@ -59,7 +59,7 @@ func TestNewRefusesWhatCannotBeAnnounced(t *testing.T) {
 		}
 	}
 	d, err := New(Config{Port: 1})
-	if err != nil || !strings.HasPrefix(d.host, "nigh-") || len(d.host) != len("nigh-12345678.local.") {
+	if err != nil || !strings.HasPrefix(d.said.host, "nigh-") || len(d.said.host) != len("nigh-12345678.local.") {
 		t.Errorf("random name: %v", err)
 	}
 	if d, err := New(Config{NoPublish: true}); err != nil || d.Name() != "" {

@@ -61,14 +61,14 @@ func (d *Discovery) own(now time.Time, a netip.Addr) bool {
 // packet is easily lost.
 func (l *link) withdraw(now time.Time) {
 	l.lost = slices.DeleteFunc(l.lost, func(a netip.Addr) bool { return l.ifi.own(a) })
-	if len(l.lost) == 0 || l.d.name == "" {
+	if len(l.lost) == 0 || l.said.name == "" {
 		l.lostAt = time.Time{}
 		return
 	}
 	l.lostAt = now.Add(withdrawAgain)
 	rrs := make([]dns.RR, 0, len(l.lost))
 	for _, a := range l.lost {
-		rrs = append(rrs, addressRecord(l.d.host, a, 0))
+		rrs = append(rrs, addressRecord(l.said.host, a, 0))
 	}
 	l.reply(rrs)
 }
@@ -85,7 +85,7 @@ func (l *link) hearOwn(now time.Time, rrs []dns.RR) {
 			raw = rr.AAAA
 		}
 		a, ok := netip.AddrFromSlice(raw)
-		if a = a.Unmap(); !ok || rr.Header().Ttl == 0 || l.ifi.own(a) || !strings.EqualFold(rr.Header().Name, l.d.host) {
+		if a = a.Unmap(); !ok || rr.Header().Ttl == 0 || l.ifi.own(a) || !strings.EqualFold(rr.Header().Name, l.said.host) {
 			continue
 		}
 		if _, known := l.doubts[a]; !known && len(l.doubts) < addressesMax {
@@ -121,4 +121,39 @@ func (l *link) lose(a netip.Addr) {
 	if !slices.Contains(l.lost, a) && len(l.lost) < addressesMax {
 		l.lost = append(l.lost, a)
 	}
+}
+
+// names are the folded names that we have on a link, the latest first; those before it may still be repeated by others. Its zero
+// value has none.
+type names [formerNames]struct{ instance, host string }
+
+// formerNames is how many names are remembered, with those of now.
+const formerNames = 4
+
+// now takes the names that are announced from now on.
+func (n *names) now(s said) {
+	fresh := *n
+	copy(fresh[1:], n[:])
+	fresh[0].instance, fresh[0].host = fold(s.name), fold(s.host)
+	if fresh[0] != n[0] {
+		*n = fresh
+	}
+}
+
+func (n *names) instance(name string) bool {
+	for _, own := range n {
+		if name != "" && own.instance == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *names) host(name string) bool {
+	for _, own := range n {
+		if name != "" && own.host == name {
+			return true
+		}
+	}
+	return false
 }

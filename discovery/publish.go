@@ -21,13 +21,13 @@ type publisher struct {
 }
 
 // start announces the service on one link. No addresses are given: the library then looks up those of the link at each packet.
-func (p *publisher) start(d *Discovery, ifi Interface, txt []string) error {
+func (p *publisher) start(c Config, ifi Interface, what said) error {
 	dev, err := net.InterfaceByIndex(ifi.Index)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	s, err := zeroconf.RegisterProxy(escapeLabel(d.config.Instance), d.config.ServiceType, "local", int(d.config.Port), d.host, nil,
-		txt, []net.Interface{*dev})
+	s, err := zeroconf.RegisterProxy(escapeLabel(what.instance), c.ServiceType, "local", int(c.Port), what.host, nil,
+		what.txt, []net.Interface{*dev})
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}

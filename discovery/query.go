@@ -112,7 +112,7 @@ func (c *cache) allKnown(now time.Time, answers []dns.RR) bool {
 			continue
 		}
 		k := fold(ptr.Ptr)
-		if in := c.instances[k]; k != c.own && (in == nil || !in.ptr.known(now)) {
+		if in := c.instances[k]; !c.own.instance(k) && (in == nil || !in.ptr.known(now)) {
 			return false
 		}
 	}

@@ -25,9 +25,9 @@ type Friend struct {
 // hears. Its methods may be called by several goroutines.
 type Recogniser struct {
 	self *identity.Identity
-	open bool
 
 	mu     sync.Mutex
+	open   bool              // guarded by mu
 	nonce  Nonce             // guarded by mu
 	decoys [nameTags]Tag     // guarded by mu
 	pairs  []pair            // newest first; guarded by mu
@@ -41,6 +41,13 @@ func New(self *identity.Identity, open bool) *Recogniser {
 	r := &Recogniser{self: self, open: open}
 	r.Renew()
 	return r
+}
+
+// Open sets whether adverts carry the key from now on.
+func (r *Recogniser) Open(open bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open = open
 }
 
 // Renew draws another nonce: after each attempt to form or join a group, however
@@ -108,12 +115,34 @@ func (r *Recogniser) Manual(on bool) {
 func (r *Recogniser) Advert() Advert {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := Advert{Nonce: r.nonce, Manual: r.manual}
+	a := r.tagged(r.nonce, r.decoys)
+	a.Manual = r.manual
 	if r.open {
 		a.Key = r.self.Key()
 	}
+	return a
+}
+
+// Announcement is what to tell a network beside the air: an advert without a key whose
+// nonce is its own, another one at each call. It tells nobody what the air is told.
+func (r *Recogniser) Announcement() Advert {
+	var nonce Nonce
+	var decoys [nameTags]Tag
+	fill(nonce[:])
+	for i := range decoys {
+		fill(decoys[i][:])
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tagged(nonce, decoys)
+}
+
+// tagged is an advert with this nonce, and as many decoys as it takes to look like four
+// friends; r.mu is held.
+func (r *Recogniser) tagged(nonce Nonce, decoys [nameTags]Tag) Advert {
+	a := Advert{Nonce: nonce}
 	for _, p := range r.pairs {
-		t := p.tagOf(p.self, p.other, r.nonce)
+		t := p.tagOf(p.self, p.other, nonce)
 		if p.other == r.first {
 			a.Tags = slices.Insert(a.Tags, 0, t)
 		} else {
@@ -121,7 +150,7 @@ func (r *Recogniser) Advert() Advert {
 		}
 	}
 	for i := len(a.Tags); i < nameTags; i++ {
-		a.Tags = append(a.Tags, r.decoys[i])
+		a.Tags = append(a.Tags, decoys[i])
 	}
 	return a
 }

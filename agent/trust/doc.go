@@ -19,7 +19,7 @@
 //	name                      mDNS, P2P      no                    no
 //	short ID                  mDNS, P2P      no                    no
 //	key                       P2P advert     no                    no
-//	mDNS instance, host name  name, short ID random at each start  none
+//	mDNS instance, host name  name, short ID random, see below     none
 //	mDNS TXT                  name, short ID nonce and tags        none
 //	mDNS questions for _nigh  yes            yes                   yes
 //	P2P device name           name, short ID nonce and tags        nonce and tags
@@ -37,9 +37,13 @@
 //
 // Nonce and tags tell the devices that this one trusts that it is there, and
 // nobody else anything but how many tags there are, at least four. They are new at each
-// start and whenever trust changes, and on the radio after each attempt to form a
-// group; the random mDNS names live as long as the process. So who hears a
-// device on two networks within one run knows that it is the same one.
+// start, in mDNS whenever trust changes, and on the radio after each attempt to form a
+// group and every ten minutes. The random mDNS names are new, and nonce and tags with
+// them, at each start, when the device comes to another network (before anything is
+// said there; at most three times in a minute, and not for groups) and every four to five hours.
+// The radio and mDNS never say the same nonce. What is not hidden by that: on a link
+// where the device stays, its old names give way to new ones under the same addresses;
+// and on two links that it has at the same time it goes by the same names.
 //
 // A stranger who connects to the session's port, or announces something so that the
 // agent greets it, is no eavesdropper but one of the two ends, and is told more:
