@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -169,6 +170,12 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 
 // keys takes a key message, which holds several keys when they came at once.
 func (a *app) keys(k tea.KeyMsg) tea.Cmd {
+	if k.Alt && !a.edits(k) {
+		// Esc and another key that came at once, as over a slow link: no key here
+		// needs alt.
+		k.Alt = false
+		return tea.Batch(a.key(tea.KeyMsg{Type: tea.KeyEsc}), a.keys(k))
+	}
 	if k.Type != tea.KeyRunes || len(k.Runes) < 2 || a.capturing() {
 		return a.key(k)
 	}
@@ -180,6 +187,18 @@ func (a *app) keys(k tea.KeyMsg) tea.Cmd {
 		cmds = append(cmds, a.key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}, Alt: k.Alt}))
 	}
 	return tea.Batch(cmds...)
+}
+
+// edits reports whether a key with alt is one that a text field knows: those that
+// go over and delete words.
+func (a *app) edits(k tea.KeyMsg) bool {
+	if !a.capturing() {
+		return false
+	}
+	if k.Type == tea.KeyRunes {
+		return len(k.Runes) == 1 && strings.ContainsRune("bfd", k.Runes[0])
+	}
+	return k.Type == tea.KeyLeft || k.Type == tea.KeyRight || k.Type == tea.KeyBackspace || k.Type == tea.KeyDelete
 }
 
 // capturing reports whether a text field has the keys.
@@ -275,9 +294,9 @@ func (a *app) act(act action, key string) tea.Cmd {
 		a.screen().rows().startFilter()
 	case actBack:
 		filtered := a.screen().rows().filter != ""
-		if a.notice.text != "" {
-			a.notice = notice{}
-		} else {
+		failed := a.notice.failed
+		a.notice = notice{}
+		if !failed {
 			a.screen().rows().clearFilter()
 			if s, ok := a.screen().(*sharesScreen); ok && !filtered {
 				return s.up(a)

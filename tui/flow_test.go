@@ -337,3 +337,25 @@ func TestColours(t *testing.T) {
 		})
 	}
 }
+
+// TestEscWithAnotherKey: a terminal sends alt as esc before the key, so that esc and a key that came in one read look like
+// it. They are two keys, but for those that edit in a text field.
+func TestEscWithAnotherKey(t *testing.T) {
+	alt := func(r rune) tea.KeyMsg { return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}, Alt: true} }
+	drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
+		u.press("/")
+		u.typed("ana la")
+		u.send(alt('b'))
+		u.typed("s ")
+		u.expect("filter: ana s la")
+		u.send(alt('2'))
+		u.settle()
+		u.expect("[2 Transfers")
+		u.press("1")
+		u.expect("Pixel 8") // the filter is cleared
+		u.send(tea.KeyMsg{Type: tea.KeyEsc, Alt: true})
+		u.send(tea.KeyMsg{Type: tea.KeyEnter, Alt: true})
+		u.settle()
+		u.expect("Send to Ana's laptop")
+	})
+}
