@@ -94,6 +94,11 @@ func (d *direct) decide(ctx context.Context, r wpa.Request) (ask bool) {
 		return false
 	}
 	id, s, ok := d.asker(ctx, r)
+	if d.a.trust.Standing(s.id) == trust.Blocked {
+		// As far as it says who it is. One that says that it is somebody else is a stranger.
+		d.log.Debug("A blocked device asks for a group and is ignored", "peer", s.id.Short())
+		return false
+	}
 	switch {
 	case ok && d.a.now().Join == JoinTrusted && d.a.trust.Standing(id) == trust.Trusted:
 		if d.gate.failures.Tokens() < 1 {

@@ -171,6 +171,30 @@ func TestOnlyAFriendIsAnsweredSilently(t *testing.T) {
 	}
 }
 
+// A blocked device that says who it is is no question; one that was blocked and is no more is one again.
+func TestBlockedDeviceIsNoQuestion(t *testing.T) {
+	a, b := newAirAgent(t, VisibleEveryone), newAirAgent(t, VisibleEveryone)
+	trusts(t, b, a, true)
+	button := wpa.Request{Peer: peerOf(b, 1), PasswordID: wpa.PasswordPushButton}
+	for _, step := range []struct {
+		what   string
+		do     func() error
+		wanted bool
+	}{
+		{"a stranger", func() error { return nil }, true},
+		{"a blocked device", func() error { return a.trust.Block(b.id.ID) }, false},
+		{"one that is blocked no more", func() error { return a.trust.Remove(b.id.ID) }, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		a.direct.heard(button.Peer)
+		if ask := a.direct.decide(t.Context(), button); ask != step.wanted {
+			t.Errorf("%s is a question: %v", step.what, ask)
+		}
+	}
+}
+
 func TestStaleAdvertGivesNoPIN(t *testing.T) {
 	a, b := newAirAgent(t, VisibleEveryone), newAirAgent(t, VisibleEveryone)
 	trusts(t, a, b, true)
