@@ -133,9 +133,7 @@ func TestStrangerOverWiFiDirectAsks(t *testing.T) {
 	_, ada, bob := onAir(t)
 	note := filepath.Join(t.TempDir(), "note.txt")
 	random(t, note, 1000)
-	if _, errs, code := ada.Run(within(t, time.Minute), "find", "--for", "20s"); code != 0 {
-		t.Fatalf("find: exit %d: %s", code, errs)
-	}
+	look(t, ada)
 	if err := ada.Await(within(t, time.Minute), hasPeer("bob", "visible")); err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,14 @@ func nigh(t *testing.T, a *node.Agent, d time.Duration, args ...string) string {
 	return out
 }
 
+// look has an agent search for a while, and does not wait.
+func look(t *testing.T, a *node.Agent) {
+	t.Helper()
+	if err := a.Client().Find(within(t, time.Minute), control.FindRequest{Seconds: 30}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // alone leaves the groups of all agents and returns when none is in any.
 func alone(t *testing.T, agents ...*node.Agent) {
 	t.Helper()

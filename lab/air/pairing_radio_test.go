@@ -65,7 +65,7 @@ func TestPairingOverWiFiDirect(t *testing.T) {
 	year := clock(t)
 	year(1970)
 	_, ada, bob := onAir(t, "--accept", "trusted")
-	nigh(t, ada, time.Minute, "find", "--for", "20s")
+	look(t, ada)
 	await(t, ada, time.Minute, hasPeer("bob", "visible"))
 	ctx := within(t, 5*time.Minute)
 	type result struct {

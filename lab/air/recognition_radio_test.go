@@ -232,9 +232,7 @@ func TestTrustedDevicesJoinSilently(t *testing.T) {
 	}
 	// The two list each other, with a signal and without any connection.
 	for _, p := range [][2]*node.Agent{{ada, bob}, {bob, ada}} {
-		if _, errs, code := p[0].Run(within(t, time.Minute), "find", "--for", "20s"); code != 0 {
-			t.Fatalf("find: exit %d: %s", code, errs)
-		}
+		look(t, p[0])
 		if err := p[0].Await(within(t, time.Minute), func(s control.State) bool {
 			return len(s.Status.Groups) == 0 && slices.ContainsFunc(s.Peers, func(peer control.Peer) bool {
 				return peer.Name == p[1].Name && peer.Trust == "trusted" && peer.State == "visible" && len(peer.Paths) == 1 && peer.Paths[0].Signal < 0

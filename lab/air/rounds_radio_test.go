@@ -19,10 +19,10 @@ import (
 	"nigh/lab/radio"
 )
 
-// rounds of TestBehaviour25Rounds, with NIGH_LONG set, and with -short. A leak is one in each round: fifteen are five times the
+// rounds of TestBehaviour25Rounds, with NIGH_LONG set, and with -short. A leak is one in each round: ten are three times the
 // slack.
 const (
-	rounds      = 15
+	rounds      = 10
 	longRounds  = 50
 	shortRounds = 5
 )
