@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	searchWait = 3 * time.Second  // for the answer of one device
-	offerWait  = 30 * time.Second // for the offer of what a device said it will offer
+	searchWait = 3 * time.Second        // for the answer of one device
+	holderWait = 300 * time.Millisecond // for further devices that have a content, once one has said so
+	offerWait  = 30 * time.Second       // for the offer of what a device said it will offer
 )
 
 // Shares implements [control.Backend].
@@ -219,7 +220,7 @@ func (a *Agent) near() []identity.DeviceID {
 var errNobodyNear = &control.Error{Code: control.CodeAway, Message: "no trusted device is connected", Hint: "nigh peers lists the devices near and known"}
 
 // Search implements [control.Backend].
-func (b backend) Search(ctx context.Context, r control.SearchRequest) (control.SearchAnswer, error) {
+func (b backend) Search(ctx context.Context, r control.SearchRequest, each func(control.SearchAnswer)) (control.SearchAnswer, error) {
 	if share.CheckQuery(r.Query) != nil {
 		return control.SearchAnswer{}, &control.Error{Code: control.CodeUsage, Message: "a search needs words, at most 16 and 256 bytes in all"}
 	}
@@ -227,22 +228,30 @@ func (b backend) Search(ctx context.Context, r control.SearchRequest) (control.S
 	if len(peers) == 0 {
 		return control.SearchAnswer{}, errNobodyNear
 	}
-	found := b.a.shares.Search(ctx, peers, r.Query, content.Hash{}, searchWait)
+	var news func(share.Found)
+	if each != nil {
+		news = func(f share.Found) { each(b.a.foundView(f, len(peers))) }
+	}
+	found := b.a.shares.Search(ctx, peers, r.Query, content.Hash{}, searchWait, news)
 	if err := ctx.Err(); err != nil {
 		return control.SearchAnswer{}, failed(err)
 	}
-	answer := control.SearchAnswer{Results: []control.ShareEntry{}, Asked: len(peers), More: found.More}
+	return b.a.foundView(found, len(peers)), nil
+}
+
+func (a *Agent) foundView(found share.Found, asked int) control.SearchAnswer {
+	answer := control.SearchAnswer{Results: []control.ShareEntry{}, Asked: asked, More: found.More}
 	for _, id := range found.Failed {
-		answer.Silent = append(answer.Silent, b.a.member(id))
+		answer.Silent = append(answer.Silent, a.member(id))
 	}
 	for _, f := range found.Results {
 		v := entryView(f.Entry)
 		for _, h := range f.Holders {
-			v.Holders = append(v.Holders, control.ShareHolder{Device: b.a.member(h.Peer), Share: h.Share, Path: h.Path})
+			v.Holders = append(v.Holders, control.ShareHolder{Device: a.member(h.Peer), Share: h.Share, Path: h.Path})
 		}
 		answer.Results = append(answer.Results, v)
 	}
-	return answer, nil
+	return answer
 }
 
 // Get implements [control.Backend].
@@ -302,7 +311,18 @@ func (a *Agent) holdersOf(ctx context.Context, text string, from []string) ([]sh
 			return nil, errNobodyNear
 		}
 	}
-	found := a.shares.Search(ctx, peers, "", hash, searchWait)
+	// One holder is enough to begin with; others are looked for while it comes.
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
+	var late *time.Timer
+	found := a.shares.Search(asking, peers, "", hash, searchWait, func(share.Found) {
+		if late == nil {
+			late = time.AfterFunc(holderWait, enough)
+		}
+	})
+	if late != nil {
+		late.Stop()
+	}
 	var wants []share.Want
 	for _, r := range found.Results {
 		for _, h := range r.Holders {

@@ -196,6 +196,8 @@ func word(s string) cell { return cell{s, styleOf(s)} }
 type table struct {
 	rows  [][]cell
 	whole bool // lines are never cut: they hold commands to copy
+
+	widths []int // of the columns at least; write sets them
 }
 
 // head adds a heading row.
@@ -223,7 +225,7 @@ func (t *table) add(fields ...any) {
 
 // write prints t to standard output; each line is cut to the terminal's width.
 func (t *table) write(a *app) error {
-	var widths []int
+	widths := t.widths
 	for _, row := range t.rows {
 		for i, c := range row {
 			if i == len(widths) {
@@ -232,6 +234,7 @@ func (t *table) write(a *app) error {
 			widths[i] = max(widths[i], ansi.StringWidth(c.text))
 		}
 	}
+	t.widths = widths
 	color, cols := a.colors(a.env.Stdout), a.width(a.env.Stdout)
 	var b strings.Builder
 	for _, row := range t.rows {

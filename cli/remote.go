@@ -220,8 +220,9 @@ func (a *app) searchCommand() *cobra.Command {
 		Short: "Look for files on all connected trusted devices",
 		Long: `Look for files and folders in what all connected trusted devices share with this
 one. Each word has to be in the path, at least one in the name; upper and lower case
-are the same. Equal files on several devices are one result. Devices that do not
-answer within three seconds are named.`,
+are the same. What a device has is printed as soon as it answers; equal files on
+several devices are one result. Devices that do not answer within three seconds are
+named.`,
 		Example: `  nigh search holiday 2026
   nigh search --json invoice | jq -r '.results[] | .holders[0] | "\(.device.name):\(.share)/\(.path)"'`,
 		Args: takes(1, -1, "a word"),
@@ -237,7 +238,14 @@ answer within three seconds are named.`,
 func (a *app) search(ctx context.Context, query string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	answer, err := a.agent().Search(ctx, control.SearchRequest{Query: query})
+	var answer control.SearchAnswer
+	var err error
+	found := finds{a: a, said: map[string]int{}}
+	if a.json {
+		answer, err = a.agent().Search(ctx, control.SearchRequest{Query: query})
+	} else {
+		answer, err = a.agent().SearchEach(ctx, control.SearchRequest{Query: query}, found.print)
+	}
 	if err != nil {
 		return err
 	}
@@ -254,33 +262,52 @@ func (a *app) search(ctx context.Context, query string) error {
 	if a.json {
 		return a.document(answer)
 	}
-	if len(answer.Results) == 0 {
+	if len(found.said) == 0 {
 		a.say("nothing found on %s", count(answer.Asked, "device", "devices"))
-		return nil
-	}
-	var t table
-	t.head("NAME", "SIZE", "WHERE")
-	for _, e := range answer.Results {
-		name, bytes := e.Name, size(e.Size)
-		if e.Kind == "folder" {
-			name, bytes = name+"/", "-"
-		}
-		where := ""
-		for i, h := range e.Holders {
-			if i == 0 {
-				where = remote{device: h.Device.Name, share: h.Share, path: h.Path}.String()
-			}
-		}
-		if n := len(e.Holders) - 1; n > 0 {
-			where += fmt.Sprintf(" and %d more", n)
-		}
-		t.add(name, bytes, where)
-	}
-	if err := t.write(a); err != nil {
-		return err
 	}
 	if answer.More {
 		a.say("there is more; give more words")
 	}
 	return nil
+}
+
+// finds prints what a search finds, as soon as each device has answered.
+type finds struct {
+	a      *app
+	widths []int
+	said   map[string]int // how many holders of a result were shown, by the first of them
+}
+
+// print shows results that are new, and of others the holders that are.
+func (f *finds) print(list []control.ShareEntry) error {
+	t := table{widths: f.widths}
+	if len(f.said) == 0 {
+		t.head("NAME", "SIZE", "WHERE")
+	}
+	where := func(h control.ShareHolder) string {
+		return remote{device: h.Device.Name, share: h.Share, path: h.Path}.String()
+	}
+	for _, e := range list {
+		if len(e.Holders) == 0 {
+			continue
+		}
+		name, bytes := e.Name, size(e.Size)
+		if e.Kind == "folder" {
+			name, bytes = name+"/", "-"
+		}
+		first := e.Holders[0]
+		key := first.Device.ID + "/" + first.Share + "/" + first.Path
+		before, place := f.said[key], where(e.Holders[0])
+		if before > 0 {
+			place = "also " + where(e.Holders[before])
+		}
+		if more := len(e.Holders) - max(before, 1) - min(before, 1); more > 0 {
+			place += fmt.Sprintf(" and %d more", more)
+		}
+		f.said[key] = len(e.Holders)
+		t.add(name, bytes, place)
+	}
+	err := t.write(f.a)
+	f.widths = t.widths
+	return err
 }

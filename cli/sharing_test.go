@@ -40,7 +40,12 @@ func (s served) Browse(ctx context.Context, r control.BrowseRequest) (control.Li
 	}
 	return control.Listing{}, err
 }
-func (s served) Search(ctx context.Context, r control.SearchRequest) (control.SearchAnswer, error) {
+func (s served) Search(ctx context.Context, r control.SearchRequest, each func(control.SearchAnswer)) (control.SearchAnswer, error) {
+	for i := range s.b.Answer.Results {
+		if each != nil {
+			each(control.SearchAnswer{Results: s.b.Answer.Results[i : i+1]})
+		}
+	}
 	return s.b.Answer, s.b.ask(ctx, "Search", r)
 }
 func (s served) Get(ctx context.Context, r control.GetRequest) (control.Transfer, error) {

@@ -284,6 +284,17 @@ func TestEveryRoute(t *testing.T) {
 		{"remove share", func() (any, error) { return nil, c.RemoveShare(ctx, "a/ü ?") }, []any{"remove share", "a/ü ?"}, nil},
 		{"browse", func() (any, error) { return c.Browse(ctx, control.BrowseRequest{Device: "ana", Share: "photos"}) }, control.BrowseRequest{Device: "ana", Share: "photos"}, sampleListing},
 		{"search", func() (any, error) { return c.Search(ctx, control.SearchRequest{Query: "a"}) }, control.SearchRequest{Query: "a"}, control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}, Asked: 2}},
+		{"search as it comes", func() (any, error) {
+			n := 0
+			last, err := c.SearchEach(ctx, control.SearchRequest{Query: "a"}, func(list []control.ShareEntry) error {
+				n += len(list)
+				return nil
+			})
+			if last.Asked != 2 {
+				t.Errorf("the last answer is %+v", last)
+			}
+			return n, err
+		}, control.SearchRequest{Query: "a"}, 3},
 		{"get", func() (any, error) { return c.Get(ctx, control.GetRequest{Hash: "af13", From: []string{"ana"}}) }, control.GetRequest{Hash: "af13", From: []string{"ana"}}, sampleTransfer},
 		{"doctor", func() (any, error) { return c.Doctor(ctx) }, "doctor", []control.Check{sampleCheck}},
 		{"log", func() (any, error) { return c.Log(ctx) }, "log", []control.LogLine{sampleLine}},

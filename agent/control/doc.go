@@ -35,6 +35,8 @@
 //	POST   /v1/groups                 GroupRequest -> Group (blocks until the group is up or failed)
 //	DELETE /v1/groups/{ifname}        {} (leave or end)
 //	GET    /v1/events                 one Event a line: the full State first, then changes
+//	POST   /v1/search                 SearchRequest -> SearchAnswer
+//	POST   /v1/search/stream          SearchRequest -> one SearchAnswer a line, as devices answer; the last has "end"
 //	GET    /v1/doctor                 {"checks": [Check]}
 //	GET    /v1/trust/export           TrustDocument
 //	POST   /v1/trust/import           TrustDocument -> TrustImport

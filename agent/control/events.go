@@ -69,8 +69,8 @@ type lineWriter struct {
 	patience time.Duration // a write that takes longer fails
 }
 
-func (l *lineWriter) line(e Event) error {
-	body, err := json.Marshal(e)
+func (l *lineWriter) line(v any) error {
+	body, err := json.Marshal(v)
 	if err != nil { // no type here can fail to marshal
 		panic(err)
 	}

@@ -313,6 +313,7 @@ func (s *Server) routes() http.Handler {
 	sharingRoutes(handle, b)
 	messageRoutes(b, handle)
 	mux.HandleFunc("GET /v1/events", s.watch)
+	mux.HandleFunc("POST /v1/search/stream", s.searchStream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &Error{Code: CodeNotFound,
 			Message: fmt.Sprintf("this agent has no %s %.80q", r.Method, r.URL.Path),

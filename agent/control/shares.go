@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 )
@@ -16,8 +18,9 @@ type Sharing interface {
 	RemoveShare(ctx context.Context, name string) error
 	// Browse returns the shares of a device, or a page of a folder of one.
 	Browse(ctx context.Context, r BrowseRequest) (Listing, error)
-	// Search asks all connected trusted devices at the same time.
-	Search(ctx context.Context, r SearchRequest) (SearchAnswer, error)
+	// Search asks all connected trusted devices at the same time, and returns what all of them have. each, unless it is nil, gets the
+	// Results of an answer as soon as it comes: those that are new, and those that have one more holder. One call at a time.
+	Search(ctx context.Context, r SearchRequest, each func(SearchAnswer)) (SearchAnswer, error)
 	// Get asks for a file or folder of a share, or for a content, and returns the
 	// transfer that receives it.
 	Get(ctx context.Context, r GetRequest) (Transfer, error)
@@ -115,6 +118,7 @@ type SearchAnswer struct {
 	Asked   int          `json:"asked"`            // devices
 	Silent  []Member     `json:"silent,omitempty"` // devices that did not answer in time
 	More    bool         `json:"more,omitempty"`   // devices have more than they told
+	End     bool         `json:"end,omitempty"`    // of a stream: all have answered; Results were told before
 }
 
 // GetRequest asks for a file or folder of a share, or for a content.
@@ -165,7 +169,7 @@ func sharingRoutes(handle handler, b Sharing) {
 		if _, err := read(w, r, &q); err != nil {
 			return nil, err
 		}
-		v, err := b.Search(r.Context(), q)
+		v, err := b.Search(r.Context(), q, nil)
 		v.Results = orEmpty(v.Results)
 		return v, err
 	})
@@ -176,6 +180,39 @@ func sharingRoutes(handle handler, b Sharing) {
 		}
 		return b.Get(r.Context(), q)
 	})
+}
+
+// searchStream answers a search line by line.
+func (s *Server) searchStream(w http.ResponseWriter, r *http.Request) {
+	var q SearchRequest
+	if _, err := read(w, r, &q); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	out := &lineWriter{w: w, rc: http.NewResponseController(w), patience: s.patience}
+	began := false
+	tell := func(a SearchAnswer) {
+		if !began {
+			began = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			w.WriteHeader(http.StatusOK)
+		}
+		if out.line(a) != nil || out.flush() != nil {
+			cancel() // nobody reads any more
+		}
+	}
+	last, err := s.backend.Search(ctx, q, tell)
+	switch {
+	case err == nil:
+		last.Results, last.End = []ShareEntry{}, true
+		tell(last)
+	case !began:
+		s.fail(w, r, err)
+	default: // the stream ends without its last line, which says as much
+		s.log.Debug("Search given up", "error", err)
+	}
 }
 
 // Shares returns this device's shares.
@@ -203,6 +240,29 @@ func (c *Client) Browse(ctx context.Context, r BrowseRequest) (Listing, error) {
 // Search asks all connected trusted devices; it takes some seconds at most.
 func (c *Client) Search(ctx context.Context, r SearchRequest) (SearchAnswer, error) {
 	return call[SearchAnswer](c, ctx, http.MethodPost, "/v1/search", r)
+}
+
+// SearchEach is [Client.Search] for those who want what each device has as soon as it answers: each gets the results that are new, and
+// those that have one more holder. The last answer, which SearchEach returns, has no results. An error of each ends it and is returned.
+func (c *Client) SearchEach(ctx context.Context, r SearchRequest, each func([]ShareEntry) error) (SearchAnswer, error) {
+	resp, err := c.request(ctx, http.MethodPost, "/v1/search/stream", r)
+	if err != nil {
+		return SearchAnswer{}, err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer))
+	for {
+		var a SearchAnswer
+		if err := dec.Decode(&a); err != nil {
+			return SearchAnswer{}, broken(ctx, err)
+		}
+		if a.End {
+			return a, nil
+		}
+		if err := each(a.Results); err != nil {
+			return SearchAnswer{}, err
+		}
+	}
 }
 
 // Get asks for something that is shared and returns the transfer that receives it,

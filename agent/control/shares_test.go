@@ -24,7 +24,11 @@ func (b *backend) RemoveShare(_ context.Context, name string) error {
 func (b *backend) Browse(_ context.Context, r control.BrowseRequest) (control.Listing, error) {
 	return sampleListing, b.note(r)
 }
-func (b *backend) Search(_ context.Context, r control.SearchRequest) (control.SearchAnswer, error) {
+func (b *backend) Search(_ context.Context, r control.SearchRequest, each func(control.SearchAnswer)) (control.SearchAnswer, error) {
+	if each != nil {
+		each(control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}})
+		each(control.SearchAnswer{Results: []control.ShareEntry{sampleEntry, sampleEntry}})
+	}
 	return control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}, Asked: 2}, b.note(r)
 }
 func (b *backend) Get(_ context.Context, r control.GetRequest) (control.Transfer, error) {

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"nigh/agent/content"
 	"nigh/agent/identity"
 	"nigh/agent/receive"
@@ -146,54 +144,88 @@ type Found struct {
 }
 
 // Search asks devices for what fits the words of text, or for a content when hash is not zero, all at the same time and each for at most
-// patience. Equal contents are one result.
-func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text string, hash content.Hash, patience time.Duration) Found {
-	answers, errs := make([]searchAnswer, len(peers)), make([]error, len(peers))
-	var wait errgroup.Group
-	wait.SetLimit(maxAsking)
-	for i, peer := range peers {
-		wait.Go(func() error {
+// patience. Equal contents are one result. each, unless it is nil, gets what an answer adds as soon as it comes: results that are new, and
+// those that have one more holder; the devices that failed come at the end only. One call at a time.
+func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text string, hash content.Hash, patience time.Duration, each func(Found)) Found {
+	type reply struct {
+		peer   identity.DeviceID
+		answer searchAnswer
+		err    error
+	}
+	replies := make(chan reply)
+	asking := make(chan struct{}, maxAsking)
+	for _, peer := range peers {
+		go func() { // ends with its request, which ends with ctx or patience; below there is one receive for each
+			asking <- struct{}{}
+			defer func() { <-asking }()
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			req := searchRequest{Query: text, Hash: hash}
-			if errs[i] = s.call(ctx, peer, http.MethodPost, "/v1/shares/search", req, &answers[i]); errs[i] == nil {
-				errs[i] = answers[i].check(hash)
+			r := reply{peer: peer}
+			if r.err = s.call(ctx, peer, http.MethodPost, "/v1/shares/search", searchRequest{Query: text, Hash: hash}, &r.answer); r.err == nil {
+				r.err = r.answer.check(hash)
 			}
-			return nil
-		})
+			replies <- r
+		}()
 	}
-	_ = wait.Wait() // each error is in errs
 	var f Found
-	byHash := map[content.Hash]int{}
-	for i, peer := range peers {
-		if err := errs[i]; err != nil {
-			if !errors.Is(err, ErrNotFound) { // a nigh that has no shares
-				s.log.Debug("Search failed at a device", "peer", peer.Short(), "err", err)
-				f.Failed = append(f.Failed, peer)
+	byHash, failed := map[content.Hash]int{}, map[identity.DeviceID]bool{}
+	for range peers {
+		r := <-replies
+		if r.err != nil {
+			if !errors.Is(r.err, ErrNotFound) { // a nigh that has no shares
+				s.log.Debug("Search failed at a device", "peer", r.peer.Short(), "err", r.err)
+				failed[r.peer] = true
 			}
 			continue
 		}
-		f.More = f.More || answers[i].More
-		for _, e := range answers[i].Results {
-			h := Holder{peer, e.Share, e.Path}
-			if n, ok := byHash[e.Hash]; ok && !e.Hash.IsZero() {
-				f.Results[n].Holders = append(f.Results[n].Holders, h)
-				continue
-			}
-			if len(f.Results) == maxFound {
-				f.More = true
-				continue
-			}
-			byHash[e.Hash] = len(f.Results)
-			_, e.Name = splitPath(e.Path)
-			f.Results = append(f.Results, Result{e, []Holder{h}})
+		f.More = f.More || r.answer.More
+		if news := f.add(r.peer, r.answer.Results, byHash); each != nil && len(news) > 0 {
+			each(Found{Results: news})
 		}
 	}
-	sort.SliceStable(f.Results, func(i, j int) bool {
-		a, b := f.Results[i], f.Results[j]
+	for _, peer := range peers {
+		if failed[peer] {
+			f.Failed = append(f.Failed, peer)
+		}
+	}
+	sortResults(f.Results)
+	return f
+}
+
+// add takes what a device has, and returns what is new by that, in the order of names.
+func (f *Found) add(peer identity.DeviceID, entries []Entry, byHash map[content.Hash]int) []Result {
+	changed := map[int]bool{}
+	for _, e := range entries {
+		h := Holder{peer, e.Share, e.Path}
+		if n, ok := byHash[e.Hash]; ok && !e.Hash.IsZero() {
+			f.Results[n].Holders = append(f.Results[n].Holders, h)
+			changed[n] = true
+			continue
+		}
+		if len(f.Results) == maxFound {
+			f.More = true
+			continue
+		}
+		n := len(f.Results)
+		byHash[e.Hash], changed[n] = n, true
+		_, e.Name = splitPath(e.Path)
+		f.Results = append(f.Results, Result{e, []Holder{h}})
+	}
+	news := make([]Result, 0, len(changed))
+	for n := range changed {
+		r := f.Results[n]
+		r.Holders = slices.Clip(r.Holders) // what is added to it later is no news of now
+		news = append(news, r)
+	}
+	sortResults(news)
+	return news
+}
+
+func sortResults(list []Result) {
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
 		return cmp.Or(strings.Compare(receive.Fold(a.Name), receive.Fold(b.Name)), strings.Compare(a.Path, b.Path)) < 0
 	})
-	return f
 }
 
 func (a *searchAnswer) check(hash content.Hash) error {

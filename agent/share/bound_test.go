@@ -31,7 +31,7 @@ func TestLargestAnswers(t *testing.T) {
 	if listed != 1500 {
 		t.Errorf("listed %d of 1500", listed)
 	}
-	f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, `"`, content.Hash{}, patience)
+	f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, `"`, content.Hash{}, patience, nil)
 	if len(f.Results) != MaxResults || !f.More || len(f.Failed) > 0 {
 		t.Errorf("%d results, %v", len(f.Results), f.Failed)
 	}

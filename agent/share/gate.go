@@ -24,18 +24,19 @@ func (g *gate) request(id identity.DeviceID) bool {
 	return g.of(id).requests.Allow()
 }
 
-// search reports whether a device may search now; done must be called after it.
-func (g *gate) search(id identity.DeviceID) (done func(), ok bool) {
+// search reports whether a device may search now; done must be called after it, and reports whether no other search goes on.
+func (g *gate) search(id identity.DeviceID) (done func() (last bool), ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.searching >= maxSearching || !g.of(id).searches.Allow() {
 		return nil, false
 	}
 	g.searching++
-	return func() {
+	return func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.searching--
+		return g.searching == 0
 	}, true
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,7 @@ func (s *Shares) hashAll(ctx context.Context) error {
 			}
 			s.cfg.Changed()
 		}
+		s.tidy()
 		// A file that changes all the time must not keep a core busy.
 		rest.Reset(min(time.Since(began)*hashRest, hashRestMax))
 		select {
@@ -58,6 +60,12 @@ func (s *Shares) hashAll(ctx context.Context) error {
 		case <-rest.C:
 		}
 	}
+}
+
+// tidy gives back the memory that a pass over a share took: the next one may be far away.
+func (s *Shares) tidy() {
+	s.cfg.Store.Release()
+	debug.FreeOSMemory()
 }
 
 // unhashed returns the shares that have files without a hash.

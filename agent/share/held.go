@@ -31,7 +31,7 @@ func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.
 	if !ok {
 		return nil, ErrBusy
 	}
-	defer done()
+	defer s.searched(done)
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
 	want := make(map[content.Hash]bool, len(of))
@@ -46,16 +46,13 @@ func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.
 		s.mu.Lock()
 		rec := f.record
 		s.mu.Unlock()
-		n := 0
-		err := s.db.below(rec.ID, "", func(key []byte, e entry) error {
-			if n++; n%1024 == 0 && ctx.Err() != nil {
-				return errEnough
-			}
-			if e.dir || !want[e.hash] {
+		err := s.db.scan(ctx, rec.ID, func(v *visit) error {
+			e, err := decode(v.raw)
+			if err != nil || e.dir || !want[e.hash] {
 				return nil
 			}
 			want[e.hash] = false // one file of each
-			path := join(splitKey(key))
+			path := v.path()
 			found = append(found, Held{Hash: e.hash, Root: rec.Folder, Path: path, Known: known(path, &e),
 				Still: func() bool { return s.Sees(peer, rec.ID) }})
 			return nil

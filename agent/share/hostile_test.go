@@ -90,7 +90,7 @@ func TestHostileHolder(t *testing.T) {
 			if tt.ask == "hash" {
 				hash = content.Sum([]byte("x"))
 			}
-			if f := bob.Search(t.Context(), []identity.DeviceID{evil.id}, "x", hash, patience); len(f.Failed) > 0 {
+			if f := bob.Search(t.Context(), []identity.DeviceID{evil.id}, "x", hash, patience, nil); len(f.Failed) > 0 {
 				err = ErrProtocol
 				if len(f.Results) > 0 {
 					t.Errorf("%.60q: results of a device that broke the protocol", tt.answer)
@@ -185,7 +185,7 @@ func TestSearchFlood(t *testing.T) {
 	if codes[200] > 100 || codes[200] == 0 || codes[200]+codes[429] != 1000 {
 		t.Errorf("a flood of 1000 searches was answered %v", codes)
 	}
-	if f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, "film", content.Hash{}, patience); len(f.Results) != 1 {
+	if f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, "film", content.Hash{}, patience, nil); len(f.Results) != 1 {
 		t.Errorf("another device meanwhile: %+v", f)
 	}
 	// The devices that are remembered are bounded.
@@ -218,7 +218,13 @@ func TestSlowDeviceIsNamed(t *testing.T) {
 	slow := &device{id: identity.DeviceID{5}, server: server}
 	b.devices[slow.id] = slow
 	began := time.Now()
-	f := bob.Search(t.Context(), []identity.DeviceID{slow.id, ada.id, {4, 4}}, "film", content.Hash{}, 300*time.Millisecond)
+	var first []Result
+	f := bob.Search(t.Context(), []identity.DeviceID{slow.id, ada.id, {4, 4}}, "film", content.Hash{}, 2*time.Second, func(f Found) {
+		first = append(first, f.Results...)
+	})
+	if len(first) != 1 {
+		t.Errorf("%d results were told as they came", len(first))
+	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
@@ -347,8 +353,8 @@ func FuzzMatch(f *testing.F) {
 			return
 		}
 		m := matcher{query: q}
-		got := m.match(dir, name, &entry{})
-		if again := m.match(dir, name, &entry{}); again != got {
+		got := m.match(&visit{dir: []byte(dir), name: []byte(name)})
+		if again := m.match(&visit{dir: []byte(dir), name: []byte(name)}); again != got {
 			t.Error("the second look differs")
 		}
 		want, inName := true, false

@@ -1,6 +1,8 @@
 package share
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -191,6 +193,27 @@ func (x index) below(id, dir string, fn func(key []byte, e entry) error) error {
 		return b.ForEachPrefix([]byte(id), each)
 	}
 	return errors.Join(b.ForEachPrefix(dirKey(id, dir), each), b.ForEachPrefix([]byte(id+dir+"/"), each))
+}
+
+// A visit is one entry that a pass over the index comes to. Its slices end with the call.
+type visit struct{ dir, name, raw []byte }
+
+// path returns that of the entry.
+func (v *visit) path() string { return join(string(v.dir), string(v.name)) }
+
+// scan calls fn for all entries of a share, directory by directory: what a search costs is paid here, for each of them. fn must not use
+// the store. ctx ends it with errEnough.
+func (x index) scan(ctx context.Context, id string, fn func(v *visit) error) error {
+	n := 0
+	var v visit
+	return x.s.Bucket(bucketIndex).Scan([]byte(id), func(key, raw []byte) error {
+		if n++; n%1024 == 0 && ctx.Err() != nil {
+			return errEnough
+		}
+		v.dir, v.name, _ = bytes.Cut(key[idLength:], []byte{0})
+		v.raw = raw
+		return fn(&v)
+	})
 }
 
 // clear removes the index of a share, in parts, so that nobody waits long for the database.

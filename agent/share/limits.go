@@ -39,7 +39,7 @@ const (
 
 	// The index.
 	batchEntries = 1000 // entries written at once
-	hashBatch    = 64   // hashes written at once ..
+	hashBatch    = 512  // hashes written at once ..
 	hashFlush    = 2 * time.Second
 	maxDirty     = 4096 // directories that are scanned one by one; more are a whole scan
 	settle       = 500 * time.Millisecond

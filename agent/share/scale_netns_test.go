@@ -73,7 +73,7 @@ func TestHundredThousandFiles(t *testing.T) {
 		more  bool
 	}{{"gröSSE 099999", 1, false}, {"img 004242", 1, false}, {"nothing like it", 0, false}, {"jpg", MaxResults, true}} {
 		began := time.Now()
-		f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, tt.query, content.Hash{}, patience)
+		f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, tt.query, content.Hash{}, patience, nil)
 		took := time.Since(began)
 		t.Logf("search %q: %d results in %v", tt.query, len(f.Results), took)
 		if len(f.Results) != tt.want || f.More != tt.more || took > lab.Bound(t, 300*time.Millisecond) {

@@ -23,8 +23,11 @@ func (s *Shares) keep(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		for _, f := range s.toScan() {
-			s.scanFolder(ctx, f)
+		if list := s.toScan(); len(list) > 0 {
+			for _, f := range list {
+				s.scanFolder(ctx, f)
+			}
+			s.tidy()
 		}
 		if next := s.nextDue(); next.IsZero() {
 			timer.Stop()
@@ -168,8 +171,10 @@ func (s *Shares) countOnce(f *folder) error {
 		return nil
 	}
 	var c counts
-	err := s.db.below(f.ID, "", func(_ []byte, e entry) error {
-		c.count(&e, 1)
+	err := s.db.scan(context.Background(), f.ID, func(v *visit) error {
+		if e, err := decode(v.raw); err == nil {
+			c.count(&e, 1)
+		}
 		return nil
 	})
 	s.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"unicode/utf8"
 
 	"nigh/agent/content"
@@ -14,7 +13,7 @@ import (
 
 // A query is what a search looks for: words, or a hash.
 type query struct {
-	words []string // folded
+	words [][]byte // folded
 	hash  content.Hash
 }
 
@@ -23,7 +22,7 @@ func parseQuery(text string) (query, error) {
 	if len(text) > MaxQuery || !utf8.ValidString(text) {
 		return query{}, fmt.Errorf("%w: query", ErrProtocol)
 	}
-	q := query{words: strings.Fields(receive.Fold(text))}
+	q := query{words: bytes.Fields([]byte(receive.Fold(text)))}
 	if len(q.words) == 0 || len(q.words) > maxWords {
 		return query{}, fmt.Errorf("%w: query of %d words", ErrProtocol, len(q.words))
 	}
@@ -36,34 +35,30 @@ func CheckQuery(text string) error {
 	return err
 }
 
-// A matcher looks for a query in the entries of one share. They come directory by directory.
+// A matcher looks for the words of a query in the entries of one share. They come directory by directory.
 type matcher struct {
 	query
-	dir   string // the last one
+	dir   []byte // the last one
 	inDir uint   // bit i: word i occurs in its path
 	known bool
 	buf   []byte
 }
 
-// match reports whether the entry under the name in dir is what is looked for.
-func (m *matcher) match(dir, name string, e *entry) bool {
-	if !m.hash.IsZero() {
-		return e.hash == m.hash && !e.dir
+// match reports whether the words are in the path of the entry, at least one in its name.
+func (m *matcher) match(v *visit) bool {
+	if !m.known || !bytes.Equal(v.dir, m.dir) {
+		m.dir, m.known, m.inDir = append(m.dir[:0], v.dir...), true, m.occur(v.dir)
 	}
-	if !m.known || dir != m.dir {
-		m.dir, m.known, m.inDir = dir, true, m.occur(dir)
-	}
-	in := m.occur(name)
+	in := m.occur(v.name)
 	return in != 0 && in|m.inDir == 1<<len(m.words)-1
 }
 
 // occur returns which words occur in text.
-func (m *matcher) occur(text string) (in uint) {
+func (m *matcher) occur(text []byte) (in uint) {
 	m.buf = m.buf[:0]
-	for i := range len(text) {
-		c := text[i]
+	for _, c := range text {
 		if c >= utf8.RuneSelf {
-			m.buf = append(m.buf[:0], receive.Fold(text)...)
+			m.buf = append(m.buf[:0], receive.Fold(string(text))...)
 			break
 		}
 		if 'A' <= c && c <= 'Z' {
@@ -72,7 +67,7 @@ func (m *matcher) occur(text string) (in uint) {
 		m.buf = append(m.buf, c)
 	}
 	for i, word := range m.words {
-		if bytes.Contains(m.buf, []byte(word)) {
+		if bytes.Contains(m.buf, word) {
 			in |= 1 << i
 		}
 	}
@@ -82,19 +77,28 @@ func (m *matcher) occur(text string) (in uint) {
 // errEnough ends a pass over the index.
 var errEnough = errors.New("share: enough")
 
+// searched ends a search. The index is not kept in memory between searches.
+func (s *Shares) searched(done func() (last bool)) {
+	if done() {
+		s.cfg.Store.Release()
+	}
+}
+
 // find calls fn for what the query finds in a share, until fn returns false or ctx ends. It reports whether it came to the end.
 func (s *Shares) find(ctx context.Context, id string, q query, fn func(path string, e *entry) bool) (whole bool, err error) {
 	m := matcher{query: q}
-	n := 0
-	err = s.db.below(id, "", func(key []byte, e entry) error {
-		if n++; n%1024 == 0 && ctx.Err() != nil {
-			return errEnough
+	err = s.db.scan(ctx, id, func(v *visit) error {
+		if q.hash.IsZero() && !m.match(v) {
+			return nil
 		}
-		dir, name := splitKey(key)
-		if m.match(dir, name, &e) && !fn(join(dir, name), &e) {
-			return errEnough
+		e, err := decode(v.raw)
+		if err != nil {
+			return nil // the next scan finds it different and writes it anew
 		}
-		return nil
+		if !q.hash.IsZero() && (e.dir || e.hash != q.hash) || fn(v.path(), &e) {
+			return nil
+		}
+		return errEnough
 	})
 	if errors.Is(err, errEnough) {
 		return false, nil

@@ -179,7 +179,7 @@ func (s *Shares) serveSearch(ctx context.Context, r *http.Request, peer identity
 	if !ok {
 		return 0, nil, ErrBusy
 	}
-	defer done()
+	defer s.searched(done)
 	if req.Limit <= 0 || req.Limit > MaxResults {
 		req.Limit = MaxResults
 	}

@@ -106,7 +106,7 @@ func TestWhoMaySeeIt(t *testing.T) {
 				t.Errorf("get by hash: %v", err)
 			}
 		}
-		if f := who.Search(t.Context(), []identity.DeviceID{ada.id}, "plan", content.Hash{}, patience); len(f.Results) != 0 {
+		if f := who.Search(t.Context(), []identity.DeviceID{ada.id}, "plan", content.Hash{}, patience, nil); len(f.Results) != 0 {
 			t.Errorf("found %+v", f)
 		}
 	}
@@ -209,7 +209,7 @@ func TestChangesAreFollowed(t *testing.T) {
 	}
 	list := func() string {
 		var all []string
-		for _, r := range bob.Search(t.Context(), []identity.DeviceID{ada.id}, "file", content.Hash{}, patience).Results {
+		for _, r := range bob.Search(t.Context(), []identity.DeviceID{ada.id}, "file", content.Hash{}, patience, nil).Results {
 			all = append(all, r.Path)
 		}
 		return strings.Join(all, " ")
@@ -355,7 +355,7 @@ func TestMissingFolder(t *testing.T) {
 	if list, err := bob.Of(t.Context(), ada.id); err != nil || len(list) != 1 || list[0].State != Missing || list[0].Files != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, "a", content.Hash{}, patience); len(f.Results) != 0 || len(f.Failed) != 0 {
+	if f := bob.Search(t.Context(), []identity.DeviceID{ada.id}, "a", content.Hash{}, patience, nil); len(f.Results) != 0 || len(f.Failed) != 0 {
 		t.Errorf("%+v", f)
 	}
 	if _, err := bob.Get(t.Context(), Want{Peer: ada.id, Share: "disk", Path: "a", Into: "/x"}); !errors.Is(err, ErrUnavailable) {

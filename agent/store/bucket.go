@@ -9,12 +9,15 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
-// pageEntries and pageBytes bound what ForEach holds in memory at a time.
 const (
+	// What ForEach holds in memory at a time.
 	pageEntries = 256
 	pageBytes   = 1 << 20
+
+	scanEntries = 4096 // that Scan passes over in one transaction
 )
 
 // Bucket is one named set of JSON values by key. From [Store.Bucket] each method
@@ -151,6 +154,46 @@ func (b *Bucket) ForEachFrom(prefix, from []byte, fn func(key, raw []byte) error
 		}
 		next = append(bytes.Clone(page[len(page)-1].key), 0) // the first possible key after it
 	}
+}
+
+// Scan is [Bucket.ForEachPrefix] for passing over very many values: nothing is copied. The slices end with the call of fn, which must not
+// use the store. It sees changes to keys that are still to come, and keeps no writer waiting.
+func (b *Bucket) Scan(prefix []byte, fn func(key, raw []byte) error) error {
+	var failed error
+	for next := prefix; next != nil; {
+		err := b.view(func(tx *bolt.Tx) error {
+			bucket, n := tx.Bucket(b.name), 0
+			if bucket == nil {
+				next = nil
+				return nil
+			}
+			c := bucket.Cursor()
+			for k, v := c.Seek(next); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+				if n++; n > scanEntries {
+					next = bytes.Clone(k)
+					return nil
+				}
+				if failed = fn(k, v); failed != nil {
+					break
+				}
+			}
+			next = nil
+			return nil
+		})
+		if err != nil {
+			return b.wrap("read", err)
+		}
+	}
+	return failed
+}
+
+// Release gives the kernel back what was read of the database, which is mapped: until it is read again it does not count as memory of this
+// process. It is for those who read a large part of it once.
+func (s *Store) Release() {
+	_ = s.db.View(func(tx *bolt.Tx) error { // in a transaction: so long the mapping stays
+		_, _, errno := unix.Syscall(unix.SYS_MADVISE, s.db.Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
+		return errno // without it memory is the kernel's to take back
+	})
 }
 
 func (b *Bucket) update(fn func(*bolt.Tx) error) error {

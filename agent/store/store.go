@@ -87,6 +87,7 @@ func Open(dir string) (*Store, error) {
 		}
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
+	s.Release() // all of it was read
 	return s, nil
 }
 

@@ -332,3 +332,48 @@ func TestSystemErrorsSetNothingAside(t *testing.T) {
 		t.Errorf("set aside: %v", left)
 	}
 }
+
+func TestScan(t *testing.T) {
+	s := open(t, t.TempDir())
+	b := s.Bucket("b")
+	const n = scanEntries + 5
+	err := s.Update(func(tx *Tx) error {
+		for i := range n {
+			if err := tx.Bucket("b").Put(fmt.Appendf(nil, "a%06d", i), i); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket("b").Put([]byte("b"), "other")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Release() // it is read all the same
+	count := 0
+	err = b.Scan([]byte("a"), func(key, raw []byte) error {
+		if string(key) != fmt.Sprintf("a%06d", count) || string(raw) != fmt.Sprint(count) {
+			t.Fatalf("value %d is %q: %s", count, key, raw)
+		}
+		count++
+		return nil
+	})
+	if err != nil || count != n {
+		t.Errorf("%d of %d values, %v", count, n, err)
+	}
+	stop := errors.New("stop")
+	for _, at := range []int{1, scanEntries, scanEntries + 1} {
+		count = 0
+		err := b.Scan([]byte("a"), func([]byte, []byte) error {
+			if count++; count == at {
+				return stop
+			}
+			return nil
+		})
+		if !errors.Is(err, stop) || count != at {
+			t.Errorf("ended with %v after %d, want after %d", err, count, at)
+		}
+	}
+	if err := s.Bucket("none").Scan(nil, func([]byte, []byte) error { return stop }); err != nil {
+		t.Error(err)
+	}
+}

@@ -176,7 +176,7 @@ func (still) Shares(context.Context) ([]control.Share, error) {
 	}, nil
 }
 
-func (still) Search(context.Context, control.SearchRequest) (control.SearchAnswer, error) {
+func (still) Search(context.Context, control.SearchRequest, func(control.SearchAnswer)) (control.SearchAnswer, error) {
 	film := control.ShareHolder{Device: control.Member{ID: id("ana"), Name: "Ana's laptop"}, Share: "films", Path: "holiday-4k.mov"}
 	copied := control.ShareHolder{Device: control.Member{ID: id("living"), Name: "living-room-pi"}, Share: "copies", Path: "2025/holiday-4k.mov"}
 	return control.SearchAnswer{Asked: 3, Results: []control.ShareEntry{
