@@ -70,8 +70,8 @@ func TestShow8Search(t *testing.T) {
 		u := usage(t, c, i)
 		t.Logf("measured: %s has %.1f MiB RSS after the searches, at most %.1f; %s had %.1f before it shared", Name(i), mib(u.RSS), mib(u.Peak),
 			Name(1), mib(alone.RSS))
-		if u.RSS > idleRSS {
-			t.Errorf("%s has %.1f MiB RSS, want at most %.1f", Name(i), mib(u.RSS), mib(idleRSS))
+		if i > 0 && u.RSS > alone.RSS+indexRSS {
+			t.Errorf("%s has %.1f MiB RSS for its index, want at most %.1f", Name(i), mib(u.RSS-alone.RSS), mib(indexRSS))
 		}
 		if u.Peak > transferRSS {
 			t.Errorf("%s had %.1f MiB RSS, want at most %.1f", Name(i), mib(u.Peak), mib(transferRSS))
@@ -87,8 +87,10 @@ func spent(t *testing.T, c *Crowd) (all time.Duration) {
 	return all
 }
 
-// transferRSS is the most that an agent takes while it works.
-const transferRSS = 48 << 20
+const (
+	transferRSS = 48 << 20 // the most that an agent takes while it works
+	indexRSS    = 4 << 20  // that shares leave behind, whatever is in them
+)
 
 // memory makes a folder in memory.
 func memory(t *testing.T) string {
