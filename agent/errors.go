@@ -47,7 +47,7 @@ func explain(err error) *control.Error {
 		}
 	}
 	if code := transfer.Code(err); code != "" && code != "internal" {
-		return explainCode(code, "", "the other side")
+		return explainReceiving(code, "", "the other side")
 	}
 	if code := message.Code(err); code != "" && code != "internal" {
 		return explainMessage(code, "the device")
@@ -202,20 +202,25 @@ func explainReceiving(code, detail, peer string) *control.Error {
 		return explainCode(code, detail, peer)
 	}
 	e.Message = strings.ReplaceAll(e.Message, "PEER", peer)
+	if detail != "" {
+		e.Message += " (" + detail + ")"
+	}
 	return &e
 }
 
 // receiveWords are the sentences that differ for who receives.
 var receiveWords = map[string]control.Error{
-	"off":   {Code: control.CodePermission, Message: "receiving is off on this device", Hint: "nigh config show --origin says where it was switched off"},
-	"size":  {Code: control.CodePermission, Message: "it is larger than what this device takes from PEER at once", Hint: "nigh trust list and nigh config show have the bounds"},
-	"quota": {Code: control.CodePermission, Message: "it is more than what is left of the quota of PEER", Hint: "nigh trust set has --quota to raise it and --reset-quota to count anew"},
+	"off":       {Code: control.CodePermission, Message: "receiving is off on this device", Hint: "nigh config show --origin says where it was switched off"},
+	"size":      {Code: control.CodePermission, Message: "it is larger than what this device takes from PEER at once", Hint: "nigh trust list and nigh config show have the bounds"},
+	"folder":    {Code: control.CodePermission, Message: "the folder to receive into cannot be used", Hint: "check that it exists and is yours, then nigh resume, or accept it --into another"},
+	"disk_full": {Code: control.CodeDiskFull, Message: "the disk became full", Hint: "free some space, then nigh resume; what arrived is kept"},
+	"quota":     {Code: control.CodePermission, Message: "it is more than what is left of the quota of PEER", Hint: "nigh trust set has --quota to raise it and --reset-quota to count anew"},
 }
 
 // transferWords are the sentences for the codes of package transfer.
 var transferWords = map[string]control.Error{
 	"no_space":    {Code: control.CodeDiskFull, Message: "there is not enough free space to receive this", Hint: "free some space, or accept it --into another disk"},
-	"disk_full":   {Code: control.CodeDiskFull, Message: "the disk became full", Hint: "free some space, then nigh resume; what arrived is kept"},
+	"disk_full":   {Code: control.CodeDiskFull, Message: "the disk of PEER became full", Hint: "what arrived is kept; the rest goes when space is freed and it is resumed there"},
 	"changed":     {Code: control.CodeFailed, Message: "the file changed while it was being sent", Hint: "send it again when nothing writes to it"},
 	"unreadable":  {Code: control.CodeUnreadable, Message: "a file cannot be read on the sending side", Hint: "check that the agent's user may read it"},
 	"refused":     {Code: control.CodeRefused, Message: "PEER refused it", Hint: "ask its user"},
@@ -234,7 +239,8 @@ var transferWords = map[string]control.Error{
 	"busy":        {Code: control.CodeBusy, Message: "too many offers wait for an answer", Hint: "answer or cancel some first"},
 	"exists":      {Code: control.CodeFailed, Message: "a file of that name is already there"},
 	"name":        {Code: control.CodeFailed, Message: "a file's name cannot be used on this disk", Hint: "accept it --into another disk, or have it renamed"},
-	"folder":      {Code: control.CodePermission, Message: "the folder to receive into cannot be used", Hint: "check that it exists and is yours, or accept it --into another"},
+	"file_size":   {Code: control.CodeFailed, Message: "a file is larger than one on that disk may be", Hint: "receive it into a folder on another disk"},
+	"folder":      {Code: control.CodeFailed, Message: "PEER cannot use its folder to receive into", Hint: "what arrived is kept; the rest goes when it is resumed there"},
 	"some_failed": {Code: control.CodePartial, Message: "some files failed; the rest is there", Hint: "send the missing ones again"},
 	"nothing":     {Code: control.CodeUsage, Message: "there is nothing to send", Hint: "name a file or folder"},
 	"not_regular": {Code: control.CodeUsage, Message: "only files and folders can be sent", Hint: "links and devices are left out"},

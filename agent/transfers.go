@@ -122,6 +122,8 @@ func transferDetail(t transfer.Transfer) string {
 	switch {
 	case t.Reason != "":
 		return clean.Name(t.Reason, 80)
+	case len(t.Failures) == 0 && t.FilesFailed > 0: // at the sender
+		return fmt.Sprintf("%d of %d files", t.FilesFailed, t.Files)
 	case len(t.Failures) == 0:
 		return ""
 	case t.FilesFailed > 1:

@@ -34,7 +34,8 @@ look for devices before it returns. Only with --wait or --timeout does it wait f
 devices that are away.
 
 With --wait the exit code is 0 when every transfer is done, 3 when it was refused,
-1 when it failed, 5 when --timeout is over, and 8 when some are done and others not.`,
+1 when it failed, 5 when --timeout is over, and 8 when some are done and others not,
+or some files of one failed.`,
 		Example: `  nigh send photos/ notes.txt --to "Ana's laptop"
   nigh send film.mkv --to 7Q4K-M2XD --to kitchen-pi --wait
   nigh send backup.tar --to 192.168.1.23 --json --wait | tail -n 1`,

@@ -211,11 +211,10 @@ func outcome(transfers []control.Transfer) error {
 			refused++
 		default:
 			failed++
-			e.Code = t.ErrorCode
-			switch e.Code {
-			case "":
+			switch e.Code = t.ErrorCode; {
+			case e.Code == "":
 				e.Code = control.CodeFailed
-			case "some_failed":
+			case e.Code == "some_failed", t.FilesFailed > 0 && t.FilesFailed < t.Files:
 				e.Code = control.CodePartial
 			}
 		}

@@ -76,7 +76,7 @@ func (f *Folder) allocate(file *os.File, size int64) error {
 	switch {
 	case err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS):
 		return nil
-	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EDQUOT):
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
 		_ = file.Truncate(0)
 		return fmt.Errorf("receive: %d bytes: %w: %w", size, ErrNoSpace, err)
 	}

@@ -230,6 +230,9 @@ func (e *Engine) end(t *transfer, why error, tell bool) {
 	}
 	if tell && (t.rec.Direction == Receive || t.rec.Offered) {
 		t.rec.Notice = &stateMessage{State: Failed, Code: Code(why)}
+		if t.rec.Direction == Receive {
+			t.rec.Notice.Failed = t.rec.FilesFailed
+		}
 		t.tries, t.earliest = 0, time.Time{}
 	}
 	t.halt(why)

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -26,42 +25,11 @@ func (p *pull) commit(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err := e.save(t); err != nil {
-		return fmt.Errorf("%w: %w", ErrInternal, err)
+		return storeError(err)
 	}
-	tops := 0
-	var final string
-	for c := p.m.from(0); ; {
-		entry, ok := c.next()
-		if !ok {
-			break
-		}
-		if !entry.top() {
-			continue
-		}
-		part := partName(t.rec.ID, entry.Path, tops)
-		tops++
-		if !p.folder.Exists(part) {
-			continue // skipped, failed, or renamed before a restart
-		}
-		name, err := p.folder.Commit(part, entry.Path, entry.Dir, e.cfg.Conflict)
-		if errors.Is(err, receive.ErrExists) {
-			// The name was taken meanwhile, and the policy says not to find another.
-			if e.cfg.Conflict == receive.Refuse {
-				p.fail(&entry, ErrExists, 0)
-			}
-			if err := p.folder.Remove(part); err != nil {
-				e.log.Warn("Part not removed", "transfer", t.rec.ID, "err", err)
-			}
-			continue
-		}
-		if err != nil {
-			err, _ = diskError(err)
-			return err
-		}
-		final = name
-		if p.final != nil {
-			p.final[entry.Path] = name
-		}
+	final, err := p.nameTops(func(int) bool { return true })
+	if err != nil {
+		return err
 	}
 	last, why := p.outcome(final)
 	p.tellReceived()
@@ -79,6 +47,45 @@ func (p *pull) commit(ctx context.Context) error {
 	}
 	t.rec.Cleanup = true
 	return nil
+}
+
+// nameTops gives their final names to those of the top-level names that which says, by their numbers, and returns the last one.
+func (p *pull) nameTops(which func(n int) bool) (final string, err error) {
+	e, t := p.e, p.t
+	tops := 0
+	for c := p.m.from(0); ; {
+		entry, ok := c.next()
+		if !ok {
+			return final, nil
+		}
+		if !entry.top() {
+			continue
+		}
+		part := partName(t.rec.ID, entry.Path, tops)
+		tops++
+		if !which(tops-1) || !p.folder.Exists(part) {
+			continue // skipped, failed, or renamed before a restart
+		}
+		name, err := p.folder.Commit(part, entry.Path, entry.Dir, e.cfg.Conflict)
+		why, fatal := diskError(err)
+		if err != nil && !fatal {
+			// The name was taken meanwhile and the policy says not to find another, or the disk does not take it.
+			if e.cfg.Conflict == receive.Refuse || !errors.Is(err, receive.ErrExists) {
+				p.fail(&entry, why, 0)
+			}
+			if err := p.folder.Remove(part); err != nil {
+				e.log.Warn("Part not removed", "transfer", t.rec.ID, "err", err)
+			}
+			continue
+		}
+		if err != nil {
+			return final, why
+		}
+		final = name
+		if p.final != nil {
+			p.final[entry.Path] = name
+		}
+	}
 }
 
 // tellReceived has the transfer counted, once.
@@ -110,9 +117,9 @@ func (p *pull) vanished() (lost int) {
 		if entry.top() {
 			part, name = partName(p.t.rec.ID, entry.Path, tops), entry.Path
 			tops++
-			skip = p.e.cfg.Conflict == receive.Skip && !p.folder.Exists(part)
+			skip = p.isPlaced(tops-1, part) || p.e.cfg.Conflict == receive.Skip && !p.folder.Exists(part)
 		}
-		if skip || entry.Dir || p.failed.has(entry.Index) || w.Size(part+entry.Path[len(name):]) == entry.Size {
+		if skip || entry.Dir || p.failed.has(entry.Index) || p.short.has(entry.Index) || w.Size(part+entry.Path[len(name):]) == entry.Size {
 			continue
 		}
 		lost++

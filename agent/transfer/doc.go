@@ -111,6 +111,10 @@
 // A source that changed (size, mtime or ctime) fails alone, and the others go on; a transfer in which a file failed ends as failed with the
 // code "some_failed", its other files in their places.
 //
+// What has no room on the disk is left out while the rest comes: in the end the top-level names that are whole get their final names,
+// the others stay as parts, and the transfer has failed with "disk_full" until its person resumes it. A name that the disk does
+// not take fails alone, with all that lies below it.
+//
 // A file is written as a ".nigh-part", a folder inside one; their final names come with one rename each when everything is whole and
 // synced. A transfer is called done when the sender has been told, or could not be reached for that; it is told later then.
 package transfer

@@ -34,6 +34,7 @@ var (
 	ErrBusy       error = &sentinel{"busy", "too many offers wait"}                        // busy
 	ErrExists     error = &sentinel{"exists", "a file of this name is already there"}      // exists: by policy
 	ErrName       error = &sentinel{"name", "a name that this disk does not take"}         // name
+	ErrFileSize   error = &sentinel{"file_size", "larger than a file on this disk may be"} // file_size
 	ErrFolder     error = &sentinel{"folder", "the folder to receive into cannot be used"} // folder
 	ErrSomeFailed error = &sentinel{"some_failed", "some files failed"}                    // some_failed: the rest is there
 	ErrNothing    error = &sentinel{"nothing", "nothing to send"}                          // nothing
@@ -47,7 +48,7 @@ var byCode = map[string]error{}
 
 func init() {
 	for _, err := range []error{ErrNoSpace, ErrDiskFull, ErrChanged, ErrUnreadable, ErrRefused, ErrCancelled, ErrVerify, ErrProtocol,
-		ErrPeerGone, ErrPaused, ErrWithdrawn, ErrTooLarge, ErrOutbox, ErrVanished, ErrBusy, ErrExists, ErrName, ErrFolder, ErrSomeFailed, ErrNothing,
+		ErrPeerGone, ErrPaused, ErrWithdrawn, ErrTooLarge, ErrOutbox, ErrVanished, ErrBusy, ErrExists, ErrName, ErrFileSize, ErrFolder, ErrSomeFailed, ErrNothing,
 		ErrNotRegular, ErrNotFound, ErrState, ErrInternal} {
 		byCode[Code(err)] = err
 	}
@@ -72,7 +73,7 @@ func fromCode(code string) error {
 	return ErrProtocol
 }
 
-// diskError turns an error of writing into a sentinel. fatal means that no other file will fare better.
+// diskError turns an error of writing into a sentinel. fatal means that hardly another file will fare better.
 func diskError(err error) (_ error, fatal bool) {
 	switch {
 	case err == nil:
@@ -81,7 +82,9 @@ func diskError(err error) (_ error, fatal bool) {
 		return fmt.Errorf("%w: %w", ErrDiskFull, err), true
 	case errors.Is(err, receive.ErrName), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EILSEQ):
 		return fmt.Errorf("%w: %w", ErrName, err), false
-	case errors.Is(err, fs.ErrExist):
+	case errors.Is(err, unix.EFBIG):
+		return fmt.Errorf("%w: %w", ErrFileSize, err), false
+	case errors.Is(err, fs.ErrExist), errors.Is(err, receive.ErrExists):
 		return fmt.Errorf("%w: %w", ErrExists, err), false
 	}
 	return fmt.Errorf("%w: %w", ErrFolder, err), true

@@ -61,9 +61,8 @@ func (p *pull) work(ctx context.Context, h *holder) error {
 		}
 		p.asks(h)
 		var again []smallFile
-		err = p.room(k)
 		switch {
-		case err != nil:
+		case !p.room(k):
 		case k.large != nil:
 			err = p.fetchGroups(k.ctx, k)
 		case !h.origin:
@@ -76,7 +75,7 @@ func (p *pull) work(ctx context.Context, h *holder) error {
 		taken := errors.Is(context.Cause(k.ctx), errTaken)
 		if err != nil && k.large == nil {
 			for _, f := range k.batch {
-				if !p.isWritten(f.Index) {
+				if !p.isSettled(f.Index) {
 					again = append(again, f)
 				}
 			}

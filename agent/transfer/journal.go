@@ -13,6 +13,7 @@ import (
 
 	"nigh/agent/content"
 	"nigh/agent/identity"
+	"nigh/agent/receive"
 	"nigh/agent/store"
 )
 
@@ -50,6 +51,8 @@ type record struct {
 	Holders    []HolderShare `json:"holders,omitempty"`
 	// Want is the content that was asked for, of a transfer of one file; zero when any is right.
 	Want content.Hash `json:"want,omitzero"`
+	// Placed are the top-level names that got their final names while others had no room; one whose part is there has not yet.
+	Placed bitmap `json:"placed,omitempty"`
 
 	// Sending.
 	Source  string `json:"source,omitempty"` // key of the source in the store; several transfers may share it
@@ -71,6 +74,14 @@ const valueSize = 1 << 20
 
 // A journal is the store as this package uses it.
 type journal struct{ s *store.Store }
+
+// storeError is the error of a transfer that the store could not take.
+func storeError(err error) error {
+	if receive.IsFull(err) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return fmt.Errorf("%w: %w", ErrInternal, err)
+}
 
 func (j journal) save(r *record) error { return j.s.Bucket(bucketTransfers).Put([]byte(r.ID), r) }
 

@@ -53,12 +53,10 @@ type claim struct {
 func (p *pull) giveLarge(ctx context.Context, w *receive.Writer, e Entry, part string, give func(job) error) error {
 	l, err := p.openLarge(w, e, part)
 	if err != nil {
-		err, fatal := diskError(err)
-		if fatal {
+		if errors.Is(err, ErrInternal) {
 			return err
 		}
-		p.fail(&e, err, 0)
-		return nil
+		return p.unwritten(&e, err)
 	}
 	defer p.release(w, l)
 	if l.reopened {
@@ -153,7 +151,7 @@ func (p *pull) fetchGroups(ctx context.Context, k *task) error {
 			return nil
 		}
 	}
-	if h.origin {
+	if h.origin || errors.Is(err, ErrDiskFull) {
 		return p.fileError(l, err)
 	}
 	return err
@@ -177,7 +175,7 @@ func (p *pull) fileError(l *largeFile, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, ErrChanged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrName) || errors.Is(err, ErrExists) {
+	if errors.Is(err, ErrChanged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrName) || errors.Is(err, ErrFileSize) || errors.Is(err, ErrExists) || errors.Is(err, ErrDiskFull) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.failed == nil {
@@ -341,12 +339,17 @@ func (p *pull) release(w *receive.Writer, l *largeFile) {
 	if !settle {
 		return
 	}
-	if failed != nil {
+	switch {
+	case errors.Is(failed, ErrDiskFull):
+		p.leaveOut(&l.Entry, failed)
+		p.board.settled(l.Index)
+		return // the journal has what is there
+	case failed != nil:
 		if err := w.Remove(l.part); err != nil {
 			p.e.log.Warn("Part not removed", "transfer", p.t.rec.ID, "err", err)
 		}
 		p.fail(&l.Entry, failed, knownBytes(l.Size, have))
-	} else {
+	default:
 		w.SetTime(l.part, l.Mtime)
 		p.finish(&l.Entry, hash)
 	}

@@ -191,11 +191,12 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 		t.stopServing()
 		t.rec.Cleanup = true
 	case Done:
+		t.rec.FilesFailed = 0 // those that had no room came later
 		t.rec.Done, t.rec.Hash = t.rec.Offer.Bytes, hashOf(&t.rec.Offer, msg.Hash)
 		e.set(t, Done, nil)
 		t.rec.Cleanup = true
 	case Failed:
-		if msg.Failed > 0 && msg.Failed <= t.rec.Offer.Files {
+		if msg.Failed > 0 && msg.Failed <= t.rec.Offer.Files+t.rec.Offer.Dirs {
 			t.rec.FilesFailed = msg.Failed
 		}
 		e.set(t, Failed, fromCode(msg.Code))

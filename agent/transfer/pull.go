@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +38,9 @@ type pull struct {
 	written bitmap // entries that are whole, or failed for good
 	failed  bitmap // those that failed
 	synced  bitmap // the part of written that a hard stop cannot undo
+	short   bitmap // entries that have no room on the disk; not in written
+	least   int64  // size of the smallest of them
+	full    error  // why there is none; nil while there is
 	large   map[int]*largeFile
 	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
 	again   bool           // an earlier run may have left files that the journal does not know
@@ -64,7 +67,7 @@ type smallFile struct {
 
 // pullAndSettle is the task that receives t; its context ends with Run, or when the transfer is halted.
 func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
-	p := &pull{e: e, t: t, large: map[int]*largeFile{}, due: make(chan struct{}, 1), woken: make(chan struct{}, 1), started: time.Now(),
+	p := &pull{e: e, t: t, large: map[int]*largeFile{}, due: make(chan struct{}, 1), woken: make(chan struct{}, 1), started: time.Now(), least: math.MaxInt64,
 		origin: &holder{peer: t.rec.Peer, origin: true, asked: true}}
 	p.board = newBoard(p)
 	e.mu.Lock()
@@ -146,7 +149,8 @@ func (p *pull) do(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if !committing {
-		if err := folder.CheckSpace(p.m.Bytes - done); err != nil {
+		// What was begun goes on with what fits.
+		if err := folder.CheckSpace(p.m.Bytes); err != nil && done == 0 {
 			return fmt.Errorf("%w: %w", ErrNoSpace, err)
 		}
 		for round := 0; ; round++ {
@@ -162,6 +166,9 @@ func (p *pull) do(ctx context.Context) error {
 				return fmt.Errorf("%w: %d files vanished from it", ErrFolder, lost)
 			}
 			p.again = true
+		}
+		if err := p.leave(ctx); err != nil {
+			return err
 		}
 	}
 	e.mu.Lock()
@@ -212,7 +219,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 		return fmt.Errorf("%w: not the content that was asked for", ErrVerify)
 	}
 	if err := e.db.saveManifest(t.rec.ID, m); err != nil {
-		return fmt.Errorf("%w: %w", ErrInternal, err)
+		return storeError(err)
 	}
 	p.m = m
 	// From here on there may be parts.
@@ -300,6 +307,8 @@ func (p *pull) plan(ctx context.Context) error {
 	}
 	tops := 0
 	var top topName
+	var blocked string // a directory that could not be made, and why
+	var why error
 	var twins *twins
 	if p.folder.FoldsNames() {
 		twins = newTwins()
@@ -309,12 +318,32 @@ func (p *pull) plan(ctx context.Context) error {
 		if !ok {
 			return errors.Join(flushThere(), flush())
 		}
+		if blocked != "" && strings.HasPrefix(e.Path, blocked) {
+			if !p.isSettled(e.Index) {
+				if err := p.unwritten(&e, why); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		block := func(err error) error {
+			blocked, why = e.Path+"/", err
+			return p.unwritten(&e, err)
+		}
 		if e.top() {
 			var err error
-			if top, err = p.beginTop(w, &e, tops); err != nil {
+			if top, err = p.beginTop(&e, tops); err != nil {
 				return err
 			}
 			tops++
+			if e.Dir && top.fresh {
+				if err := w.Mkdir(top.part); err != nil {
+					if err := block(err); err != nil {
+						return err
+					}
+					continue
+				}
+			}
 		}
 		part := top.part + e.Path[len(top.name):]
 		if twins.has(e.Path) {
@@ -332,11 +361,17 @@ func (p *pull) plan(ctx context.Context) error {
 		}
 		if e.Dir {
 			if err := p.mkdir(w, &e, part); err != nil {
-				return err
+				if err := block(err); err != nil {
+					return err
+				}
 			}
 			continue
 		}
-		if p.isWritten(e.Index) {
+		if p.isSettled(e.Index) {
+			continue
+		}
+		if ok, full := p.hasRoom(e.Size); !ok && w.Size(part) < 0 {
+			p.leaveOut(&e, full)
 			continue
 		}
 		p.look(e.Index)
@@ -362,43 +397,6 @@ func (p *pull) plan(ctx context.Context) error {
 		batch = append(batch, smallFile{e, part})
 		size += e.Size
 	}
-}
-
-// A topName is the top-level name that the planner is at.
-type topName struct {
-	name, part string
-	skip       bool // by policy: nothing of it is received
-	fresh      bool // its part was not there: what the journal tells of it is no longer so
-}
-
-func (p *pull) beginTop(w *receive.Writer, e *Entry, n int) (topName, error) {
-	top := topName{name: e.Path, part: partName(p.t.rec.ID, e.Path, n)}
-	if policy := p.e.cfg.Conflict; policy != receive.Rename && p.folder.Exists(e.Path) {
-		if policy == receive.Refuse {
-			return top, fmt.Errorf("%w: %q", ErrExists, e.Path)
-		}
-		top.skip = true
-		return top, nil
-	}
-	top.fresh = !p.folder.Exists(top.part)
-	if e.Dir && top.fresh {
-		if err := w.Mkdir(top.part); err != nil {
-			err, _ = diskError(err)
-			return top, err
-		}
-	}
-	return top, nil
-}
-
-func (p *pull) mkdir(w *receive.Writer, e *Entry, part string) error {
-	if !e.top() {
-		if err := w.Mkdir(part); err != nil && !errors.Is(err, fs.ErrExist) {
-			err, _ = diskError(err)
-			return err // whatever lies in it could not be written
-		}
-	}
-	p.finish(e, content.Hash{})
-	return nil
 }
 
 func (p *pull) isWritten(i int) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"nigh/agent/content"
 	"nigh/agent/identity"
 )
 
@@ -110,23 +109,4 @@ func (t *transfer) yield() {
 	t.yielding, t.queued = true, true
 	t.rec.Notice = &stateMessage{State: Queued}
 	t.cancel(errYield)
-}
-
-// room returns [ErrDiskFull] when what a task brings does not fit beside what is to stay free: others fill the disk too.
-func (p *pull) room(k *task) error {
-	var need int64
-	switch {
-	case k.there:
-	case k.large == nil:
-		for i := range k.batch {
-			need += k.batch[i].Size
-		}
-	case k.to > k.from && !p.folder.Allocates(k.large.Size):
-		need = int64(k.to-k.from) * content.GroupSize(k.large.Size)
-	}
-	if need == 0 {
-		return nil
-	}
-	err, _ := diskError(p.folder.CheckSpace(need))
-	return err
 }

@@ -23,6 +23,7 @@ func (p *pull) loadJournal() error {
 	p.known = j.Groups
 	n := p.m.entries()
 	p.written, p.synced, p.failed = j.Written.sized(n), j.Synced.sized(n), j.Failed.sized(n)
+	p.short = newBitmap(n)
 	var done int64
 	for c := p.m.from(0); ; {
 		entry, ok := c.next()

@@ -136,11 +136,9 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 			return wrong, i, ErrVerify
 		}
 		if err := w.WriteFile(f.part, whole, f.Executable, f.Mtime, p.again); err != nil {
-			err, fatal := diskError(err)
-			if fatal {
+			if err = p.unwritten(&f.Entry, err); err != nil {
 				return wrong, i, err
 			}
-			p.fail(&f.Entry, err, 0)
 			continue
 		}
 		p.finish(&f.Entry, h)
@@ -173,11 +171,9 @@ func (p *pull) fetchByRoot(ctx context.Context, w *receive.Writer, h *holder, ba
 			return fmt.Errorf("%w: entry %d", ErrVerify, f.Index)
 		}
 		if err := w.WriteFile(f.part, buf[:f.Size], f.Executable, f.Mtime, p.again); err != nil {
-			err, fatal := diskError(err)
-			if fatal {
+			if err = p.unwritten(&f.Entry, err); err != nil {
 				return err
 			}
-			p.fail(&f.Entry, err, 0)
 			continue
 		}
 		p.finish(&f.Entry, f.Hash)
