@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxCaptured bounds what a capture keeps, in bytes of frames.
-const maxCaptured = 64 << 20
+const (
+	maxCaptured = 64 << 20   // bounds what a capture keeps, in bytes of frames
+	maxFrame    = 1<<16 + 64 // segmentation is done by nobody on a bridge of virtual links
+)
 
-// Capture keeps the frames that went over a segment, whole, as an eavesdropper on it has them.
+// Capture keeps the frames that went over a segment, or through the air, whole, as an eavesdropper there has them.
 type Capture struct {
 	fd int
 
@@ -26,14 +28,28 @@ type Capture struct {
 func (b *Bridge) Capture(tb testing.TB) *Capture {
 	tb.Helper()
 	c := &Capture{}
-	c.fd = b.hear(tb, 1<<16+64, func(frame []byte) { // segmentation is done by nobody on a bridge of virtual links
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.size += len(frame); c.size <= maxCaptured {
-			c.frames = append(c.frames, slices.Clone(frame))
-		}
-	})
+	c.fd = b.hear(tb, maxFrame, c.keep)
 	return c
+}
+
+// CaptureOn begins to keep the frames that an interface of the present namespace hears. Its goroutine ends with the test.
+func CaptureOn(tb testing.TB, ifname string) *Capture {
+	tb.Helper()
+	fd, err := packetSocket(ifname)
+	if err != nil {
+		tb.Fatalf("lab: listen on %s: %v", ifname, err)
+	}
+	c := &Capture{fd: fd}
+	listen(tb, fd, maxFrame, c.keep)
+	return c
+}
+
+func (c *Capture) keep(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.size += len(frame); c.size <= maxCaptured {
+		c.frames = append(c.frames, slices.Clone(frame))
+	}
 }
 
 // Frames returns the frames so far. The test fails when any was missed: what is not there proves nothing then.

@@ -62,8 +62,7 @@ func (b *Bridge) Count(tb testing.TB) *Counter {
 	return c
 }
 
-// hear calls take, from one goroutine, with the first most bytes of each frame that the bridge forwards, which are valid until
-// it returns, and returns the socket for its statistics. Both end with the test.
+// hear is listen for the frames that the bridge forwards; it returns the socket for its statistics.
 func (b *Bridge) hear(tb testing.TB, most int, take func(frame []byte)) (fd int) {
 	tb.Helper()
 	err := b.host.Do(func() (err error) {
@@ -73,6 +72,13 @@ func (b *Bridge) hear(tb testing.TB, most int, take func(frame []byte)) (fd int)
 	if err != nil {
 		tb.Fatalf("lab: listen on %s: %v", b.Name, err)
 	}
+	listen(tb, fd, most, take)
+	return fd
+}
+
+// listen calls take, from one goroutine, with the first most bytes of each frame that a packet socket hears, which are valid
+// until it returns. Goroutine and socket end with the test.
+func listen(tb testing.TB, fd, most int, take func(frame []byte)) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -83,7 +89,6 @@ func (b *Bridge) hear(tb testing.TB, most int, take func(frame []byte)) (fd int)
 		<-done
 		_ = unix.Close(fd)
 	})
-	return fd
 }
 
 // dropped is how many frames a packet socket missed since that was asked last.
@@ -96,7 +101,8 @@ func dropped(tb testing.TB, fd int) int {
 	return int(stats.Drops)
 }
 
-// packetSocket hears every frame that a bridge forwards, which needs the bridge's own interface to be promiscuous.
+// packetSocket hears every frame of an interface of the present namespace. All that a bridge forwards needs the bridge's own
+// interface to be promiscuous.
 func packetSocket(ifname string) (fd int, err error) {
 	all := binary.BigEndian.Uint16([]byte{0, unix.ETH_P_ALL}) // network byte order
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {

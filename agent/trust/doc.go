@@ -23,6 +23,8 @@
 //	mDNS TXT                  name, short ID nonce and tags        none
 //	mDNS questions for _nigh  yes            yes                   yes
 //	P2P device name           name, short ID nonce and tags        nonce and tags
+//	P2P name while it asks    nonce and tags nonce and tags        nonce and tags
+//	P2P address, WPS UUID     yes            yes                   yes
 //	P2P probe responses       yes            yes                   only while it searches or has a group
 //	that a session is nigh's  yes (ALPN)     yes (ALPN)            yes (ALPN)
 //	who has a session         by addresses   by addresses          by addresses
@@ -33,7 +35,10 @@
 // of both sides); the name of the user or of the machine, unless the latter is the
 // device's name, as it is by default; a host name in DHCP. In every mode are the MAC
 // and IP addresses of the link, by which one who was near before may know a machine again:
-// hiding those is the task of whoever configures the link.
+// hiding those is the task of whoever configures the link. A radio's frames have besides
+// the UUID that wpa_supplicant makes of such an address, which stays the same with any
+// visibility, and say that the device is a computer; manufacturer, model and serial number
+// are blank. Data in a Wi-Fi Direct group is encrypted by the radio once more.
 //
 // Nonce and tags tell the devices that this one trusts that it is there, and
 // nobody else anything but how many tags there are, at least four. They are new at each

@@ -24,7 +24,8 @@ const kernelMetapackage = "linux-image-amd64"
 
 // guestPrograms are the packages whose programs the guest needs. Those that the host has are used from there.
 var guestPrograms = []string{
-	"dbus", "hostapd", "iproute2", "iputils-ping", "iw", "kmod", "network-manager", "systemd", "tcpdump", "util-linux", "wireless-regdb", "wpasupplicant",
+	"dbus", "hostapd", "iproute2", "iputils-ping", "iw", "kmod", "network-manager", "openssh-client", "openssh-server", "systemd", "tcpdump", "util-linux",
+	"wireless-regdb", "wpasupplicant",
 }
 
 // keptModules are the folders and files of the kernel package's module tree that go into the guest: networks, radios,
