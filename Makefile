@@ -8,7 +8,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION ?=
-BENCH_N ?= 3
+BENCH_N ?= 5
+BENCH ?=
 FUZZ_TIME ?= 10m
 TEST ?=
 
@@ -22,7 +23,8 @@ test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin syst
 	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base tmux zbar-tools
 # Not installed: that would take over /etc/resolv.conf.
 unpacked_packages := systemd-resolved
-bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync
+bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync syncthing magic-wormhole python3-twisted \
+	python3-magic-wormhole-mailbox-server systemd
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 # Exact, like everything that is run and not built in.
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -68,9 +70,9 @@ demo: build ## Two nodes form a Wi-Fi Direct group and move files (AUTO=1: by it
 	@go build -o bin/lab ./lab/cmd/lab
 	@bin/lab demo $(if $(AUTO),-auto)
 
-bench: build ## Measure nigh beside nc, tar, scp and rsync (BENCH_N=3 rounds)
+bench: build ## Measure every goal, beside nc, tar, scp, rsync, syncthing (BENCH='-only large', BENCH_N=5 rounds)
 	@.ci/packages $(bench_packages)
-	@go run ./lab/cmd/bench -n $(BENCH_N)
+	@go run ./lab/cmd/bench -n $(BENCH_N) $(or $(BENCH),-write)
 
 shots: build ## Take pictures of the TUI in a real terminal, into shots/
 	@.ci/packages $(shots_packages)

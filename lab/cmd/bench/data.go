@@ -6,17 +6,26 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+)
+
+// The sets of data.
+const (
+	largeSet = "large"
+	smallSet = "small"
+	mixedSet = "mixed"
 )
 
 const (
-	fileSet = "file"
-	treeSet = "tree"
-
-	smallSize   = 4 << 10
-	treeFolders = 100
+	smallSize    = 4 << 10
+	treeFolders  = 100
+	mixedFiles   = 2000
+	mixedBytes   = 430_000_000
+	mixedFolders = 160
 )
 
 // set is data to move.
@@ -27,29 +36,61 @@ type set struct {
 	bytes int64
 }
 
-// makeSets writes the data below folder. It is random, and the same each time: what compresses gains nothing.
-func makeSets(folder string, size int64, files int) ([]set, error) {
+// makeSet writes a set of data into a folder of its own below root. It is random, and the same each time: what compresses
+// gains nothing.
+func makeSet(root, name string, size int64, files int) (set, error) {
+	folder := filepath.Join(root, name)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
+		return set{}, err
 	}
 	random := rand.NewChaCha8([32]byte([]byte("nigh's benchmark: any fixed seed")))
-	file := set{fileSet, fmt.Sprintf("one file of %d MiB", size>>20), filepath.Join(folder, "large"), size}
-	if err := writeFile(file.path, random, size); err != nil {
-		return nil, err
+	switch name {
+	case largeSet:
+		s := set{name, fmt.Sprintf("one file of %d MiB", size>>20), filepath.Join(folder, "film"), size}
+		return s, writeFile(s.path, random, size)
+	case smallSet:
+		s := set{name, fmt.Sprintf("%d files of 4 KiB", files), filepath.Join(folder, "notes"), int64(files) * smallSize}
+		return s, writeTree(s.path, random, slices.Repeat([]int64{smallSize}, files), treeFolders)
+	case mixedSet:
+		sizes := mixedSizes(random)
+		s := set{name, fmt.Sprintf("%d files of mixed sizes, %d MB", mixedFiles, mixedBytes/1_000_000), filepath.Join(folder, "album"), mixedBytes}
+		return s, writeTree(s.path, random, sizes, mixedFolders)
 	}
-	tree := set{treeSet, fmt.Sprintf("%d files of 4 KiB", files), filepath.Join(folder, "small"), int64(files) * smallSize}
-	for i := range files {
-		dir := filepath.Join(tree.path, fmt.Sprintf("d%02d", i%treeFolders))
-		if i < treeFolders {
+	return set{}, fmt.Errorf("no set of data is named %s", name)
+}
+
+// mixedSizes are log-normal, as the sizes of people's files are, and have the sum mixedBytes.
+func mixedSizes(source rand.Source) []int64 {
+	const sigma = 1.8
+	random := rand.New(source)
+	raw, sum := make([]float64, mixedFiles), 0.0
+	for i := range raw {
+		raw[i] = math.Exp(sigma * random.NormFloat64())
+		sum += raw[i]
+	}
+	sizes, left := make([]int64, mixedFiles), int64(mixedBytes)
+	for i := range sizes {
+		sizes[i] = int64(raw[i] / sum * mixedBytes)
+		left -= sizes[i]
+	}
+	sizes[0] += left
+	return sizes
+}
+
+// writeTree writes files of these sizes, shared among so many folders below root.
+func writeTree(root string, random io.Reader, sizes []int64, folders int) error {
+	for i, size := range sizes {
+		dir := filepath.Join(root, fmt.Sprintf("d%03d", i%folders))
+		if i < folders {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		if err := writeFile(filepath.Join(dir, fmt.Sprintf("f%05d", i)), random, smallSize); err != nil {
-			return nil, err
+		if err := writeFile(filepath.Join(dir, fmt.Sprintf("f%06d", i)), random, size); err != nil {
+			return err
 		}
 	}
-	return []set{file, tree}, nil
+	return nil
 }
 
 func writeFile(path string, r io.Reader, size int64) error {
@@ -130,4 +171,13 @@ func sameBytes(a, b string) error {
 			return errors.Join(erra, errb)
 		}
 	}
+}
+
+// noise is size bytes that look random, the same for each name.
+func noise(size int64, name string) []byte {
+	raw := make([]byte, size)
+	var seed [32]byte
+	copy(seed[:], name)
+	_, _ = rand.NewChaCha8(seed).Read(raw) // never fails
+	return raw
 }

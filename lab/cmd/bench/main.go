@@ -1,15 +1,20 @@
-// Bench moves one large file and many small ones with nigh and with the tools people use today, all in one run, and prints
-// what each took and how nigh compares. Make bench calls it.
+// Bench measures nigh: everything that its design sets a goal for, and beside the tools people use today, all in one run. Make
+// bench calls it.
 //
-//	bench [-n ROUNDS] [-only refs|nigh] [-nigh PROGRAM] [-size BYTES] [-files N]
+//	bench [-n ROUNDS] [-only SCENARIO,...] [-tools TOOL,...] [-radio] [-write] [-nigh PROGRAM] [-size BYTES] [-files N]
 //
-// Both ends are on this machine, in two network namespaces joined by a veth pair, and share its processors; files go from
-// tmpfs to tmpfs. In each round every tool moves the same data once, in turn, so that what else the machine does hits all
-// alike; the table has the medians. What arrived is compared with what was sent, byte by byte, each time. Wall time runs
-// from the start of the sending program until both ends are done. Processor time is that of each side's processes; memory
-// is that of the largest process of a side. Needs root.
+// It prints a table of the goals, with the figure of each and whether it is met, and one table for each set of data that nigh
+// and the other tools move. With -write both go to table.md in the benchmark's folder, the bars to chart.svg beside it, and the
+// goals into the README between its two marks.
 //
-// Exit status 0 when all moved and was equal, whatever the figures.
+// Everything is on this machine, in network namespaces, and shares its processors; files lie in memory. Nigh runs as built, as
+// agents of their own that are asked by the command line and the local API. In each round every tool moves the same data once,
+// in turn, so that what else the machine does hits all alike; the tables have the medians. What arrived is compared with what
+// was sent, byte by byte, each time. Wall time runs from the start of the sending program until both ends are done. Processor
+// time is that of each side's processes. Memory is, of tools that run for one move only, that of the largest process of a side,
+// and else that of all, with what they share counted once. Needs root.
+//
+// Exit status 0 when everything could be measured and was equal, whatever the figures.
 package main
 
 import (
@@ -17,44 +22,67 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"slices"
+	"strings"
 	"syscall"
-	"time"
 )
 
-// measurement is what one tool took for one set of data.
-type measurement struct {
-	wall                   time.Duration
-	senderCPU, receiverCPU time.Duration
-	otherCPU               time.Duration // what the rest of the machine used meanwhile, with the kernel's own work
-	senderRSS, receiverRSS int64         // bytes, largest process
-	floorRSS               int64         // bytes, the least that can be measured
+// run is what the flags say.
+type run struct {
+	rounds     int
+	program    string // the built nigh
+	size       int64  // of the large file
+	files      int    // number of small ones
+	tools      []string
+	congestion string // TCP's congestion control
 }
 
-// tool is a way to bring a file or folder to the other side.
-type tool struct {
-	name string
-	sets []string // names of the data it is run with
-	// move brings source, a file or folder, to the other side, where it appears in the empty folder target under its own name.
-	move func(ctx context.Context, b *bed, source, target string) (measurement, error)
+// scenarios measure the goals that are no comparison of tools, each on a stage of its own.
+var scenarios = map[string]func(*stage) []row{
+	"listed":   listed,
+	"holders":  holders,
+	"resume":   resume,
+	"messages": messages,
+	"rates":    rates,
+	"memory":   memory,
+	"idle":     idle,
+	"size":     size,
 }
+
+// sets are the scenarios in which tools are compared.
+var sets = []string{largeSet, smallSet, mixedSet}
 
 func main() {
-	rounds := flag.Int("n", 3, "`rounds`; the table has the medians")
-	only := flag.String("only", "", "`refs` or nigh: leave the others out")
-	program := flag.String("nigh", "bin/nigh", "the built `program`")
-	size := flag.Int64("size", 1<<30, "`bytes` of the large file")
-	files := flag.Int("files", 10000, "`number` of small files, 4 KiB each")
+	var r run
+	flag.IntVar(&r.rounds, "n", 5, "`rounds`; the tables have the medians")
+	only := flag.String("only", "", "measure these `scenarios` only: "+strings.Join(append(slices.Clone(sets), slices.Sorted(maps.Keys(scenarios))...), ", "))
+	tools := flag.String("tools", "", "compare these `tools` only, with semicolons between them")
+	radio := flag.Bool("radio", false, "measure Wi-Fi Direct too, in the lab's virtual machine")
+	write := flag.Bool("write", false, "write the tables, the chart, and the README's part")
+	flag.StringVar(&r.program, "nigh", "bin/nigh", "the built `program`")
+	flag.Int64Var(&r.size, "size", 1<<30, "`bytes` of the large file")
+	flag.IntVar(&r.files, "files", 10000, "`number` of small files, 4 KiB each")
 	flag.Parse()
-	if *rounds < 1 || *size < 1 || *files < 1 || (*only != "" && *only != "refs" && *only != "nigh") || flag.NArg() > 0 {
+	chosen, err := choose(*only)
+	if err == nil && *write && (*only != "" || *tools != "") {
+		err = errors.New("-write takes a whole run, without -only and -tools")
+	}
+	if err != nil || r.rounds < 1 || r.size < 1 || r.files < treeFolders || flag.NArg() > 0 {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench: error:", err)
+		}
 		flag.Usage()
 		os.Exit(2)
 	}
+	if *tools != "" {
+		r.tools = strings.Split(*tools, ";")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := bench(ctx, *rounds, *only, *program, *size, *files)
+	err = bench(ctx, r, chosen, *radio, *write)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
@@ -62,102 +90,74 @@ func main() {
 	}
 }
 
-func bench(ctx context.Context, rounds int, only, program string, size int64, files int) (err error) {
+// choose returns the scenarios that are to be played: all when none is named.
+func choose(only string) (map[string]bool, error) {
+	chosen := map[string]bool{}
+	for _, name := range append(slices.Collect(maps.Keys(scenarios)), sets...) {
+		chosen[name] = only == ""
+	}
+	if only == "" {
+		return chosen, nil
+	}
+	for name := range strings.SplitSeq(only, ",") {
+		if _, ok := chosen[name]; !ok {
+			return nil, fmt.Errorf("no scenario is named %q", name)
+		}
+		chosen[name] = true
+	}
+	return chosen, nil
+}
+
+func bench(ctx context.Context, r run, chosen map[string]bool, radio, write bool) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: network namespaces and tmpfs")
 	}
-	b, err := newBed()
+	if r.program, err = filepath.Abs(r.program); err != nil {
+		return err
+	}
+	if _, err := os.Stat(r.program); err != nil {
+		return fmt.Errorf("nigh is not built: run make build: %w", err)
+	}
+	if r.congestion, err = congestionControl(); err != nil {
+		return err
+	}
+	folder, unmount, err := mountTmpfs()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() { err = errors.Join(err, unmount()) }()
 
-	progress("making the data")
-	sets, err := makeSets(b.path("data"), size, files)
-	if err != nil {
-		return err
-	}
-	var tools []tool
-	if only != "nigh" {
-		references, err := newReferences(b)
+	result := report{run: r, rows: map[string][]row{}}
+	compared := slices.DeleteFunc(slices.Clone(sets), func(name string) bool { return !chosen[name] })
+	if len(compared) > 0 {
+		err := perform(ctx, r, "moves", folder, func(s *stage) { result.comparisons = compare(newBed(s), compared) })
 		if err != nil {
 			return err
 		}
-		tools = append(tools, references...)
 	}
-	if only != "refs" {
-		program, err := filepath.Abs(program)
+	for _, name := range slices.Sorted(maps.Keys(scenarios)) {
+		if !chosen[name] {
+			continue
+		}
+		progress("scenario %s", name)
+		err := perform(ctx, r, name, folder, func(s *stage) { result.rows[name] = scenarios[name](s) })
 		if err != nil {
 			return err
 		}
-		pair, err := startAgents(ctx, b, program)
-		if err != nil {
+		for _, line := range result.rows[name] {
+			progress("%s: %s (goal %s): %s", line.what, line.figure, line.goal, line.verdict)
+		}
+	}
+	if radio {
+		if result.rows["radio"], err = measureRadio(ctx, r.rounds); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, pair.stop()) }()
-		tools = append(tools, tool{"nigh", []string{fileSet, treeSet}, pair.move})
 	}
-
-	results := map[string]map[string][]measurement{}
-	for _, s := range sets {
-		results[s.name] = map[string][]measurement{}
+	result.print(os.Stdout)
+	if !write {
+		return nil
 	}
-	for round := range rounds {
-		for _, s := range sets {
-			for i := range tools {
-				// Each round begins with another tool, so that none is always the one after the slow one.
-				t := tools[(i+round)%len(tools)]
-				m, ran, err := run(ctx, b, t, s)
-				if err != nil {
-					return fmt.Errorf("%s of %s: %w", t.name, s.name, err)
-				}
-				if ran {
-					progress("round %d of %d, %s, %s: %.2f s", round+1, rounds, s.title, t.name, m.wall.Seconds())
-					results[s.name][t.name] = append(results[s.name][t.name], m)
-				}
-			}
-		}
-	}
-	fmt.Printf("Medians of %d rounds, %d processors, TCP %s.\n", rounds, runtime.NumCPU(), b.congestion)
-	for _, s := range sets {
-		report(os.Stdout, s, tools, results[s.name])
-	}
-	return nil
-}
-
-// run moves one set with one tool and compares.
-func run(ctx context.Context, b *bed, t tool, s set) (m measurement, ran bool, err error) {
-	for _, name := range t.sets {
-		ran = ran || name == s.name
-	}
-	if !ran {
-		return m, false, nil
-	}
-	target := b.path("target")
-	if err := os.Mkdir(target, 0o700); err != nil {
-		return m, false, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(target)) }()
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("not done after 10 minutes"))
-	defer cancel()
-	floor, err := shrink()
-	if err != nil {
-		return m, false, err
-	}
-	before, err := busy()
-	if err != nil {
-		return m, false, err
-	}
-	if m, err = t.move(ctx, b, s.path, target); err != nil {
-		return m, false, errors.Join(err, context.Cause(ctx))
-	}
-	after, err := busy()
-	if err != nil {
-		return m, false, err
-	}
-	m.floorRSS = floor
-	m.otherCPU = max(0, after-before-m.senderCPU-m.receiverCPU)
-	return m, true, equal(s.path, filepath.Join(target, filepath.Base(s.path)))
+	return result.write(".")
 }
 
 func progress(format string, args ...any) {

@@ -6,46 +6,64 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
 
 const (
-	ncPort  = 7001
-	sshPort = 7002
+	ncPort    = 7001
+	sshPort   = 7002
+	rsyncPort = 7003
 )
 
-// newReferences prepares the tools that nigh is compared with.
-func newReferences(b *bed) ([]tool, error) {
-	for program, debian := range map[string]string{
-		"nc.openbsd": "netcat-openbsd", "tar": "tar", "ssh": "openssh-client", "scp": "openssh-client",
-		"ssh-keygen": "openssh-client", "/usr/sbin/sshd": "openssh-server", "rsync": "rsync",
-	} {
+// programs of the references, and the Debian packages that have them.
+var programs = map[string]string{
+	"nc.openbsd": "netcat-openbsd", "tar": "tar", "ssh": "openssh-client", "scp": "openssh-client", "ssh-keygen": "openssh-client",
+	"/usr/sbin/sshd": "openssh-server", "rsync": "rsync", "syncthing": "syncthing", "wormhole": "magic-wormhole", "twist3": "python3-twisted",
+}
+
+// references prepares the tools that nigh is compared with.
+func references(b *bed) []tool {
+	for program, debian := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			return nil, fmt.Errorf("needs the program %s: apt-get install %s", program, debian)
+			b.Fatalf("needs the program %s: apt-get install %s", program, debian)
 		}
 	}
-	if err := sshFiles(b); err != nil {
-		return nil, err
-	}
+	b.must(sshFiles(b))
 	config := b.path("ssh_config")
+	overSSH := func(name string, args ...string) mover {
+		return func(ctx context.Context, b *bed, source, target string) (measurement, error) {
+			return moveSSH(ctx, b, name, append(args, source, "peer:"+target)...)
+		}
+	}
+	all := []string{largeSet, smallSet, mixedSet}
 	return []tool{
-		{"nc", []string{fileSet}, moveNC},
-		{"tar, nc", []string{treeSet}, moveTarNC},
-		{"scp", []string{fileSet, treeSet}, func(ctx context.Context, b *bed, source, target string) (measurement, error) {
-			return moveSSH(ctx, b, "scp", "-q", "-r", "-F", config, source, "peer:"+target)
-		}},
-		{"scp -O, aes128-gcm", []string{fileSet}, func(ctx context.Context, b *bed, source, target string) (measurement, error) {
-			return moveSSH(ctx, b, "scp", "-q", "-O", "-c", "aes128-gcm@openssh.com", "-F", config, source, "peer:"+target)
-		}},
-		{"rsync, ssh", []string{fileSet, treeSet}, func(ctx context.Context, b *bed, source, target string) (measurement, error) {
-			return moveSSH(ctx, b, "rsync", "-aW", "-e", "ssh -F "+config, source, "peer:"+target)
-		}},
-		{"tar, ssh", []string{treeSet}, func(ctx context.Context, b *bed, source, target string) (measurement, error) {
+		{"nc", []string{largeSet}, moveNC},
+		{"tar, nc", []string{smallSet, mixedSet}, moveTarNC},
+		{"scp", []string{largeSet, smallSet}, overSSH("scp", "-q", "-r", "-F", config)},
+		{"scp -O, aes128-gcm", []string{largeSet}, overSSH("scp", "-q", "-O", "-c", "aes128-gcm@openssh.com", "-F", config)},
+		{"rsync, ssh", all, overSSH("rsync", "-aW", "-e", "ssh -F "+config)},
+		{"rsync daemon", all, moveRsyncDaemon},
+		{"tar, ssh", []string{smallSet, mixedSet}, func(ctx context.Context, b *bed, source, target string) (measurement, error) {
 			script := fmt.Sprintf("tar -c -C %s %s | ssh -F %s peer tar -x -C %s", filepath.Dir(source), filepath.Base(source), config, target)
 			return moveSSH(ctx, b, "sh", "-c", script)
 		}},
-	}, nil
+		{"syncthing", all, useSyncthing(b)},
+		{"magic-wormhole", []string{largeSet, smallSet}, startWormhole(b)}, // it packs a folder into a zip first: minutes for the mixed tree,
+	}
+}
+
+// moveRsyncDaemon runs rsync against a daemon of its own on the receiving side: no encryption.
+func moveRsyncDaemon(ctx context.Context, b *bed, source, target string) (measurement, error) {
+	config := b.path("rsyncd.conf")
+	text := fmt.Sprintf("use chroot = no\nuid = 0\ngid = 0\nmunge symlinks = no\n[target]\npath = %s\nread only = no\n", target)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return measurement{}, err
+	}
+	daemon := b.command(ctx, b.receiver, "rsync", "--daemon", "--no-detach", "--config="+config, "--address="+receiverAddress, "--port="+strconv.Itoa(rsyncPort))
+	client := b.command(ctx, b.sender, "rsync", "-aW", source, fmt.Sprintf("rsync://%s:%d/target/", receiverAddress, rsyncPort))
+	return moveToDaemon(ctx, b, daemon, rsyncPort, client)
 }
 
 func moveNC(ctx context.Context, b *bed, source, target string) (measurement, error) {
@@ -88,11 +106,16 @@ func moveShell(ctx context.Context, b *bed, receive, send string) (m measurement
 	return m, nil
 }
 
-// moveSSH runs a program that connects to an sshd of its own on the receiving side. The daemon is new each time, so that its
-// processor time is this move's; its start is not measured.
+// moveSSH runs a program that connects to an sshd of its own on the receiving side.
 func moveSSH(ctx context.Context, b *bed, name string, args ...string) (m measurement, err error) {
 	// sshd starts itself again for each connection, and wants its full path for that.
 	daemon := b.command(ctx, b.receiver, "/usr/sbin/sshd", "-D", "-e", "-f", b.path("sshd_config"))
+	return moveToDaemon(ctx, b, daemon, sshPort, b.command(ctx, b.sender, name, args...))
+}
+
+// moveToDaemon starts a daemon, runs a client, and waits until the daemon's processes for it have ended. The daemon is new
+// each time, so that its processor time is this move's; its start is not measured.
+func moveToDaemon(ctx context.Context, b *bed, daemon *exec.Cmd, port int, client *exec.Cmd) (m measurement, err error) {
 	if err := daemon.Start(); err != nil {
 		return m, err
 	}
@@ -100,19 +123,18 @@ func moveSSH(ctx context.Context, b *bed, name string, args ...string) (m measur
 		_ = daemon.Process.Signal(syscall.SIGTERM)
 		return daemon.Wait()
 	}
-	if err := b.listening(ctx, daemon.Process.Pid, sshPort); err != nil {
+	if err := b.listening(ctx, daemon.Process.Pid, port); err != nil {
 		_ = stop() // its status is that of the signal
 		return m, said(daemon, err)
 	}
 	start := time.Now()
-	client := b.command(ctx, b.sender, name, args...)
 	if err := client.Run(); err != nil {
 		_ = stop()
 		return m, said(client, err)
 	}
-	err = until(ctx, "sshd does not end its session", func() bool {
-		n, err := children(daemon.Process.Pid)
-		return err == nil && n == 0
+	err = until(ctx, "the daemon does not end its session", func() bool {
+		processes, err := family(daemon.Process.Pid)
+		return err == nil && len(processes) == 1
 	})
 	m.wall = time.Since(start)
 	_ = stop()
