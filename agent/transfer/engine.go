@@ -93,7 +93,7 @@ type Engine struct {
 	tasks sync.WaitGroup // what Run waits for
 
 	// From limits.go; tests shorten them.
-	firstByte, stall, senderIdle time.Duration
+	firstByte, stall, senderIdle, slowTurn time.Duration
 
 	mu      sync.Mutex
 	run     context.Context // of Run while it runs
@@ -132,6 +132,8 @@ type transfer struct {
 	earliest time.Time               // of the next try; far for "only after Wake"
 	cancel   context.CancelCauseFunc // of the pull
 	yielding bool                    // the pull ends to make room
+	turn     turn                    // of the pull
+	passed   time.Time               // when it gave up its turn because it was slow
 	queued   bool                    // receive: the sender was told that it waits for its turn
 	sources  int
 	pull     *pull // while it runs
@@ -174,7 +176,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle}
+		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle, slowTurn: slowTurn}
 	e.limit(cfg.Limits())
 	e.gates = gates{up: newValve(e.limits.Up), down: newValve(e.limits.Down), of: map[identity.DeviceID]*deviceGates{}}
 	err := e.db.records(func(r record, err error) {

@@ -66,6 +66,9 @@ const (
 	renewAfter     = 10 * time.Second       // until what waits in the outbox is looked at again
 	retries        = 8                      // then only Wake goes on
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done
+	slowTurn       = 30 * time.Second       // in which a pull brings less than slowBytes: it gives up its turn to one that waits
+	slowBytes      = 128 << 10              // bytes
+	manifestTurns  = 4                      // times slowTurn for the manifest
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
 
 	// Several holders.

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"time"
 
 	"nigh/agent/identity"
 )
@@ -18,8 +19,9 @@ func (e *Engine) atOnce() int {
 }
 
 // startPulls gives the free turns to ready transfers, oldest first: first those of the devices that have fewest. A device that has none
-// gets one of a device that has several; with mu held.
-func (e *Engine) startPulls(ready []*transfer) {
+// gets one of a device that has several, and one that waits the turn of a slow one. It returns when to look again, zero for when something
+// changes; with mu held.
+func (e *Engine) startPulls(ready []*transfer) (again time.Time) {
 	of := map[identity.DeviceID]int{} // pulls that go on
 	pulling := 0
 	for _, t := range e.all {
@@ -30,7 +32,11 @@ func (e *Engine) startPulls(ready []*transfer) {
 	}
 	next := func() (best *transfer) {
 		for _, t := range ready {
-			if !t.busy && (best == nil || of[t.rec.Peer] < of[best.rec.Peer]) {
+			if t.busy {
+				continue
+			}
+			fewer := best == nil || of[t.rec.Peer] < of[best.rec.Peer]
+			if fewer || of[t.rec.Peer] == of[best.rec.Peer] && t.passed.Before(best.passed) {
 				best = t
 			}
 		}
@@ -38,7 +44,7 @@ func (e *Engine) startPulls(ready []*transfer) {
 	}
 	for t := next(); t != nil && e.running < e.atOnce(); t = next() {
 		if !e.startPull(t) {
-			return
+			return again
 		}
 		of[t.rec.Peer]++
 		pulling++
@@ -54,14 +60,25 @@ func (e *Engine) startPulls(ready []*transfer) {
 			pulling--
 		}
 	}
+	if next() != nil && pulling == e.running {
+		var slow *transfer
+		now := time.Now()
+		if slow, again = e.slowPull(now); slow != nil {
+			e.log.Info("Slow transfer gives up its turn", "transfer", slow.rec.ID, "peer", slow.rec.Peer.Short())
+			slow.passed = now
+			slow.yield()
+			pulling--
+		}
+	}
 	for ; pulling > e.atOnce(); pulling-- { // the bound was lowered
 		youngest := e.youngestPull(of, 1)
 		if youngest == nil {
-			return
+			return again
 		}
 		youngest.yield()
 		of[youngest.rec.Peer]--
 	}
+	return again
 }
 
 // tellQueued has the sender of what was accepted told, once, that it waits for its turn, and reports whether that is news; with mu held.
@@ -81,7 +98,7 @@ func (e *Engine) startPull(t *transfer) bool {
 		cancel(nil)
 		return false
 	}
-	t.cancel, t.queued = cancel, false
+	t.cancel, t.queued, t.turn = cancel, false, turn{time.Now(), t.rec.Sent}
 	if t.rec.Notice != nil && t.rec.Notice.State == Queued {
 		t.rec.Notice = nil // not so any more
 	}

@@ -78,7 +78,9 @@ func (e *Engine) schedule() (next time.Time) {
 			ready = append(ready, t)
 		}
 	}
-	e.startPulls(ready)
+	if again := e.startPulls(ready); next.IsZero() || !again.IsZero() && again.Before(next) {
+		next = again
+	}
 	return next
 }
 
