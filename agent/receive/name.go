@@ -30,6 +30,8 @@ func CheckName(name string) error {
 		return fmt.Errorf("receive: %w: %d bytes long", ErrName, len(name))
 	case name == "." || name == "..":
 		return fmt.Errorf("receive: %w: %s", ErrName, name)
+	case plain(name):
+		return nil
 	case !utf8.ValidString(name):
 		return fmt.Errorf("receive: %w: not UTF-8", ErrName)
 	}
@@ -44,6 +46,16 @@ func CheckName(name string) error {
 		}
 	}
 	return nil
+}
+
+// plain reports whether name is of ASCII that needs no further look. Most names are, and each is checked several times.
+func plain(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c >= 0x7f || c == '/' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // CheckPath returns an error wrapping [ErrName] unless p is a relative path of checked names separated by single slashes.

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,7 @@ import (
 type Writer struct {
 	folder *Folder
 	open   []openDir // the components of the current directory
+	dir    string    // it, with a slash at the end; "" when there is none
 }
 
 type openDir struct {
@@ -38,14 +40,21 @@ func (w *Writer) cut(n int) {
 	for _, d := range w.open[n:] {
 		_ = unix.Close(d.fd)
 	}
+	if n < len(w.open) {
+		w.dir = ""
+	}
 	w.open = w.open[:n]
 }
 
 // at returns the open directory of p and its last component.
 func (w *Writer) at(p string) (dirfd int, base string, err error) {
+	if n := len(w.dir); n > 0 && strings.HasPrefix(p, w.dir) && len(p) <= MaxPath && CheckName(p[n:]) == nil {
+		return w.open[len(w.open)-1].fd, p[n:], nil
+	}
 	if err := CheckPath(p); err != nil {
 		return 0, "", err
 	}
+	w.dir = "" // until all of it is open
 	dir, base := path.Split(p)
 	depth := 0
 	dirfd = w.folder.fd()
@@ -71,6 +80,7 @@ func (w *Writer) at(p string) (dirfd int, base string, err error) {
 		depth++
 	}
 	w.cut(depth)
+	w.dir = strings.Clone(dir)
 	return dirfd, base, nil
 }
 
@@ -151,7 +161,7 @@ func (w *Writer) WriteFile(p string, content []byte, executable bool, mtime time
 		content = content[max(n, 0):]
 	}
 	if err == nil {
-		setTime(dirfd, base, mtime)
+		setTimeOf(fd, mtime)
 	}
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
@@ -235,11 +245,23 @@ func create(dirfd int, base string, executable bool) (fd int, err error) {
 var firstTime, lastTime = time.Unix(0, 0), time.Unix(1<<33, 0)
 
 func setTime(dirfd int, base string, mtime time.Time) {
-	if mtime.Before(firstTime) || mtime.After(lastTime) {
-		return
+	if times, ok := timesOf(mtime); ok {
+		_ = unix.UtimesNanoAt(dirfd, base, times[:], unix.AT_SYMLINK_NOFOLLOW)
 	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
-	_ = unix.UtimesNanoAt(dirfd, base, times, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// setTimeOf is setTime for an open file, which need not be looked up again: futimens(3).
+func setTimeOf(fd int, mtime time.Time) {
+	if times, ok := timesOf(mtime); ok {
+		_, _, _ = unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	}
+}
+
+func timesOf(mtime time.Time) (times [2]unix.Timespec, ok bool) {
+	if mtime.Before(firstTime) || mtime.After(lastTime) {
+		return times, false
+	}
+	return [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}, true
 }
 
 // notOurs names what O_NOFOLLOW and O_DIRECTORY refuse.

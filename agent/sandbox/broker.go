@@ -85,24 +85,36 @@ func appendErrno(p []byte, err error) []byte {
 	return binary.BigEndian.AppendUint32(p, uint32(errno))
 }
 
-// openAll opens several files of one directory to read.
+// openAll opens several files of one directory to read. Where the directory is, is asked once: that costs more than to open a file.
 func (b *broker) openAll(r *request) (answer []byte, opened []int) {
-	r.verb = verbOpen
-	for name := range strings.SplitSeq(r.a, "\x00") {
-		if len(answer) == 4*maxOpen {
-			break
+	dir, err := "", error(unix.EACCES)
+	if len(r.dirs) == 1 && !writes(r.flags) {
+		dir, err = placeOf(r.dirs[0])
+	}
+	whole := err == nil && b.granted(dir, false)
+	for name, rest, more := "", r.a, true; more && len(answer) < 4*maxOpen; {
+		name, rest, more = strings.Cut(rest, "\x00")
+		fd, err := -1, err
+		if err == nil && (!single(name) || !whole && !b.granted(filepath.Join(dir, name), false)) {
+			err = unix.EACCES
 		}
-		fd, err := -1, error(unix.EACCES)
-		if r.flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) == unix.O_RDONLY {
-			one := *r
-			one.a = name
-			fd, err = b.do(&one)
+		if err == nil {
+			fd, err = openIn(r.dirs[0], name, r.flags, 0)
 		}
 		if answer = appendErrno(answer, err); err == nil {
 			opened = append(opened, fd)
 		}
 	}
 	return answer, opened
+}
+
+// writes reports whether a file opened with flags could be changed by it.
+func writes(flags uint32) bool {
+	return flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY
+}
+
+func openIn(dirfd int, name string, flags, mode uint32) (int, error) {
+	return unix.Openat(dirfd, name, int(flags)|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode&0o777)
 }
 
 // do does what is asked, and returns what was opened or -1.
@@ -119,11 +131,10 @@ func (b *broker) do(r *request) (int, error) {
 		}
 		return -1, b.grant(r.a, true) // now that it is known what links in the path lead to
 	case verbOpen:
-		write := r.flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY
-		if err := b.check(r, 1, write); err != nil {
+		if err := b.check(r, 1, writes(r.flags)); err != nil {
 			return -1, err
 		}
-		return unix.Openat(r.dirs[0], r.a, int(r.flags)|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, r.mode&0o777)
+		return openIn(r.dirs[0], r.a, r.flags, r.mode)
 	}
 	want := 1
 	if r.verb == verbRename || r.verb == verbLink {
@@ -158,16 +169,29 @@ func (b *broker) check(r *request, want int, write bool) error {
 		return unix.EBADF
 	}
 	for i, name := range []string{r.a, r.b}[:want] {
-		if name == "" || name == ".." || strings.Contains(name, "/") || name == "." && r.verb != verbOpen {
+		if !single(name) && (name != "." || r.verb != verbOpen) {
 			return unix.EACCES
 		}
-		// What the kernel calls the directory now is without links, whatever way it was reached.
-		dir, err := os.Readlink(procPath(r.dirs[i]))
-		if err != nil || !filepath.IsAbs(dir) || !b.granted(filepath.Join(dir, name), write) {
+		dir, err := placeOf(r.dirs[i])
+		if err != nil || !b.granted(filepath.Join(dir, name), write) {
 			return unix.EACCES
 		}
 	}
 	return nil
+}
+
+// single reports whether name can be one of something in a directory.
+func single(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.Contains(name, "/")
+}
+
+// placeOf returns what the kernel calls a directory now: that is without links, whatever way it was reached.
+func placeOf(fd int) (string, error) {
+	dir, err := os.Readlink(procPath(fd))
+	if err != nil || !filepath.IsAbs(dir) {
+		return "", unix.EACCES
+	}
+	return dir, nil
 }
 
 func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

@@ -36,7 +36,7 @@ const (
 	maxPath    = 4096                 // PATH_MAX
 	maxRequest = headSize + 2*maxPath // bytes: two paths
 	maxDirs    = 2                    // descriptors of folders that come with a request
-	maxOpen    = 32                   // files opened by one request
+	maxOpen    = 64                   // files opened by one request
 )
 
 var errMessage = errors.New("sandbox: a message that is none")
@@ -80,7 +80,7 @@ func send(fd int, p []byte, dirs ...int) error {
 
 // receive waits for one packet; its end is io.EOF. The caller closes the descriptors, also those that come with an error.
 func receive(fd int, p []byte) (n int, dirs []int, err error) {
-	var oob [256]byte // room for maxOpen descriptors
+	var oob [512]byte // room for maxOpen descriptors
 	flags, got := 0, 0
 	for {
 		n, got, flags, _, err = unix.Recvmsg(fd, p, oob[:], unix.MSG_CMSG_CLOEXEC)

@@ -1,13 +1,17 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -111,13 +115,8 @@ func benchmark(b *testing.B, total int64, make func(path string)) {
 		clear(out)
 		cp += run(b, "cp -r "+path+" "+out)
 		clear(out)
-		script := "(nc -l -N 127.0.0.1 7499 </dev/null >" + out + ") & sleep 0.1; nc -N 127.0.0.1 7499 <" + path + "; wait"
-		if fi.IsDir() {
-			script = "mkdir " + out + "; (nc -l -N 127.0.0.1 7499 </dev/null | tar -C " + out + " -xf -) & sleep 0.1; tar -C " + path +
-				" -cf - . | nc -N 127.0.0.1 7499; wait"
-		}
 		before := cpu(b, unix.RUSAGE_CHILDREN)
-		nc += run(b, script) - 100*time.Millisecond
+		nc += netcat(b, path, out, fi.IsDir())
 		ncCPU += cpu(b, unix.RUSAGE_CHILDREN) - before
 		clear(out)
 		before = cpu(b, unix.RUSAGE_SELF)
@@ -142,6 +141,55 @@ func benchmark(b *testing.B, total int64, make func(path string)) {
 	b.ReportMetric(ourCPU.Seconds()/float64(b.N), "cpu-s")
 	b.ReportMetric(ncCPU.Seconds()/float64(b.N), "nc-cpu-s")
 	b.ReportMetric(peakRSS(b), "peak-MiB")
+}
+
+// netcat moves path to out with nc, and tar when it is a folder, and returns how long the sender and the receiver took.
+func netcat(b *testing.B, path, out string, folder bool) time.Duration {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	receive := fmt.Sprintf("exec nc -l -N 127.0.0.1 %d </dev/null >%s", port, out)
+	send := fmt.Sprintf("exec nc -N 127.0.0.1 %d <%s", port, path)
+	if folder {
+		receive = fmt.Sprintf("mkdir %s; nc -l -N 127.0.0.1 %d </dev/null | tar -C %s -xf -", out, port, out)
+		send = fmt.Sprintf("tar -C %s -cf - . | nc -N 127.0.0.1 %d", path, port)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	said := &bytes.Buffer{}
+	receiver := exec.CommandContext(ctx, "sh", "-c", receive)
+	receiver.Stderr, receiver.SysProcAttr = said, &unix.SysProcAttr{Setpgid: true}
+	receiver.Cancel = func() error { return unix.Kill(-receiver.Process.Pid, unix.SIGKILL) } // the shell's children too
+	if err := receiver.Start(); err != nil {
+		b.Fatal(err)
+	}
+	end := func(why error) {
+		cancel()
+		b.Fatal(errors.Join(why, receiver.Wait()), said)
+	}
+	// A connection made to look would be the one that nc serves.
+	for line := fmt.Sprintf("0100007F:%04X 00000000:0000 0A", port); ; {
+		sockets, err := os.ReadFile("/proc/net/tcp")
+		if err == nil && bytes.Contains(sockets, []byte(line)) {
+			break
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			end(err)
+		}
+		runtime.Gosched()
+	}
+	began := time.Now()
+	if p, err := exec.CommandContext(ctx, "sh", "-c", send).CombinedOutput(); err != nil {
+		end(fmt.Errorf("%s: %w: %s", send, err, p))
+	}
+	if err := receiver.Wait(); err != nil {
+		b.Fatal(err, said)
+	}
+	return time.Since(began)
 }
 
 // cpu is the processor time of this process or of its children that ended: the figure to judge by on a machine that others load.

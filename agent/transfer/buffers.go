@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bufio"
 	"sync"
 
 	"nigh/agent/content"
@@ -14,6 +15,9 @@ const groupBuffer = content.MinGroup
 type pools struct{ group, small sync.Pool }
 
 var buffers pools
+
+// writers gather small files for one write; what takes one resets it.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, groupBuffer) }}
 
 const (
 	groupBufferSize = groupBuffer + content.HashSize

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"nigh/agent/receive"
 )
@@ -102,8 +105,20 @@ func (p *pull) tellReceived() {
 }
 
 // vanished looks once at every file before it is given its final name, forgets those that someone removed or changed the size of, and
-// returns how many they are.
-func (p *pull) vanished() (lost int) {
+// returns how many they are. All else waits for it, so each processor looks at a part.
+func (p *pull) vanished() int {
+	var lost atomic.Int64
+	var looks sync.WaitGroup
+	each := max(lookFiles, p.m.entries()/runtime.GOMAXPROCS(0)+1)
+	for from := 0; from < p.m.entries(); from += each {
+		looks.Go(func() { lost.Add(p.vanishedOf(from, from+each)) })
+	}
+	looks.Wait()
+	return int(lost.Load())
+}
+
+// vanishedOf is vanished for the entries [from, to).
+func (p *pull) vanishedOf(from, to int) (lost int64) {
 	w := p.folder.NewWriter()
 	defer w.Close()
 	tops := 0
@@ -111,7 +126,7 @@ func (p *pull) vanished() (lost int) {
 	skip := false
 	for c := p.m.from(0); ; {
 		entry, ok := c.next()
-		if !ok {
+		if !ok || entry.Index >= to {
 			return lost
 		}
 		if entry.top() {
@@ -119,7 +134,8 @@ func (p *pull) vanished() (lost int) {
 			tops++
 			skip = p.isPlaced(tops-1, part) || p.e.cfg.Conflict == receive.Skip && !p.folder.Exists(part)
 		}
-		if skip || entry.Dir || p.failed.has(entry.Index) || p.short.has(entry.Index) || w.Size(part+entry.Path[len(name):]) == entry.Size {
+		if entry.Index < from || skip || entry.Dir || p.failed.has(entry.Index) || p.short.has(entry.Index) ||
+			w.Size(part+entry.Path[len(name):]) == entry.Size {
 			continue
 		}
 		lost++

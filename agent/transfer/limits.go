@@ -38,13 +38,13 @@ const (
 	// Requests for content.
 	manifestPage = 4 << 20  // bytes of a manifest page
 	maxRange     = 16 << 20 // bytes of one range request (at least one group)
-	askMin       = 1 << 20  // bytes we ask for at once: at least ..
+	askMin       = 4 << 20  // bytes we ask for at once: at least ..
 	askMax       = 8 << 20  // .. and at most
 	askParts     = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
 	askSoon      = time.Second
 	askLate      = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
 	batchFile    = 1 << 20         // bytes of the largest file in a batch
-	aheadFiles   = 32              // files of a batch opened at once
+	aheadFiles   = 64              // files of a batch opened at once
 	batchEntries = 1024            // files in a batch
 	batchBytes   = 8 << 20         // bytes in a batch
 	maxBatchBody = 16 << 10        // bytes of JSON in a batch request
@@ -108,6 +108,7 @@ const (
 	// Journal.
 	journalBytes = 64 << 20 // bytes between two journal writes ..
 	journalEvery = 10 * time.Second
-	fewFiles     = 8   // files of a transfer that are synced one by one
-	leafPage     = 256 // leaves in one journal value: 64 MiB of a file
+	fewFiles     = 8    // files of a transfer that are synced one by one
+	lookFiles    = 1024 // files of a transfer that are worth a goroutine to look at
+	leafPage     = 256  // leaves in one journal value: 64 MiB of a file
 )

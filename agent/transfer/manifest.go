@@ -111,16 +111,15 @@ func (b *builder) add(e *Entry) error {
 		return fmt.Errorf("%w: entry %d out of order or twice", ErrProtocol, e.Index)
 	}
 	// The order lets the entry before prove the parent: it is the parent, or lies in it.
-	if parent, _ := path.Split(e.Path); parent != "" {
-		parent = parent[:len(parent)-1]
-		if (!b.prevDir || b.prev != parent) && !strings.HasPrefix(b.prev, parent+"/") {
+	parent, name := path.Split(e.Path)
+	if parent != "" {
+		if (!b.prevDir || b.prev != parent[:len(parent)-1]) && !strings.HasPrefix(b.prev, parent) {
 			return fmt.Errorf("%w: entry %d below a path that is not a directory", ErrProtocol, e.Index)
 		}
 	}
 	if e.Size < 0 || e.Size > maxFileSize || m.Bytes+e.Size > maxTotal {
 		return fmt.Errorf("%w: entry %d of %d bytes", ErrTooLarge, e.Index, e.Size)
 	}
-	name := path.Base(e.Path)
 	if e.Dir {
 		m.Dirs++
 	} else {

@@ -294,7 +294,7 @@ func (p *pull) plan(ctx context.Context) error {
 			return nil
 		}
 		j := job{batch: batch}
-		batch, size = nil, 0
+		batch, size = make([]smallFile, 0, len(batch)), 0 // the next one is about as long
 		return give(j)
 	}
 	flushThere := func() error {

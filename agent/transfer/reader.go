@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,14 +21,14 @@ type reader struct {
 	src  *source
 	base string // the place that dirs[0] is open at
 	dirs []sourceDir
-	// after returns the n-th entry that will be asked for after one, n from 1; nil when nobody knows.
-	after func(e *Entry, n int) (Entry, bool)
-	held  []heldFile // files of the last directory that were opened with an earlier one
+	dir  string     // the path in the manifest of the last of dirs, with a slash at the end; "" when it is not known
+	next []Entry    // what will be asked for, as far as it is known, in order
+	held []heldFile // files of the last directory that were opened with an earlier one
 }
 
 // A heldFile is open already, or cannot be opened.
 type heldFile struct {
-	path string // of its entry
+	index int // of its entry
 	sandbox.Opened
 }
 
@@ -46,6 +45,7 @@ func (r *reader) cut(n int) {
 	if n < len(r.dirs) {
 		r.release()
 	}
+	r.dir = ""
 	for _, d := range r.dirs[n:] {
 		_ = unix.Close(d.fd)
 	}
@@ -58,10 +58,23 @@ func (r *reader) open(e *Entry) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.unchanged(fd, e); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
 	return os.NewFile(uintptr(fd), e.Path), nil
 }
 
+// openFD opens the file of an entry; what it is, is still to be checked.
 func (r *reader) openFD(e *Entry) (int, error) {
+	if name := strings.TrimPrefix(e.Path, r.dir); r.dir != "" && len(name) < len(e.Path) && !strings.Contains(name, "/") {
+		fd, err := r.openIn(r.dirs[len(r.dirs)-1].fd, name, e)
+		if err != nil {
+			return -1, gone(e.Path, err)
+		}
+		return fd, nil
+	}
+	r.dir = "" // until all of it is open
 	top, rest, _ := strings.Cut(e.Path, "/")
 	at, ok := r.src.places[top]
 	if !ok {
@@ -94,55 +107,47 @@ func (r *reader) openFD(e *Entry) (int, error) {
 		depth++
 	}
 	r.cut(depth)
+	if rest != "" {
+		r.dir = e.Path[:len(e.Path)-len(name)]
+	}
 	fd, err := r.openIn(r.dirs[depth-1].fd, name, e)
 	if err != nil {
 		return -1, gone(e.Path, err)
 	}
-	if err := r.unchanged(fd, e); err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
 	return fd, nil
 }
 
-// expect names the entries that will be asked for, by index, in order.
-func (r *reader) expect(entries []int) {
-	c := r.src.from(0)
-	r.after = func(e *Entry, n int) (Entry, bool) {
-		i, _ := slices.BinarySearch(entries, e.Index)
-		if i+n >= len(entries) {
-			return Entry{}, false
-		}
-		return c.at(entries[i+n])
-	}
-}
+// expect says what will be asked for, in order.
+func (r *reader) expect(entries []Entry) { r.next = entries }
 
 // openIn opens the file of an entry in its directory, and those that come after it there when that costs little.
 func (r *reader) openIn(dirfd int, name string, e *Entry) (int, error) {
+	for len(r.next) > 0 && r.next[0].Index <= e.Index {
+		r.next = r.next[1:]
+	}
 	for len(r.held) > 0 {
 		h := r.held[0]
 		r.held = r.held[1:]
-		if h.path == e.Path {
+		if h.index == e.Index {
 			return h.FD, h.Err
 		}
 		h.close() // it was not asked for after all
 	}
-	var paths []string
+	ahead := r.next[:min(aheadFiles-1, len(r.next))]
 	more := func() (names []string) {
 		dir := path.Dir(e.Path)
-		for n := 1; n < aheadFiles && r.after != nil && dir != "."; n++ { // top-level names may lie in different places
-			next, ok := r.after(e, n)
-			if !ok || path.Dir(next.Path) != dir {
+		for i := range ahead {
+			if dir == "." || path.Dir(ahead[i].Path) != dir { // top-level names may lie in different places
 				break
 			}
-			names, paths = append(names, path.Base(next.Path)), append(paths, next.Path)
+			names = append(names, path.Base(ahead[i].Path))
 		}
 		return names
 	}
 	// O_NONBLOCK: a FIFO put in the file's place must not hold us.
 	opened := sandbox.OpenAll(dirfd, name, more, unix.O_RDONLY|unix.O_NONBLOCK)
 	for i, o := range opened[1:] {
-		r.held = append(r.held, heldFile{paths[i], o})
+		r.held = append(r.held, heldFile{ahead[i].Index, o})
 	}
 	return opened[0].FD, opened[0].Err
 }
@@ -187,7 +192,8 @@ func (r *reader) unchanged(fd int, e *Entry) error {
 	return nil
 }
 
-// readWhole reads the whole file of an entry into p, which has room for it.
+// readWhole reads the whole file of an entry into p, which has room for it. One look afterwards tells whether it is, and was while it was
+// read, what was offered: whatever else lies there gives up to that many bytes, at once, and they go nowhere.
 func (r *reader) readWhole(e *Entry, p []byte) error {
 	fd, err := r.openFD(e)
 	if err != nil {
@@ -199,6 +205,9 @@ func (r *reader) readWhole(e *Entry, p []byte) error {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
+			if changed := r.unchanged(fd, e); changed != nil {
+				return changed
+			}
 			return unreadable(e.Path, err)
 		case n == 0:
 			return ErrChanged

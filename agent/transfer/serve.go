@@ -431,29 +431,37 @@ func (e *Engine) serveBatch(q *request) error {
 	}
 	// All is checked before anything is sent.
 	c := q.src.from(0)
-	total, last := int64(0), -1
-	for _, i := range req.Entries {
+	total, largest, last := int64(0), int64(0), -1
+	entries := make([]Entry, len(req.Entries))
+	for n, i := range req.Entries {
 		entry, ok := c.at(i)
 		if i <= last || !ok || entry.Dir || entry.Size > batchFile {
 			return fmt.Errorf("%w: entry in a batch", ErrProtocol)
 		}
 		last = i
 		total += entry.Size
+		largest = max(largest, entry.Size)
+		entries[n] = entry
 	}
 	if total > batchBytes && !req.Hashes {
 		return fmt.Errorf("%w: batch of %d bytes", ErrTooLarge, total)
 	}
 	files := q.src.newReader()
 	defer files.close()
-	files.expect(req.Entries)
-	buf := buffers.get(batchFile + frameHeader + content.HashSize)
+	files.expect(entries)
+	buf := buffers.get(int(largest) + frameHeader + content.HashSize)
 	defer buffers.put(buf)
 	q.w.Header().Set("Content-Type", "application/octet-stream")
-	out := bufio.NewWriterSize(q, groupBuffer)
+	out := writers.Get().(*bufio.Writer)
+	out.Reset(q)
+	defer func() {
+		out.Reset(nil)
+		writers.Put(out)
+	}()
 	unreported := int64(0)
-	for _, i := range req.Entries {
-		entry, _ := c.at(i)
-		n, status := e.readSmall(files, &entry, buf[frameHeader:])
+	for i := range entries {
+		entry := &entries[i]
+		n, status := e.readSmall(files, entry, buf[frameHeader:])
 		var sum content.Hash
 		if status == frameOK {
 			sum = content.Sum(buf[frameHeader : frameHeader+n])
@@ -461,7 +469,7 @@ func (e *Engine) serveBatch(q *request) error {
 				n, status = 0, frameHash
 			}
 		}
-		binary.BigEndian.PutUint32(buf, uint32(i))
+		binary.BigEndian.PutUint32(buf, uint32(entry.Index))
 		buf[4] = status
 		binary.BigEndian.PutUint32(buf[5:], uint32(n))
 		frame := buf[:frameHeader]

@@ -106,7 +106,11 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 		return nil, 0, err
 	}
 	defer func() { end(err == nil) }()
-	buf := buffers.get(batchFile + content.HashSize)
+	largest := int64(0)
+	for i := range batch {
+		largest = max(largest, batch[i].Size)
+	}
+	buf := buffers.get(int(largest))
 	defer buffers.put(buf)
 	var unreported int64
 	defer func() { p.counted(p.origin, unreported) }()

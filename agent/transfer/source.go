@@ -119,7 +119,7 @@ func walk(ctx context.Context, paths []string) (*source, error) {
 			return nil, unreadable(at.Dir, err)
 		}
 		dir := os.NewFile(uintptr(fd), at.Dir)
-		err = w.add(dir, at.Name, name, filepath.Join(at.Dir, at.Name))
+		err = w.add(dir, at.Name, name)
 		_ = dir.Close()
 		if err != nil {
 			return nil, err
@@ -159,10 +159,10 @@ func walkTree(ctx context.Context, tree *Tree) (*source, error) {
 			return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 		}
 		_ = dir.Close()
-		dir = os.NewFile(uintptr(fd), tree.Path)
+		dir = os.NewFile(uintptr(fd), filepath.Join(dir.Name(), component))
 	}
 	w.src.places[w.top] = place{Dir: tree.Root, Name: tree.Path}
-	if err := w.add(dir, name, w.top, filepath.Join(tree.Root, tree.Path)); err != nil {
+	if err := w.add(dir, name, w.top); err != nil {
 		return nil, err
 	}
 	if w.b.m.entries() == 0 {
@@ -181,8 +181,8 @@ func (w *walker) skips(p string, err error) bool {
 	return true
 }
 
-// add lists what has the name real in dir under the path p of the manifest; full is shown in errors.
-func (w *walker) add(dir *os.File, real, p, full string) error {
+// add lists what has the name real in dir under the path p of the manifest.
+func (w *walker) add(dir *os.File, real, p string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (w *walker) add(dir *os.File, real, p, full string) error {
 		if w.skips(p, err) {
 			return nil
 		}
-		return unreadable(full, err)
+		return unreadable(filepath.Join(dir.Name(), real), err)
 	}
 	if receive.CheckPath(p) != nil {
 		w.src.skipped.note(&w.src.skipped.Names, p)
@@ -213,13 +213,13 @@ func (w *walker) add(dir *os.File, real, p, full string) error {
 		if err := w.entry(e, &st); err != nil {
 			return err
 		}
-		return w.dir(dir, real, p, full)
+		return w.dir(dir, real, p)
 	case unix.S_IFREG:
-		if err := unix.Faccessat(int(dir.Fd()), real, unix.R_OK, 0); err != nil {
+		if err := readable(int(dir.Fd()), real, &st); err != nil {
 			if w.skips(p, err) {
 				return nil
 			}
-			return unreadable(full, err)
+			return unreadable(filepath.Join(dir.Name(), real), err)
 		}
 		e.Size, e.Executable = st.Size, st.Mode&0o111 != 0
 		if w.tree != nil && w.tree.Hash != nil {
@@ -232,6 +232,16 @@ func (w *walker) add(dir *os.File, real, p, full string) error {
 	}
 }
 
+// readable returns why a file cannot be read. Of a file of our own the mode says that it can: an access list does not limit its owner.
+func readable(dirfd int, name string, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IRUSR != 0 && int(st.Uid) == self {
+		return nil
+	}
+	return unix.Faccessat(dirfd, name, unix.R_OK, 0)
+}
+
+var self = unix.Geteuid()
+
 func (w *walker) entry(e Entry, st *unix.Stat_t) error {
 	if err := w.b.encode(e); err != nil {
 		return err
@@ -240,7 +250,8 @@ func (w *walker) entry(e Entry, st *unix.Stat_t) error {
 	return nil
 }
 
-func (w *walker) dir(parent *os.File, real, p, full string) error {
+func (w *walker) dir(parent *os.File, real, p string) error {
+	full := filepath.Join(parent.Name(), real)
 	fd, err := openat(int(parent.Fd()), real, unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		if w.skips(p, err) {
@@ -259,7 +270,7 @@ func (w *walker) dir(parent *os.File, real, p, full string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if err := w.add(dir, name, p+"/"+name, full+"/"+name); err != nil {
+		if err := w.add(dir, name, p+"/"+name); err != nil {
 			return err
 		}
 	}
