@@ -158,7 +158,7 @@ func TestMinFree(t *testing.T) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	// Two requests may be under way when the disk is looked at, each of 1 MiB.
+	// Two requests may be under way; each looks at the disk after 256 KiB.
 	if free := int64(st.Bavail) * st.Bsize; free < keep-(3<<20) {
 		t.Errorf("%d bytes are free", free)
 	}

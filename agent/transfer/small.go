@@ -113,6 +113,7 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 	buf := buffers.get(int(largest))
 	defer buffers.put(buf)
 	var unreported int64
+	var full error
 	defer func() { p.counted(p.origin, unreported) }()
 	for i := range batch {
 		f := &batch[i]
@@ -139,7 +140,11 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 		if !f.Hash.IsZero() && h != f.Hash {
 			return wrong, i, ErrVerify
 		}
-		if err := w.WriteFile(f.part, whole, f.Executable, f.Mtime, p.again); err != nil {
+		err = full
+		if err == nil {
+			err = w.WriteFile(f.part, whole, f.Executable, f.Mtime, p.again)
+		}
+		if err != nil {
 			if err = p.unwritten(&f.Entry, err); err != nil {
 				return wrong, i, err
 			}
@@ -149,6 +154,9 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 		if unreported += f.Size; unreported >= groupBuffer {
 			p.counted(p.origin, unreported)
 			unreported = 0
+			if err := p.folder.CheckSpace(0); receive.IsFull(err) {
+				full = err // others fill the disk, too
+			}
 		}
 	}
 	return wrong, len(batch), nil
