@@ -30,8 +30,10 @@ func (t *talk) lately() bool {
 // A window is the receive window of a connection that brings data. It is the reader's own.
 type window struct {
 	since time.Time
-	bytes int     // read since then
-	rate  float64 // bytes a second: the highest lately
+	bytes int           // read since then
+	last  int           // read before that ..
+	took  time.Duration // .. in that time
+	rate  float64       // the highest lately
 	small bool
 }
 
@@ -44,7 +46,13 @@ func (w *window) read(c *conn, n int) {
 		return
 	}
 	if took < 10*giveWayEvery { // else it was idle
-		w.rate = max(float64(w.bytes)/took.Seconds(), w.rate*giveWayForget)
+		// With the time before, in which the reader may have been late, or a lost segment have kept back what followed it: what had to
+		// wait comes faster than the link.
+		w.rate = max(float64(w.bytes+w.last)/(took+w.took).Seconds(), w.rate*giveWayForget)
+	}
+	w.last, w.took = w.bytes, took
+	if took >= 10*giveWayEvery {
+		w.last, w.took = 0, 0
 	}
 	w.since, w.bytes = now, 0
 	if !c.talk.lately() {

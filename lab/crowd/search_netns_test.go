@@ -34,7 +34,7 @@ func TestShow8Search(t *testing.T) {
 	var group errgroup.Group
 	group.SetLimit(2)
 	for i := range folders {
-		folders[i] = memory(t)
+		folders[i] = lab.Memory(t)
 		group.Go(func() error { return plant(folders[i], i, files) })
 	}
 	if err := group.Wait(); err != nil {
@@ -91,21 +91,6 @@ const (
 	transferRSS = 48 << 20 // the most that an agent takes while it works
 	indexRSS    = 4 << 20  // that shares leave behind, whatever is in them
 )
-
-// memory makes a folder in memory.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "nigh-crowd-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // plant makes n small files of a device, no two with the same content, a hundred in a folder.
 func plant(dir string, device, n int) error {

@@ -35,12 +35,18 @@ var binary = sync.OnceValues(func() (string, error) {
 // start runs an agent on a host of the bed.
 func start(t *testing.T, h *lab.Host, name string, args ...string) *node.Agent {
 	t.Helper()
+	return startIn(t, t.TempDir(), h, name, args...)
+}
+
+// startIn is start with a folder for all that the agent writes.
+func startIn(t *testing.T, dir string, h *lab.Host, name string, args ...string) *node.Agent {
+	t.Helper()
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, err := node.Start(t.Context(), node.Config{
-		Binary: bin, Dir: t.TempDir(), Name: name, Command: h.Command,
+		Binary: bin, Dir: dir, Name: name, Command: h.Command,
 		Args: append([]string{"--no-direct"}, args...),
 	})
 	if err != nil {

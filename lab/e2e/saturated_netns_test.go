@@ -38,7 +38,8 @@ func messagesOverAFullLink(t *testing.T, mbit int, bound time.Duration) {
 		h.IP("-6", "route", "replace", "fe80::/64", "dev", "eth0", "proto", "kernel", "metric", "256", "congctl", "cubic")
 		h.Run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", strconv.Itoa(mbit)+"mbit", "burst", "16kb", "latency", "50ms")
 	}
-	ada, bob := start(t, ha, "ada", "--accept", "trusted"), start(t, hb, "bob", "--accept", "trusted")
+	// A message is on the disk before it is answered: it is the link that is measured, not the disk.
+	ada, bob := startIn(t, lab.Memory(t), ha, "ada", "--accept", "trusted"), startIn(t, lab.Memory(t), hb, "bob", "--accept", "trusted")
 	befriend(t, ada, bob)
 	for _, w := range []struct {
 		on  *node.Agent
