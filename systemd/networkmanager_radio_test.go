@@ -130,6 +130,7 @@ func settle(t *testing.T) (nigh string) {
 	}
 	makeUser(t)
 	t.Logf("%s", recipe(t, "install", "", "/usr/local", binary))
+	t.Cleanup(func() { recipe(t, "uninstall", "", "/usr/local", binary) }) // or the guest's next tests are on a machine with nigh
 	t.Cleanup(func() {
 		// Not the test's context, which has ended.
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -43,6 +43,7 @@ func TestServiceOnARealSystem(t *testing.T) {
 	}
 	makeUser(t)
 	t.Logf("%s", recipe(t, "install", "", "/usr/local", binary))
+	t.Cleanup(func() { recipe(t, "uninstall", "", "/usr/local", binary) }) // or the guest's next tests are on a machine with nigh
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, u := range []string{unit, "nigh-wifi.service", "wpa_supplicant.service", "dbus.service"} {

@@ -225,8 +225,15 @@ func (n *Node) startSupplicant(ctx context.Context) error {
 	return nil
 }
 
-// logTail gives the last lines of the supplicant's log.
+// logTail gives the last lines of the supplicant's log; of the system's, what the journal has.
 func (n *Node) logTail(lines int) string {
+	if n.system {
+		out, err := exec.Command("journalctl", "--boot", "--no-pager", "--output=short-monotonic", "--unit=wpa_supplicant.service", "--lines="+strconv.Itoa(lines)).CombinedOutput()
+		if err != nil {
+			return err.Error()
+		}
+		return string(out)
+	}
 	data, err := os.ReadFile(n.SupplicantLog())
 	if err != nil {
 		return err.Error()

@@ -32,9 +32,7 @@ func NodesOf(tb testing.TB, c Config) []*Node {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			for _, n := range nodes {
-				if !n.system {
-					tb.Logf("wpa_supplicant of %s:\n%s", n.Name, n.logTail(failureLog))
-				}
+				tb.Logf("wpa_supplicant of %s:\n%s", n.Name, n.logTail(failureLog))
 			}
 		}
 		if err := bed.Close(); err != nil {
