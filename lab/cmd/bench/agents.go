@@ -121,7 +121,8 @@ func (s *stage) watch(a *node.Agent) <-chan seen {
 	return out
 }
 
-// transfer returns the next report on a transfer, any when id is empty, for which ok is true, and when it came.
+// transfer returns the next report on a transfer for which ok is true, and when it came. When id is empty it is any that has not
+// ended: what is told of an earlier one is past.
 func (s *stage) transfer(events <-chan seen, id string, ok func(control.Transfer) bool) (came time.Time, found control.Transfer) {
 	s.transferAt(events, id, func(at time.Time, x control.Transfer) bool {
 		came, found = at, x
@@ -130,7 +131,7 @@ func (s *stage) transfer(events <-chan seen, id string, ok func(control.Transfer
 	return came, found
 }
 
-// transferAt follows a transfer, any when id is empty, until ok is true.
+// transferAt follows a transfer, any that has not ended when id is empty, until ok is true.
 func (s *stage) transferAt(events <-chan seen, id string, ok func(time.Time, control.Transfer) bool) {
 	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
@@ -141,7 +142,7 @@ func (s *stage) transferAt(events <-chan seen, id string, ok func(time.Time, con
 			if !open {
 				s.Fatal("the events of an agent ended")
 			}
-			if e.event.Transfer == nil || id != "" && e.event.Transfer.ID != id {
+			if e.event.Transfer == nil || id != "" && e.event.Transfer.ID != id || id == "" && e.event.Transfer.Ended != "" {
 				continue
 			}
 			last = *e.event.Transfer

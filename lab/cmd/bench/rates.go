@@ -16,10 +16,11 @@ import (
 // rates bounds a transfer in three ways while it runs, and then cancels one from each side.
 func rates(s *stage) []row {
 	const (
-		mega   = 1_000_000
-		off    = 0.05
-		cancel = 300 * time.Millisecond
-		window = 2 * time.Second
+		mega     = 1_000_000
+		off      = 0.05
+		cancel   = 300 * time.Millisecond
+		settling = 700 * time.Millisecond
+		window   = 1500 * time.Millisecond
 	)
 	n := lab.NewNet(s)
 	_, hosts := s.segment(n, "ada", "bob")
@@ -64,7 +65,7 @@ func rates(s *stage) []row {
 				kinds[i-1].free()
 			}
 			// What was on its way at the earlier rate comes first.
-			settled := time.Now().Add(time.Second)
+			settled := time.Now().Add(settling)
 			from, first := s.transferAfter(events[bob], id, settled)
 			to, last := s.transferAfter(events[bob], id, from.Add(window))
 			rate := float64(last.BytesMoved-first.BytesMoved) / to.Sub(from).Seconds()

@@ -79,6 +79,9 @@ func (r report) goalTable(w io.Writer) {
 // machine says where this was measured.
 func (r report) machine() string {
 	text := fmt.Sprintf("Medians of %d rounds on %d processors that both ends share", r.rounds, runtime.NumCPU())
+	if r.rounds == 1 {
+		text = fmt.Sprintf("One round on %d processors that both ends share", runtime.NumCPU())
+	}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
 			if model, ok := strings.CutPrefix(line, "model name\t: "); ok {

@@ -15,7 +15,7 @@ import (
 func resume(s *stage) []row {
 	const (
 		mbit   = 1000 // so that there is a middle
-		size   = 384 << 20
+		size   = 256 << 20
 		resent = 64 << 20
 	)
 	n := lab.NewNet(s)
@@ -37,7 +37,6 @@ func resume(s *stage) []row {
 			s.transfer(events, x.ID, func(x control.Transfer) bool { return x.BytesDone >= at })
 			s.must(victim.Kill())
 			s.must(victim.Start(s.ctx))
-			events = s.watch(bob)
 			s.await(bob, x.ID)
 		} else {
 			s.transfer(events, x.ID, func(x control.Transfer) bool { return x.State == "done" })
