@@ -43,9 +43,10 @@ type app struct {
 	ctl      Control
 	th       *theme.Theme
 	embedded bool
-	home     string // of the user, "" when not known
-	dir      string // where choosing files begins
-	ring     func() // the bell
+	home     string        // of the user, "" when not known
+	dir      string        // where choosing files begins
+	ring     func()        // the bell
+	pace     time.Duration // between frames for events
 
 	w, h  int
 	sized bool      // the size was asked for once more

@@ -101,8 +101,10 @@ func Run(ctx context.Context, o Options) error {
 		a.dir, _ = os.Getwd()
 	}
 	a.ring = func() { _, _ = io.WriteString(o.Output, "\a") }
-	// A slow link (a serial line, ssh from far) is not flooded with frames.
-	const framesPerSecond = 20
+	// The events are paced, so that a slow link (a serial line, ssh from far) is not
+	// flooded with frames; a key is drawn within a fiftieth of a second.
+	a.pace = framePace
+	const framesPerSecond = 50
 	_, err := tea.NewProgram(a, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond),
 		tea.WithInput(o.Input), tea.WithOutput(o.Output)).Run()
 	if o.Env("TERM") == "linux" {

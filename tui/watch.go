@@ -41,6 +41,10 @@ type (
 	retryMsg int
 )
 
+// framePace is the least time between two frames that only the agent's events ask
+// for: what hundreds of devices tell is not drawn each by each. Keys do not wait.
+const framePace = 100 * time.Millisecond
+
 // maxEvents bounds the events that are taken between two frames.
 const maxEvents = 256
 
@@ -62,27 +66,36 @@ func (a *app) connect() tea.Cmd {
 	}
 }
 
-// next waits for an event and takes what else is there already.
-func next(gen int, events <-chan control.Event) tea.Cmd {
+// next waits for an event and takes what else comes until the time due, or what is
+// there already when that is over.
+func next(gen int, events <-chan control.Event, due time.Time) tea.Cmd {
 	return func() tea.Msg {
+		m := eventsMsg{gen: gen, events: events}
 		e, ok := <-events
-		m := eventsMsg{gen: gen, at: time.Now(), events: events, ended: !ok}
-		if !ok {
-			return m
+		var over <-chan time.Time
+		if wait := time.Until(due); wait > 0 {
+			over = time.After(wait)
+		} else {
+			now := make(chan time.Time)
+			close(now)
+			over = now
 		}
-		m.list = append(m.list, e)
-		for len(m.list) < maxEvents {
+		for waiting := true; ok && waiting; {
+			m.list = append(m.list, e)
+			if len(m.list) == maxEvents {
+				break
+			}
 			select {
-			case e, ok := <-events:
-				if !ok {
-					m.ended = true
-					return m
-				}
-				m.list = append(m.list, e)
+			case e, ok = <-events:
 			default:
-				return m
+				select {
+				case e, ok = <-events:
+				case <-over:
+					waiting = false
+				}
 			}
 		}
+		m.at, m.ended = time.Now(), !ok
 		return m
 	}
 }
@@ -92,7 +105,7 @@ func (a *app) watched(msg tea.Msg) tea.Cmd {
 	switch m := msg.(type) {
 	case openedMsg:
 		if m.gen == a.conn.gen {
-			return next(m.gen, m.events)
+			return next(m.gen, m.events, time.Time{})
 		}
 	case eventsMsg:
 		if m.gen == a.conn.gen {
@@ -134,7 +147,7 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 	if m.ended {
 		return tea.Batch(append(cmds, a.lost(m.at, control.NoAgent()))...)
 	}
-	return tea.Batch(append(cmds, next(m.gen, m.events), a.offer())...)
+	return tea.Batch(append(cmds, next(m.gen, m.events, m.at.Add(a.pace)), a.offer())...)
 }
 
 // messageCame tells in the status line of a message that was received, unless that

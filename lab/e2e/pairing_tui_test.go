@@ -20,6 +20,7 @@ type screen struct {
 	t    *testing.T
 	name string
 	keys io.Writer
+	pid  int
 
 	mu      sync.Mutex
 	text    string          // what was written, without escapes; guarded by mu
@@ -48,7 +49,7 @@ func terminal(t *testing.T, a *node.Agent, name string, args ...string) *screen 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keys = terminal
+	s.keys, s.pid = terminal, cmd.Process.Pid
 	read := make(chan struct{})
 	go func() {
 		defer close(read)

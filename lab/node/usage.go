@@ -26,8 +26,11 @@ func (u Usage) Sub(earlier Usage) Usage {
 }
 
 // Usage reads what the agent has taken since it was started.
-func (a *Agent) Usage() (Usage, error) {
-	folder := filepath.Join("/proc", strconv.Itoa(a.PID()))
+func (a *Agent) Usage() (Usage, error) { return UsageOf(a.PID()) }
+
+// UsageOf reads what a process has taken since it was started.
+func UsageOf(pid int) (Usage, error) {
+	folder := filepath.Join("/proc", strconv.Itoa(pid))
 	var u Usage
 	status, err := fields(filepath.Join(folder, "status"))
 	if err != nil {
@@ -36,7 +39,7 @@ func (a *Agent) Usage() (Usage, error) {
 	u.RSS, u.Peak = status["VmRSS"]<<10, status["VmHWM"]<<10
 	threads, err := filepath.Glob(filepath.Join(folder, "task", "*"))
 	if err != nil || len(threads) == 0 {
-		return u, fmt.Errorf("node: no threads of %s: %w", a.Name, os.ErrProcessDone)
+		return u, fmt.Errorf("node: no threads of process %d: %w", pid, os.ErrProcessDone)
 	}
 	for _, t := range threads {
 		// A thread may end meanwhile.
