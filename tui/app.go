@@ -323,7 +323,7 @@ func (a *app) quit() tea.Cmd {
 	return a.open(&confirmation{
 		title: "Quit?",
 		text: []string{
-			"The agent runs inside this window. " + count(n, "transfer") + " that goes on would stop; it goes on when nigh runs again.",
+			"The agent runs inside this window, and " + count(n, "transfer") + " would stop with it. What stops goes on when nigh runs again.",
 		},
 		yes: "quit", no: "stay",
 		do: func(*app) tea.Cmd { return tea.Quit },

@@ -13,14 +13,21 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"nigh/agent/control"
 )
 
-// childEnv makes the test binary be the program on the other end of a terminal.
-const childEnv = "NIGH_TUI_CHILD"
+// childEnv makes the test binary be the program on the other end of a terminal; socketEnv
+// is the socket of its agent, when it is not to have one within.
+const childEnv, socketEnv = "NIGH_TUI_CHILD", "NIGH_TUI_SOCKET"
 
 // child runs the UI on the process's own terminal, as the program nigh does.
 func child() int {
-	err := Run(context.Background(), Options{Client: &fakeAgent{state: sampleState()}})
+	o := Options{Client: &fakeAgent{state: sampleState()}}
+	if socket := os.Getenv(socketEnv); socket != "" {
+		o.Client = &control.Client{Socket: socket}
+	}
+	err := Run(context.Background(), o)
 	if err != nil {
 		text, hint := sentences(err)
 		fmt.Fprintln(os.Stderr, text, hint)

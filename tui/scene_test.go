@@ -112,6 +112,16 @@ func (u *ui) phone() {
 	u.press("5", "Q")
 }
 
+// choosing opens the picker on a folder, and presses keys.
+func (u *ui) choosing(keys ...string) {
+	u.press("enter")
+	d := u.a.top().d.(*picker)
+	u.send(dirMsg{d: d, dir: "/home/pi/videos", entries: []entry{
+		{"raw", true, 0, "2026-11-02"}, {"holiday-4k.mov", false, 4_300_000_000, "2026-11-21"}, {"holiday-4k.srt", false, 88_000, "2026-11-21"},
+		{"holiday-cut2.mov", false, 3_900_000_000, "2026-11-20"}, {".secret", false, 12, "2026-11-01"}}})
+	u.press(keys...)
+}
+
 func sampleMessages() []control.Message {
 	to := func(state string, near bool, peers ...string) (list []control.Recipient) {
 		for _, p := range peers {
@@ -147,12 +157,15 @@ func sampleState() control.State {
 	return control.State{Status: sampleStatus(), Peers: samplePeers(), Transfers: sampleTransfers()}
 }
 
-// scenes are the frames that are kept as goldens.
-var scenes = []struct {
+// scene is a frame that is kept as a golden.
+type scene struct {
 	name  string
-	state func() control.State
+	state func() control.State // nil = no agent answers
 	do    func(u *ui)
-}{
+}
+
+// scenes are those of the screens, and of the dialogs that the agent opens or that do most.
+var scenes = []scene{
 	{"peers", sampleState, func(*ui) {}},
 	{"peers-empty", func() control.State { return control.State{Status: sampleStatus()} }, func(*ui) {}},
 	{"peers-no-radio", func() control.State {
@@ -270,14 +283,7 @@ var scenes = []struct {
 		u.settle()
 	}},
 	{"help", sampleState, func(u *ui) { u.press("?") }},
-	{"picker", sampleState, func(u *ui) {
-		u.press("enter")
-		d := u.a.top().d.(*picker)
-		u.send(dirMsg{d: d, dir: "/home/pi/videos", entries: []entry{
-			{"raw", true, 0, "2026-11-02"}, {"holiday-4k.mov", false, 4_300_000_000, "2026-11-21"}, {"holiday-4k.srt", false, 88_000, "2026-11-21"},
-			{"holiday-cut2.mov", false, 3_900_000_000, "2026-11-20"}, {".secret", false, 12, "2026-11-01"}}})
-		u.press("j", "j", " ", " ")
-	}},
+	{"picker", sampleState, func(u *ui) { u.choosing("j", "j", " ", " ") }},
 	{"status", sampleState, func(u *ui) {
 		u.agent.fail = &control.Error{Code: control.CodeBusy, Message: "the radio is busy", Hint: "wait until the group is up, then try again"}
 		u.press("s")
@@ -289,12 +295,47 @@ var scenes = []struct {
 	{"no-agent", nil, func(*ui) {}},
 }
 
-var sizes = [][2]int{{80, 24}, {60, 16}, {120, 40}}
+// sizes are those of the goldens; otherSizes have their frames checked too.
+var sizes, otherSizes = [][2]int{{80, 24}, {60, 16}, {120, 40}}, [][2]int{{110, 30}, {200, 60}}
 
-// TestGolden compares every scene at three sizes, in the common glyphs with
-// colour and in ASCII without.
+// play runs fn on an app that shows the scene.
+func (s scene) play(t *testing.T, ascii bool, w, h int, fn func(t *testing.T, u *ui)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		agent := &fakeAgent{}
+		if s.state != nil {
+			agent.state = s.state()
+		} else {
+			agent.down = &control.Error{Code: control.CodeNoAgent, Message: "the agent is not running",
+				Hint: "start it with: systemctl start nigh@ana, or run: nigh agent"}
+		}
+		u := newUI(t, agent, theme.New(ascii, !ascii, theme.Unknown))
+		defer u.end()
+		u.a.th.HalfBlocks = !ascii
+		u.resize(w, h)
+		u.run(u.a.Init())
+		u.settle()
+		u.wait(1100 * time.Millisecond)
+		s.do(u)
+		fn(t, u)
+	})
+}
+
+// check fails unless the frame has the size of the terminal, and no character that it may not have.
+func (s scene) check(t *testing.T, u *ui, ascii bool) {
+	t.Helper()
+	checkFrame(t, u.a)
+	drawn := u.text()
+	if strings.HasPrefix(s.name, "phone") { // a code has two more
+		drawn = strings.NewReplacer("▀", "", "▄", "").Replace(drawn)
+	}
+	checkGlyphs(t, drawn, ascii)
+}
+
+// TestGolden compares every scene at three sizes, in the common glyphs with colour and in ASCII without, and checks its frame at
+// two more.
 func TestGolden(t *testing.T) {
-	for _, s := range scenes {
+	for _, s := range allScenes() {
 		for _, ascii := range []bool{false, true} {
 			set := "common"
 			if ascii {
@@ -303,29 +344,13 @@ func TestGolden(t *testing.T) {
 			t.Run(s.name+"-"+set, func(t *testing.T) {
 				text := ""
 				for _, size := range sizes {
-					synctest.Test(t, func(t *testing.T) {
-						agent := &fakeAgent{}
-						if s.state != nil {
-							agent.state = s.state()
-						} else {
-							agent.down = &control.Error{Code: control.CodeNoAgent, Message: "the agent is not running",
-								Hint: "start it with: systemctl start nigh@ana, or run: nigh agent"}
-						}
-						u := newUI(t, agent, theme.New(ascii, !ascii, theme.Unknown))
-						defer u.end()
-						u.a.th.HalfBlocks = !ascii
-						u.resize(size[0], size[1])
-						u.run(u.a.Init())
-						u.settle()
-						u.wait(1100 * time.Millisecond)
-						s.do(u)
-						checkFrame(t, u.a)
-						drawn := u.text()
-						if strings.HasPrefix(s.name, "phone") { // a code has two more
-							drawn = strings.NewReplacer("▀", "", "▄", "").Replace(drawn)
-						}
-						checkGlyphs(t, drawn, ascii)
+					s.play(t, ascii, size[0], size[1], func(t *testing.T, u *ui) {
+						s.check(t, u, ascii)
 						text += fmt.Sprintf("%dx%d\n%s\n", size[0], size[1], u.a.View())
+						for _, other := range otherSizes {
+							u.resize(other[0], other[1])
+							s.check(t, u, ascii)
+						}
 					})
 				}
 				golden(t, s.name+"-"+set, text)
