@@ -40,7 +40,8 @@
 //
 // Groups, leaves and hashes are those of package content. The sender hashes while it sends, so that a leaf comes with its group, the hash
 // of a file that was never hashed before is settled with the last one, and one read of the disk does for all. When the manifest has
-// the hash, the file must have it. A wrong group or file is asked for once more; a second wrong one ends the transfer ("verify").
+// the hash, the file must have it. A wrong group or file is asked for once more; if it is wrong again that file fails ("verify"), and
+// when many are, the transfer does.
 //
 // # Manifest
 //

@@ -151,6 +151,12 @@ func (p *pull) fetchGroups(ctx context.Context, k *task) error {
 			return nil
 		}
 	}
+	if h.origin && errors.Is(err, ErrVerify) {
+		if l.hasFailed() {
+			return nil
+		}
+		err = p.wrong(ctx, func() { l.fail(ErrVerify) })
+	}
 	if h.origin || errors.Is(err, ErrDiskFull) {
 		return p.fileError(l, err)
 	}
@@ -176,14 +182,25 @@ func (p *pull) fileError(l *largeFile, err error) error {
 		return nil
 	}
 	if errors.Is(err, ErrChanged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrName) || errors.Is(err, ErrFileSize) || errors.Is(err, ErrExists) || errors.Is(err, ErrDiskFull) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.failed == nil {
-			l.failed = err
-		}
+		l.fail(err)
 		return nil
 	}
 	return err
+}
+
+// fail notes why the file will not come.
+func (l *largeFile) fail(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = why
+	}
+}
+
+func (l *largeFile) hasFailed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed != nil
 }
 
 // elsewhere reports whether a request that broke is to be made again at once: the connection may have been lost with its

@@ -50,6 +50,7 @@ const (
 	maxBatchBody = 16 << 10        // bytes of JSON in a batch request
 	maxLeaves    = 1024            // leaves in one answer
 	inFlight     = 2               // bulk requests at once to one peer, whatever they are for
+	maxWrong     = 8               // files that a peer may send wrong twice until it is asked for nothing more
 	maxServing   = 8               // bulk requests at once that one transfer is served
 
 	// Time. All are measured by the monotonic clock.

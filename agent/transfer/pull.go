@@ -41,6 +41,7 @@ type pull struct {
 	short   bitmap // entries that have no room on the disk; not in written
 	least   int64  // size of the smallest of them
 	full    error  // why there is none; nil while there is
+	wrongs  int    // files that the peer sent wrong twice
 	large   map[int]*largeFile
 	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
 	again   bool           // an earlier run may have left files that the journal does not know

@@ -33,10 +33,28 @@ func (p *pull) fetchBatch(ctx context.Context, w *receive.Writer, batch []smallF
 		p.e.log.Warn("Wrong file asked for again", "transfer", p.t.rec.ID, "peer", p.t.rec.Peer.Short(), "entry", wrong[i].Index)
 		var again []smallFile
 		if again, _, err = p.readBatch(ctx, w, wrong[i:i+1]); err == nil && len(again) > 0 {
-			err = ErrVerify
+			err = p.wrong(ctx, func() { p.fail(&again[0].Entry, ErrVerify, 0) })
 		}
 	}
 	return err
+}
+
+// wrong settles a file that the transfer's own peer sent wrong twice: it fails alone. The error that it returns says that the peer does so
+// often, or that others have the file.
+func (p *pull) wrong(ctx context.Context, fail func()) error {
+	p.firstAsked(ctx)
+	if p.board.others(p.origin) {
+		return ErrVerify
+	}
+	p.mu.Lock()
+	p.wrongs++
+	many := p.wrongs > maxWrong
+	p.mu.Unlock()
+	if many {
+		return ErrVerify
+	}
+	fail()
+	return nil
 }
 
 // keepBatch settles files that an earlier run wrote after its last journal entry: those whose hash is the sender's are whole.
@@ -138,7 +156,10 @@ func (p *pull) readBatch(ctx context.Context, w *receive.Writer, batch []smallFi
 			continue
 		}
 		if !f.Hash.IsZero() && h != f.Hash {
-			return wrong, i, ErrVerify
+			if err := p.wrong(ctx, func() { p.fail(&f.Entry, ErrVerify, 0) }); err != nil {
+				return wrong, i, err
+			}
+			continue
 		}
 		err = full
 		if err == nil {
