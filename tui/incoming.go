@@ -24,7 +24,7 @@ func (a *app) offer() tea.Cmd {
 	}
 	if a.conn.up && a.top() == nil && !a.capturing() && a.w >= minWidth && a.h >= minHeight {
 		for _, q := range a.st.inbox {
-			if !q.shown {
+			if !q.shown && q.clear() {
 				cmds = append(cmds, a.ask(q, true))
 				break
 			}
@@ -38,7 +38,18 @@ func (a *app) openIncoming() tea.Cmd {
 	if len(a.st.inbox) == 0 {
 		return a.fail("Nothing waits for your answer.", "")
 	}
-	return a.ask(a.st.inbox[0], false)
+	for _, q := range a.st.inbox {
+		if q.clear() {
+			return a.ask(q, false)
+		}
+	}
+	return a.fail("The agent asks what this program does not know.", "End nigh and start it again: it is older than the agent.")
+}
+
+// clear reports whether the question is one that this program knows. One of a newer
+// agent is not answered here.
+func (q *question) clear() bool {
+	return q.Kind == "group" || q.Kind == "pair" || q.Kind == "transfer" && q.Transfer != nil
 }
 
 func (a *app) ask(q *question, byItself bool) tea.Cmd {
