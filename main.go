@@ -43,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), ending...)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, Settings: effective, Remedies: remedies(), Report: report, Beside: beside,
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, ExportKey: exportKey, ImportKey: importKey, Settings: effective, Remedies: remedies(), Report: report, Beside: beside,
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
@@ -301,6 +301,39 @@ func remedies() []cli.Remedy {
 		})
 	}
 	return all
+}
+
+// exportKey is `nigh trust export --key`.
+func exportKey(_ context.Context, o cli.KeyOptions) (cli.KeyExport, error) {
+	cfg, err := settings(cli.AgentOptions{State: o.State})
+	if err != nil {
+		return cli.KeyExport{}, agent.Explain(err)
+	}
+	text, id, err := agent.ExportKey(cfg, o.Book, o.Passphrase)
+	if err != nil {
+		return cli.KeyExport{}, agent.Explain(err)
+	}
+	return cli.KeyExport{Text: text, Short: id.Short()}, nil
+}
+
+// importKey is `nigh trust import --key`.
+func importKey(_ context.Context, o cli.KeyOptions) (cli.KeyImport, error) {
+	cfg, err := settings(cli.AgentOptions{State: o.State})
+	if err != nil {
+		return cli.KeyImport{}, agent.Explain(err)
+	}
+	m, err := agent.ImportKey(cfg, o.Book, o.Passphrase, o.Replace)
+	if err != nil {
+		return cli.KeyImport{}, agent.Explain(err)
+	}
+	done := cli.KeyImport{
+		Short: m.ID.Short(), Kept: m.Old,
+		Trust: control.TrustImport{Trusted: m.Trusted, Blocked: m.Blocked, Kept: m.Kept, Refused: m.Refused},
+	}
+	if !m.Was.IsZero() {
+		done.Was = m.Was.Short()
+	}
+	return done, nil
 }
 
 // ownIdentity is `nigh id` without an agent.

@@ -41,6 +41,10 @@ type Env struct {
 	// Identity reads the device's identity from the state folder, for `nigh id`
 	// without an agent.
 	Identity func(ctx context.Context) (Identity, error)
+	// ExportKey and ImportKey seal and open the device key in the state folder, for
+	// `nigh trust export --key` and `nigh trust import --key`.
+	ExportKey func(ctx context.Context, o KeyOptions) (KeyExport, error)
+	ImportKey func(ctx context.Context, o KeyOptions) (KeyImport, error)
 	// Settings reads what an agent would go by, for `nigh config show` without an agent.
 	Settings func(ctx context.Context) ([]control.Setting, error)
 }

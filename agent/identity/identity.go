@@ -127,6 +127,16 @@ func createKey(dir, path string) error {
 	if err != nil {
 		return err
 	}
+	return writeKey(dir, key, func(tmp string) error {
+		if err := os.Link(tmp, path); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// writeKey writes a key into a file in dir that has no name for long, and has put give it one.
+func writeKey(dir string, key ed25519.PrivateKey, put func(tmp string) error) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -143,10 +153,50 @@ func createKey(dir, path string) error {
 	if err := tmp.Sync(); err != nil {
 		return err
 	}
-	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := put(tmp.Name()); err != nil {
 		return err
 	}
 	return private.SyncDir(dir)
+}
+
+// Kept returns the name of the file in the state folder that has the key of a device that this machine was before
+// [Sealed.Install].
+func Kept(id DeviceID) string { return "key-" + id.Short() + ".pem" }
+
+// Current returns the ID of the device key in the state folder dir; fs.ErrNotExist is wrapped when there is none, [ErrDamaged]
+// when it cannot be used.
+func Current(dir string) (DeviceID, error) {
+	key, _, err := readKey(filepath.Join(dir, KeyFile))
+	if err != nil {
+		return DeviceID{}, fmt.Errorf("identity: %w", err)
+	}
+	return FromKey(key.Public().(ed25519.PublicKey))
+}
+
+// Install makes the opened key the device key of the state folder dir, which no agent may be using. What was there before keeps
+// its bytes, under the name of [Kept]; whether it may be replaced is the caller's to ask. After a power cut either key is
+// there, whole.
+func (s Sealed) Install(dir string) error {
+	if err := private.Dir(dir); err != nil {
+		return fmt.Errorf("identity: state folder: %w", err)
+	}
+	path := filepath.Join(dir, KeyFile)
+	before, err := Current(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err // a damaged key is not put away under a name that nobody can tell
+	case before == s.ID:
+		return nil
+	default:
+		if err := os.Link(path, filepath.Join(dir, Kept(before))); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("identity: keep the old key: %w", err)
+		}
+	}
+	if err := writeKey(dir, s.key, func(tmp string) error { return os.Rename(tmp, path) }); err != nil {
+		return fmt.Errorf("identity: write the device key: %w", err)
+	}
+	return nil
 }
 
 // certificate wraps the key for TLS. Everything but the key is a constant, so

@@ -204,7 +204,8 @@ func (e *Engine) giveUp(ch *session.Channel) {
 // WithCode pairs with the device id by its setup code, in the form that people type.
 // It blocks until that is done, or returns why not: [ErrBadCode] before anything was
 // tried, [ErrWrongCode], [ErrLocked], [ErrTampered] when the device does not know the
-// code itself, or an error of the connection.
+// code itself, [ErrTooOften] when it was too busy with strangers for 20 s to look at it, or an error
+// of the connection.
 func (e *Engine) WithCode(ctx context.Context, id identity.DeviceID, text string) (Pairing, error) {
 	code, err := ParseSetupCode(text)
 	if err != nil {
@@ -224,6 +225,23 @@ func (e *Engine) WithCode(ctx context.Context, id identity.DeviceID, text string
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
+	for until, try := time.Now().Add(e.limits.code), 1; ; try++ {
+		p, err := e.prove(ctx, id, code)
+		// Whoever guesses codes there crowds us out; ours, which is right, is not counted twice.
+		again := errors.Is(err, ErrTooOften) || errors.Is(err, ErrLost) && try < maxTries
+		if !again || !time.Now().Add(e.limits.retry).Before(until) {
+			return p, err
+		}
+		select {
+		case <-time.After(e.limits.retry):
+		case <-ctx.Done():
+			return p, err
+		}
+	}
+}
+
+// prove carries out one attempt of [Engine.WithCode].
+func (e *Engine) prove(ctx context.Context, id identity.DeviceID, code SetupCode) (Pairing, error) {
 	ch, err := e.cfg.Open(ctx, id)
 	if err != nil {
 		return Pairing{}, err

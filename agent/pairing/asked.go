@@ -69,9 +69,12 @@ func (e *Engine) serveCommit(r *http.Request, b session.Binding, peer identity.D
 		// Our user has begun to ask this very device: its pairing takes the place of ours.
 		p.cancel()
 		p.Asked = true
-	case e.question() != nil, !e.gate.allow(peer):
-		e.log.Debug("A device that wants to pair is ignored", "peer", peer.Short())
+	case e.question() != nil:
+		e.log.Debug("A device that wants to pair is ignored", "peer", peer.Short(), "why", "another one asks")
 		return nil, ErrBusy
+	case !e.gate.allow(peer):
+		e.log.Debug("A device that wants to pair is ignored", "peer", peer.Short(), "why", "too often")
+		return nil, ErrTooOften
 	default:
 		p = e.add(peer, true)
 	}
@@ -236,10 +239,11 @@ func (e *Engine) serveCode(r *http.Request, b session.Binding, peer identity.Dev
 		return nil, err
 	}
 	who := parties{asker: peer, asked: e.cfg.Self, binding: b.Value}
+	_, before := e.keeper.locked()
 	code, err := e.keeper.try(func(c SetupCode) bool { return m.Proof.equal(who.proof(asker, c)) })
 	if err != nil {
-		if errors.Is(err, ErrWrongCode) {
-			wait, wrong := e.keeper.locked()
+		// Those that the lock is kept from may be many, and are not each worth a line.
+		if wait, wrong := e.keeper.locked(); errors.Is(err, ErrWrongCode) && wrong != before {
 			e.log.Warn("Wrong setup code", "peer", peer.Short(), "wrong", wrong, "locked_for", wait)
 		}
 		return nil, err

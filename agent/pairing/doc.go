@@ -43,7 +43,9 @@
 // A device that is asked tells nothing that helps to guess; one that asks gives its
 // proof to the device that its user named. A code has 80 bits, which no amount of work
 // finds. Wrong tries are counted on the disk before they are answered, whoever makes
-// them: three lock the code, for longer with each further one.
+// them: three lock the code, for longer with each further one. A code that the owner has
+// just made is not locked for ten minutes, so that whoever guesses all the time cannot
+// keep the owner from using it.
 //
 // # Bounds
 //

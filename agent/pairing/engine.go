@@ -19,9 +19,11 @@ import (
 )
 
 var (
-	// ErrBusy is returned when the device, or this one, is being asked by another one,
-	// or asked too often.
+	// ErrBusy is returned when the device, or this one, is being asked by another one.
 	ErrBusy = errors.New("pairing: another pairing is under way")
+	// ErrTooOften is returned when the device takes no more of strangers for now: of this
+	// one, or of all.
+	ErrTooOften = errors.New("pairing: strangers ask the other side too often")
 	// ErrRefused is returned when the other side's user said no.
 	ErrRefused = errors.New("pairing: the other side said no")
 	// ErrCancelled is returned when this side's user said no, or gave up.

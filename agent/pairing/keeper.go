@@ -30,6 +30,7 @@ type keeper struct {
 	mu     sync.Mutex
 	kept   kept      // guarded by mu
 	opens  time.Time // no try before; monotonic; guarded by mu
+	free   time.Time // but before this every one is looked at; guarded by mu
 	random SetupCode // what tries are compared with while there is no code
 }
 
@@ -69,6 +70,9 @@ func (k *keeper) code(anew bool) (SetupCode, error) {
 		return SetupCode{}, err
 	}
 	k.opens = time.Now()
+	if anew {
+		k.free = k.opens.Add(unlocked)
+	}
 	return c, nil
 }
 
@@ -76,15 +80,23 @@ func (k *keeper) code(anew bool) (SetupCode, error) {
 func (k *keeper) locked() (time.Duration, int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if time.Now().Before(k.free) {
+		return 0, k.kept.Wrong
+	}
 	return max(0, time.Until(k.opens)), k.kept.Wrong
 }
 
 // try compares the code with what somebody proved by ok. A wrong try is written down
-// before it is answered; while the code is locked nothing is compared at all.
+// before it is answered; while the code is locked nothing is compared at all. A code that
+// the owner made a moment ago is not locked yet: wrong tries count up to those that lock
+// it once that time is over. It costs no safety: what strangers may ask in all that time
+// is nothing against 80 bits.
 func (k *keeper) try(ok func(SetupCode) bool) (SetupCode, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if time.Now().Before(k.opens) {
+	now := time.Now()
+	free := now.Before(k.free)
+	if now.Before(k.opens) && !free {
 		return SetupCode{}, ErrLocked
 	}
 	code, err := ParseSetupCode(k.kept.Code)
@@ -94,12 +106,15 @@ func (k *keeper) try(ok func(SetupCode) bool) (SetupCode, error) {
 	next := k.kept
 	if ok(code) {
 		next.Wrong = 0
-	} else {
-		next.Wrong++
+	} else if next.Wrong++; free {
+		next.Wrong = min(next.Wrong, wrongCodes) // nor does each cost a write
 	}
 	changed := next != k.kept
 	k.kept.Wrong = next.Wrong // also when it cannot be written
-	k.opens = time.Now().Add(lockTime(next.Wrong))
+	k.opens = now.Add(lockTime(next.Wrong))
+	if free {
+		k.opens = k.free.Add(lockTime(next.Wrong))
+	}
 	if changed {
 		if err := k.keep(next); err != nil {
 			return SetupCode{}, err

@@ -24,6 +24,9 @@ const (
 	wrongCodes = 3
 	lockMin    = time.Minute
 	lockMax    = time.Hour
+	// unlocked is for how long after the owner made a code wrong ones do not lock it: who
+	// guesses without end would have locked it before the owner has typed it.
+	unlocked = 10 * time.Minute
 )
 
 // limits are the times of the protocol, for tests to shorten.
@@ -34,6 +37,7 @@ type limits struct {
 	request  time.Duration // for the other side to answer a message, beside hold
 	crossed  time.Duration // for the other side's pairing to arrive when ours has to give way
 	retry    time.Duration // before beginning anew
+	code     time.Duration // for the other side to look at a setup code
 	culprit  time.Duration // no question of a device that broke the protocol
 	refused  time.Duration // no question of a device that got a no, or no answer
 	dropped  time.Duration // no question of any stranger after one that was not gone on with
@@ -46,6 +50,7 @@ var defaultLimits = limits{
 	request:  5 * time.Second,
 	crossed:  10 * time.Second,
 	retry:    200 * time.Millisecond,
+	code:     20 * time.Second,
 	culprit:  10 * time.Minute,
 	refused:  20 * time.Second,
 	dropped:  60 * time.Second, // as long as a code is shown: see doc.go

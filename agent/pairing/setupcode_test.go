@@ -251,6 +251,50 @@ func TestLockGrowsAndSurvivesRestart(t *testing.T) {
 	})
 }
 
+// A code that the owner has just made is not locked by whoever guesses, and every one of the guesses is wrong. Once the time is over
+// those count as many as lock it.
+func TestGuessesDoNotLockANewCode(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := store.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		k, err := openKeeper(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		right, err := k.code(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong := func() error { _, err := k.try(func(SetupCode) bool { return false }); return err }
+		for range 1000 {
+			is(t, "a wrong code", wrong(), ErrWrongCode)
+		}
+		if _, err := k.try(func(c SetupCode) bool { return c == right }); err != nil {
+			t.Errorf("the right one among them: %v", err)
+		}
+		for range 1000 {
+			is(t, "a wrong code", wrong(), ErrWrongCode)
+		}
+		if locked, n := k.locked(); locked != 0 || n != wrongCodes {
+			t.Errorf("locked for %v, after %d", locked, n)
+		}
+		time.Sleep(unlocked) // the bubble's clock
+		if locked, n := k.locked(); locked != lockMin || n != wrongCodes {
+			t.Errorf("then locked for %v, after %d", locked, n)
+		}
+		is(t, "once the time is over", wrong(), ErrLocked)
+		time.Sleep(lockMin)
+		is(t, "after the lock", wrong(), ErrWrongCode)
+		if locked, _ := k.locked(); locked != 2*lockMin {
+			t.Errorf("the lock does not grow: %v", locked)
+		}
+	})
+}
+
 // A failed write is no way around the count.
 func TestWrongCodesCountOnAFullDisk(t *testing.T) {
 	s, err := store.Open(t.TempDir())

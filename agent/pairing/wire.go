@@ -61,6 +61,7 @@ var refusals = []struct {
 	status int
 }{
 	{ErrBusy, "busy", http.StatusTooManyRequests},
+	{ErrTooOften, "often", http.StatusTooManyRequests},
 	{errCrossed, "crossed", http.StatusConflict},
 	{ErrTampered, "tampered", http.StatusForbidden},
 	{ErrProtocol, "protocol", http.StatusBadRequest},
@@ -140,7 +141,7 @@ func post(ctx context.Context, ch *session.Channel, what string, limit time.Dura
 		}
 	}
 	if resp.StatusCode == http.StatusTooManyRequests {
-		return ErrBusy
+		return ErrTooOften // said before the message was read
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return ErrOld

@@ -31,6 +31,38 @@ type document struct {
 	Version int             `json:"nigh_trust"`
 	Sum     string          `json:"sha256"`
 	Devices json.RawMessage `json:"devices"`
+	// Key is the sealed device key, when the file moves the device itself.
+	Key string `json:"key,omitempty"`
+}
+
+// ErrNoKey is returned by [KeyOf] for an exported book without a device key.
+var ErrNoKey = errors.New("trust: no device key in it")
+
+// WithKey returns an exported book with a sealed device key in it, as it is; [Book.Import] passes over it. The error wraps
+// [ErrDocument].
+func WithKey(raw []byte, sealed string) ([]byte, error) {
+	var d document
+	if _, err := parseDocument(raw); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDocument, err)
+	}
+	d.Key = sealed
+	raw, err := json.Marshal(d)
+	return append(raw, '\n'), err
+}
+
+// KeyOf returns the sealed key of an exported book, which is checked. The error wraps [ErrDocument] or [ErrNoKey].
+func KeyOf(raw []byte) (string, error) {
+	var d document
+	if _, err := parseDocument(raw); err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(raw, &d); err != nil || d.Key == "" {
+		return "", ErrNoKey
+	}
+	return d.Key, nil
 }
 
 // Imported counts what [Book.Import] did.
@@ -56,7 +88,7 @@ func (b *Book) Export() ([]byte, error) {
 		return nil, fmt.Errorf("trust: export: %w", err)
 	}
 	sum := sha256.Sum256(devices)
-	raw, err := json.Marshal(document{documentVersion, hex.EncodeToString(sum[:]), devices})
+	raw, err := json.Marshal(document{Version: documentVersion, Sum: hex.EncodeToString(sum[:]), Devices: devices})
 	if err != nil {
 		return nil, fmt.Errorf("trust: export: %w", err)
 	}

@@ -145,7 +145,7 @@ func TestPairByComparedCode(t *testing.T) {
 	}
 	// For a while bob asks nothing more of ada's, which was refused; its user may begin
 	// himself. Ada's user does too, and gets the same pairing.
-	if d := ask(t, ada, "", "pair", "bob"); d.code != 1 || !strings.Contains(d.errs, "asked too often") {
+	if d := ask(t, ada, "", "pair", "bob"); d.code != 1 || !strings.Contains(d.errs, "takes no more from strangers") {
 		t.Errorf("asking again at once: %+v", d)
 	}
 	second := began(t, bob, "", "pair", "ada")
