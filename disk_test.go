@@ -36,6 +36,7 @@ var paths = map[string]string{
 	"agent/doctor/remedy.go":     "paths of the remedies, which are constants",
 	"agent/identity/identity.go": "the key in the state folder",
 	"agent/policy/policy.go":     "the administrator's file, only to read",
+	"agent/pairing/given.go":     "the file of the configuration, only to read",
 	"agent/private/private.go":   "the state folder",
 	"agent/store/store.go":       "the database in the state folder",
 	"agent/receive/folder.go":    "names checked, in an open directory; by path only the folder that the person chose",

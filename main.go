@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -79,8 +80,23 @@ func settings(o cli.AgentOptions) (agent.Config, error) {
 	s, err := read()
 	return agent.Config{
 		Settings: s, State: o.State, Socket: o.Socket, Version: programVersion(), Mode: "foreground",
-		Bus: os.Getenv("NIGH_WPA_BUS"), Reload: read,
+		Bus: os.Getenv("NIGH_WPA_BUS"), Reload: read, SetupCodeFile: setupCodeFile(o),
 	}, err
+}
+
+// setupCodeFile is the file with the setup code: that of the flag, else the credential of
+// that name which a service manager gives ("" when it gives none).
+func setupCodeFile(o cli.AgentOptions) string {
+	if o.SetupCode != "" {
+		return o.SetupCode
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		path := filepath.Join(dir, "setup-code")
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 func readSettings(o cli.AgentOptions) (agent.Settings, error) {

@@ -172,6 +172,11 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.pairing, err = a.newPairing(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	if cfg.SetupCodeFile != "" {
+		if err := a.pairing.Provision(cfg.SetupCodeFile); err != nil {
+			return nil, fmt.Errorf("%w: setup code: %w", ErrConfig, err)
+		}
+	}
 	mux.Handle("/v1/pair/", a.pairing.Handler())
 	if a.shares, err = a.newShares(mux); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

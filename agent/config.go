@@ -100,6 +100,8 @@ type Config struct {
 	Bus     string           // D-Bus address of wpa_supplicant, "" = the system bus
 	// Reload reads the settings again, as they were read for this Config. nil: they stay.
 	Reload func() (Settings, error)
+	// SetupCodeFile has the setup code of a device that nobody sits at ([pairing.Engine.Provision]); "" for none.
+	SetupCodeFile string
 	// PolicyFile is in place of the machine's policy, for tests in this process; the
 	// program never sets it. Whoever runs the test owns it.
 	PolicyFile string

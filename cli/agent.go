@@ -52,6 +52,7 @@ configuration file.`,
 	f.StringArrayVar(&o.Interfaces, "interface", nil, "use only the link `IF`; may be given several times")
 	f.BoolVar(&o.NoDirect, "no-direct", false, "without Wi-Fi Direct")
 	f.StringVar(&o.Engine, "engine", "", "`WHO` forms groups: auto (by what is found), system, private or networkmanager")
+	f.StringVar(&o.SetupCode, "setup-code-file", "", "`FILE` with this device's setup code, taken once (also the credential setup-code)")
 	complete(cmd, "engine", "auto", "system", "private", "networkmanager")
 	complete(cmd, "accept", "ask", "trusted", "all")
 	complete(cmd, "visibility", "everyone", "trusted", "hidden")

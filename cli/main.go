@@ -63,6 +63,7 @@ type AgentOptions struct {
 	Interfaces []string // the only links to use
 	NoDirect   bool     // without Wi-Fi Direct
 	Engine     string   // "auto", "system", "private" or "networkmanager": who forms groups
+	SetupCode  string   // file with the setup code
 	Verbose    bool     // log at debug level
 }
 

@@ -26,9 +26,10 @@ standard output: IDs, public keys, names and permissions. The private key of thi
 device is not in it, so the other machine is another device: those in the file have
 to trust it too.
 
-With --key the private key is in it too, sealed with a passphrase that is asked for: the
-other machine becomes this device, and this one must not run nigh with that key again.
-Settings, shares, messages and transfers are not in it. It works without an agent.`,
+With --key the private key is in it too, sealed with a passphrase that is asked for:
+the other machine becomes this device, and this one must not run nigh with that key
+again. Settings, shares, messages and transfers are not in it. It works without an
+agent.`,
 		Example: `  nigh trust export trust.json
   nigh trust export - | ssh newpi nigh trust import -
   nigh trust export --key laptop.json`,
@@ -83,10 +84,10 @@ standard input. What you decided here about a device stays; a device that is blo
 on either side is blocked. Take no such file from anybody else: whoever is in it is
 trusted.
 
-With --key this machine becomes the device whose sealed key is in the file, while no
-agent runs. When it is a device already that is refused unless you say --replace-key; the
-old key is kept beside the new one. The machine that the key is from must not run nigh
-with it any more.`,
+With --key this machine becomes the device whose sealed key is in the file, while
+no agent runs. When it is a device already that is refused unless you say
+--replace-key; the old key is kept beside the new one. The machine that the key is
+from must not run nigh with it any more.`,
 		Example: `  nigh trust import trust.json
   nigh trust import --key laptop.json`,
 		Args: takes(1, 1, "a file, or - for standard input"),

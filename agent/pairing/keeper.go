@@ -38,6 +38,8 @@ type keeper struct {
 type kept struct {
 	Code  string `json:"code,omitempty"` // "" while nobody asked for one
 	Wrong int    `json:"wrong,omitempty"`
+	// Given is the code that came from a file, which counts once; "" when none did.
+	Given string `json:"given,omitempty"`
 }
 
 func openKeeper(s *store.Store) (*keeper, error) {
@@ -66,14 +68,23 @@ func (k *keeper) code(anew bool) (SetupCode, error) {
 		return c, nil
 	}
 	c := NewSetupCode()
-	if err := k.keep(kept{Code: c.Text()}); err != nil {
-		return SetupCode{}, err
+	next := kept{Code: c.Text(), Given: k.kept.Given}
+	if !anew {
+		err := k.keep(next)
+		k.opens = time.Now()
+		return c, err
+	}
+	return c, k.renew(next)
+}
+
+// renew keeps a code that the owner has just made, without a lock; k.mu is held.
+func (k *keeper) renew(next kept) error {
+	if err := k.keep(next); err != nil {
+		return err
 	}
 	k.opens = time.Now()
-	if anew {
-		k.free = k.opens.Add(unlocked)
-	}
-	return c, nil
+	k.free = k.opens.Add(unlocked)
+	return nil
 }
 
 // locked returns for how long no try is taken, and how many were wrong in a row.
