@@ -60,4 +60,13 @@
 // The server's certificate comes before the client's in TLS 1.3: who asks cannot be
 // known before it is shown. A hidden device is hidden from those who do not know
 // where it is; to be closed to strangers who do takes a firewall.
+//
+// Why a hidden device does not ask for a word that only friends know before it shows its
+// certificate: what goes before it in TLS is in clear. A word in the server name or in the
+// application protocol is the attacker's as soon as he hears it, and he need not wait for
+// one: he takes the address of a hidden device and is dialled by its friends. To remember the words
+// that came does not help, because those never reached the device. A word would have to be
+// bound to the key share of its ClientHello, which crypto/tls lets neither side do, and even so
+// these have none: who is trusted by ID and never was met, and who types the setup
+// code of a device whose owner is not there. They would be locked out.
 package trust

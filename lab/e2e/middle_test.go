@@ -131,10 +131,11 @@ func trustsNobody(t *testing.T, agents ...*node.Agent) {
 func TestManInTheMiddle(t *testing.T) {
 	n := lab.NewNet(t)
 	here, there := n.Bridge("here"), n.Bridge("there")
-	ha, hm, hb := n.Host("ada"), n.Host("mallory"), n.Host("bob")
+	// Mallory has a machine on each side: two agents on one would be on both, and ada would see both of hers.
+	ha, hb, hereToo, thereToo := n.Host("ada"), n.Host("bob"), n.Host("mallory"), n.Host("malice")
 	here.Join(ha, "eth0", "10.0.1.1/24")
-	here.Join(hm, "eth0", "10.0.1.66/24")
-	there.Join(hm, "eth1", "10.0.2.66/24")
+	here.Join(hereToo, "eth0", "10.0.1.66/24")
+	there.Join(thereToo, "eth0", "10.0.2.66/24")
 	there.Join(hb, "eth0", "10.0.2.2/24")
 	ada, bob := start(t, ha, "ada"), start(t, hb, "bob")
 	short := func(a *node.Agent) string {
@@ -155,7 +156,7 @@ func TestManInTheMiddle(t *testing.T) {
 		}
 	}
 
-	asBob, asAda := start(t, hm, "bob", "--interface", "eth0"), start(t, hm, "ada", "--interface", "eth1")
+	asBob, asAda := start(t, hereToo, "bob"), start(t, thereToo, "ada")
 	near(ada, "bob", short(asBob))
 	near(bob, "ada", short(asAda))
 	if err := asAda.Await(within(t, 30*time.Second), func(s control.State) bool {
@@ -209,7 +210,7 @@ func TestManInTheMiddle(t *testing.T) {
 		}
 		return netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(status.Agent.Port))
 	}
-	toAda, toBob := newStranger(t, hm), newStranger(t, hm)
+	toAda, toBob := newStranger(t, hereToo), newStranger(t, thereToo)
 	between := newRelay(t, toAda, toBob, port(bob, "10.0.2.2"))
 	back := newRelay(t, toBob, toAda, port(ada, "10.0.1.1"))
 	toAda.announce("bob", toAda.id.Short(), toAda.serve(netip.MustParseAddr("10.0.1.66"), between))
