@@ -302,6 +302,13 @@ func TestForgedFriendStaysOut(t *testing.T) {
 	}
 	for what, method := range map[string]wpa.Method{"a button": wpa.PBC(), "a PIN to enter": wpa.EnterPIN("12345670"), "a PIN to show": wpa.ShowPIN("12345670", nil)} {
 		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		if method.Kind == wpa.KindPBC {
+			go func() { // ends with ctx
+				if bob.Await(ctx, func(s control.State) bool { return len(s.Inbox) > 0 }) == nil {
+					cancel() // who is asked lets nobody in by himself
+				}
+			}()
+		}
 		g, err := eve.Connect(ctx, target, method, wpa.ConnectOptions{Intent: 7})
 		cancel()
 		if err == nil {

@@ -106,6 +106,11 @@ func (n *Node) up(ctx context.Context) error {
 		return err
 	}
 	if n.system {
+		// One that an earlier bed of this guest had still has that bed's interfaces, which nobody has any more: it says that it
+		// controls a new one of the same name, and starts no group on it.
+		if err := run(ctx, "systemctl", "restart", "wpa_supplicant.service"); err != nil {
+			return err
+		}
 		return n.awaitSupplicant(ctx, "")
 	}
 	for _, folder := range []string{n.sockets(), socketFolder} {
