@@ -242,7 +242,7 @@ func cancelJoin(t *testing.T, nodes []*radio.Node) {
 			t.Errorf("formation is %s", at)
 		}
 		select {
-		case <-time.After(15 * time.Second):
+		case <-time.After(8 * time.Second): // the scan is over by then
 		case <-a.done:
 		}
 		if n := len(air.since(mark, kind[dbusapi.InterfaceAdded])); n != 0 {
