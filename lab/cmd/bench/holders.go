@@ -31,26 +31,26 @@ func holders(s *stage) []row {
 	}
 	s.befriend(eve, both[0])
 	s.befriend(eve, both[1])
+	one, two := s.shareFilm("one", size, both[:1]), s.shareFilm("two", size, both)
+	s.shares(both[0], 2)
+	s.shares(both[1], 1)
 	events := s.watch(eve)
+	fetch := func(hash string, each func(control.Transfer)) (took, gap time.Duration) {
+		x, err := eve.Client().Get(s.within(patience), control.GetRequest{Hash: hash})
+		s.must(err)
+		took, gap = s.follow(events, x.ID, each)
+		arrived := filepath.Join(eve.Inbox, x.Name)
+		s.must(sameBytes(filepath.Join(both[0].Dir, "films", x.Name), arrived))
+		s.must(os.Remove(arrived))
+		return took, gap
+	}
 	var ratios []float64
 	var killed, silent []time.Duration
 	for round := range s.rounds {
-		fetch := func(name string, from []*node.Agent, each func(control.Transfer)) (took, gap time.Duration) {
-			name = fmt.Sprintf("%s-%d", name, round)
-			hash := s.shareFilm(name, size, from)
-			x, err := eve.Client().Get(s.within(patience), control.GetRequest{Hash: hash})
-			s.must(err)
-			took, gap = s.follow(events, x.ID, each)
-			s.must(os.Remove(filepath.Join(eve.Inbox, name)))
-			for _, a := range from {
-				s.must(os.Remove(filepath.Join(a.Dir, "films", name)))
-			}
-			return took, gap
-		}
 		nothing := func(control.Transfer) {}
-		one, _ := fetch("one", both[:1], nothing)
-		two, _ := fetch("two", both, nothing)
-		ratios = append(ratios, one.Seconds()/two.Seconds())
+		slow, _ := fetch(one, nothing)
+		fast, _ := fetch(two, nothing)
+		ratios = append(ratios, slow.Seconds()/fast.Seconds())
 
 		lost := false
 		lose := func(how func()) func(control.Transfer) {
@@ -62,14 +62,17 @@ func holders(s *stage) []row {
 				}
 			}
 		}
-		_, gap := fetch("silent", both, lose(func() { lan.Cut(hosts[2], ifname) }))
+		_, gap := fetch(two, lose(func() { lan.Cut(hosts[2], ifname) }))
 		silent = append(silent, gap)
 		lan.Mend(hosts[2], ifname)
 		s.ready(eve, both[1])
-		_, gap = fetch("killed", both, lose(func() { s.must(both[1].Kill()) }))
+		_, gap = fetch(two, lose(func() { s.must(both[1].Kill()) }))
 		killed = append(killed, gap)
+		progress("round %d of %d: one holder %.2f s, both %.2f s; gap when one is silent %.2f s, killed %.2f s",
+			round+1, s.rounds, slow.Seconds(), fast.Seconds(), silent[round].Seconds(), gap.Seconds())
 		s.must(both[1].Start(s.ctx))
 		s.ready(eve, both[1])
+		s.shares(both[1], 1)
 	}
 	r, k, q := middle(ratios), middle(killed), middle(silent)
 	gap := func(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
@@ -87,27 +90,28 @@ func (s *stage) ready(a, b *node.Agent) {
 	}
 }
 
-// shareFilm makes a file that each of the agents shares, waits until each has hashed it, and returns its hash.
+// shareFilm makes a file in the shared folder of each of the agents, and returns its hash.
 func (s *stage) shareFilm(name string, size int64, agents []*node.Agent) string {
 	raw := noise(size, name)
-	hash := content.Sum(raw).String()
 	for _, a := range agents {
 		folder := filepath.Join(a.Dir, "films")
-		fresh := false
-		if _, err := os.Stat(folder); err != nil {
-			fresh = true
-			s.must(os.MkdirAll(folder, 0o700))
-		}
+		s.must(os.MkdirAll(folder, 0o700))
 		s.must(os.WriteFile(filepath.Join(folder, name), raw, 0o600))
-		if fresh {
+		found, err := a.Client().Shares(s.ctx)
+		s.must(err)
+		if len(found) == 0 {
 			s.nigh(a, "share", "add", folder)
 		}
-		s.must(until(s.ctx, "a share is not hashed", func() bool {
-			found, err := a.Client().Shares(s.ctx)
-			return err == nil && len(found) == 1 && found[0].State == "ready" && found[0].Files == 1 && found[0].Hashed == 1
-		}))
 	}
-	return hash
+	return content.Sum(raw).String()
+}
+
+// shares waits until the only share of an agent has so many files, all of them hashed.
+func (s *stage) shares(a *node.Agent, files int) {
+	s.must(until(s.ctx, "a share is not hashed", func() bool {
+		found, err := a.Client().Shares(s.ctx)
+		return err == nil && len(found) == 1 && found[0].State == "ready" && found[0].Files == files && found[0].Hashed == files
+	}))
 }
 
 // follow follows a transfer to its end: how long bytes moved (the end, a sync, is the disk's), and the longest time in which

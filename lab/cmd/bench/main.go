@@ -9,8 +9,8 @@
 //
 // Everything is on this machine, in network namespaces, and shares its processors; files lie in memory. Nigh runs as built, as
 // agents of their own that are asked by the command line and the local API. In each round every tool moves the same data once,
-// in turn, so that what else the machine does hits all alike; the tables have the medians. What arrived is compared with what
-// was sent, byte by byte, each time. Wall time runs from the start of the sending program until both ends are done. Processor
+// in turn, so that what else the machine does hits all alike; the tables have the medians. What a tool has moved is compared with
+// what was sent, byte by byte, each time. Wall time runs from the start of the sending program until both ends are done. Processor
 // time is that of each side's processes. Memory is, of tools that run for one move only, that of the largest process of a side,
 // and else that of all, with what they share counted once. Needs root.
 //
