@@ -168,13 +168,14 @@ func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text str
 		}()
 	}
 	var f Found
-	byHash, failed := map[content.Hash]int{}, map[identity.DeviceID]bool{}
+	byHash := map[content.Hash]int{}
+	var failed []identity.DeviceID
 	for range peers {
 		r := <-replies
 		if r.err != nil {
 			if !errors.Is(r.err, ErrNotFound) { // a nigh that has no shares
 				s.log.Debug("Search failed at a device", "peer", r.peer.Short(), "err", r.err)
-				failed[r.peer] = true
+				failed = append(failed, r.peer)
 			}
 			continue
 		}
@@ -184,7 +185,7 @@ func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text str
 		}
 	}
 	for _, peer := range peers {
-		if failed[peer] {
+		if slices.Contains(failed, peer) {
 			f.Failed = append(f.Failed, peer)
 		}
 	}
@@ -194,12 +195,14 @@ func (s *Shares) Search(ctx context.Context, peers []identity.DeviceID, text str
 
 // add takes what a device has, and returns what is new by that, in the order of names.
 func (f *Found) add(peer identity.DeviceID, entries []Entry, byHash map[content.Hash]int) []Result {
-	changed := map[int]bool{}
+	var changed []int // of f.Results
 	for _, e := range entries {
 		h := Holder{peer, e.Share, e.Path}
 		if n, ok := byHash[e.Hash]; ok && !e.Hash.IsZero() {
 			f.Results[n].Holders = append(f.Results[n].Holders, h)
-			changed[n] = true
+			if !slices.Contains(changed, n) {
+				changed = append(changed, n)
+			}
 			continue
 		}
 		if len(f.Results) == maxFound {
@@ -207,12 +210,13 @@ func (f *Found) add(peer identity.DeviceID, entries []Entry, byHash map[content.
 			continue
 		}
 		n := len(f.Results)
-		byHash[e.Hash], changed[n] = n, true
+		byHash[e.Hash] = n
+		changed = append(changed, n)
 		_, e.Name = splitPath(e.Path)
 		f.Results = append(f.Results, Result{e, []Holder{h}})
 	}
 	news := make([]Result, 0, len(changed))
-	for n := range changed {
+	for _, n := range changed {
 		r := f.Results[n]
 		r.Holders = slices.Clip(r.Holders) // what is added to it later is no news of now
 		news = append(news, r)
