@@ -257,7 +257,6 @@ func TestHalfOpenPairing(t *testing.T) {
 // they go on the users of two devices pair: when both begin, no bound of strangers applies.
 func TestThousandRequestsWhileTheUserPairs(t *testing.T) {
 	a, b := two(t)
-	a.limits.reveal, b.limits.reveal = 200*time.Millisecond, 200*time.Millisecond
 	const requests = 1000
 	var asked, revealed, tried atomic.Int32
 	var flood sync.WaitGroup
