@@ -120,6 +120,9 @@ func (a *app) overlay(lines []string) []string {
 	bw += 2 // a column of air on both sides
 	left, top := (a.w-bw)/2, max(1, (a.h-len(box))/2)
 	for i, line := range lines {
+		if i == len(lines)-1 {
+			break // the keys of the dialog
+		}
 		text := ansi.Strip(line)
 		if i < top || i >= top+len(box) {
 			lines[i] = a.th.Dim.Render(fit(text, a.w))

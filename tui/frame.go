@@ -206,29 +206,49 @@ func radioState(r control.Radio) string {
 	return radioText(r.State, r.Ifname)
 }
 
-// tabs names the screens, and what waits for an answer.
+// tabs names the screens, and what waits for an answer. Where there is little room
+// the air between them goes first, then the names of those that are not shown.
 func (a *app) tabs() string {
-	line := ""
-	for i, s := range a.screens {
-		label := fmt.Sprintf("%d %s", i+1, s.title())
-		if n := s.badge(a); n > 0 {
-			label += fmt.Sprintf(" %d", n)
-		}
-		if i == a.tab {
-			line += " " + a.th.Bold.Render("["+label+"]")
-		} else {
-			line += "  " + label + " "
-		}
-	}
-	waiting := ""
+	waits := []string{""}
 	if n := len(a.st.inbox); n > 0 {
-		for _, form := range []string{"%d waiting for you: i ", "%d waiting: i ", "%d: i "} {
-			if waiting = fmt.Sprintf(form, n); width(line)+width(waiting) <= a.w {
-				break
+		waits = []string{fmt.Sprintf("%d waiting for you: i ", n), fmt.Sprintf("%d waiting: i ", n), fmt.Sprintf("%d: i ", n)}
+	}
+	line, waiting := "", ""
+	for form := range 3 {
+		line = a.tabLine(form)
+		for _, waiting = range waits {
+			if width(line)+width(waiting) <= a.w {
+				return fit(line, a.w-width(waiting)) + a.th.Warn.Render(waiting)
 			}
 		}
 	}
 	return fit(line, a.w-width(waiting)) + a.th.Warn.Render(waiting)
+}
+
+// tabLine is tabs with air (0), without (1), and with numbers for the others (2).
+func (a *app) tabLine(form int) string {
+	line := ""
+	for i, s := range a.screens {
+		label := fmt.Sprintf("%d %s", i+1, s.title())
+		if form == 2 && i != a.tab {
+			label = fmt.Sprint(i + 1)
+		}
+		if n := s.badge(a); n > 0 {
+			label += fmt.Sprintf(" %d", n)
+			if form == 2 && i != a.tab {
+				label = fmt.Sprintf("%d(%d)", i+1, n)
+			}
+		}
+		switch {
+		case i == a.tab:
+			line += " " + a.th.Bold.Render("["+label+"]")
+		case form == 0:
+			line += "  " + label + " "
+		default:
+			line += " " + label
+		}
+	}
+	return line
 }
 
 // statusLine is the line for what just happened, or what waits.

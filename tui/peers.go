@@ -294,6 +294,9 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 	if hint := st.Radio.Hint; st.Radio.State != "ready" && hint != "" {
 		lines = append(append(lines, wrap(sentence(hint), bw)...), "")
 	}
+	if in := st.Agent.Inbox; in != "" && h > 16 {
+		lines = append(lines, fit("This device", 15)+"is "+quoted(st.Name)+" to others", fit("What arrives", 15)+"goes to "+cutMiddle(in, bw-23), "")
+	}
 	lines = append(lines, wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)...)
 	lines = append(lines, "")
 	if a.radioReady() {

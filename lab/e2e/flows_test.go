@@ -299,6 +299,7 @@ func TestFlowPauseResumeCancel(t *testing.T) {
 	}
 
 	must(t, ada, "trust", "set", "bob", "--rate-up", "200kB")
+	random(t, filepath.Join(src, "film.mov"), 24<<20) // what bob has would not be sent again
 	send()
 	atAda.press("x")
 	atAda.shows(`Cancel`)

@@ -40,23 +40,25 @@ func main() {
 	}
 	out := flag.String("o", "shots", "`folder` for the pictures")
 	only := flag.String("only", "", "take only pictures whose scene matches the `regexp`")
-	size := flag.String("size", "80x24", "terminal size, `COLUMNSxLINES`")
+	sizes := flag.String("size", "80x24,60x16,120x40", "terminal `sizes`, COLUMNSxLINES, with commas between")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *out, *only, *size); err != nil {
+	if err := run(ctx, *out, *only, *sizes); err != nil {
 		fmt.Fprintln(os.Stderr, "shots:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, only, size string) error {
+func run(ctx context.Context, out, only, sizes string) error {
 	want, err := regexp.Compile(only)
 	if err != nil {
 		return err
 	}
-	if !regexp.MustCompile(`^\d{2,3}x\d{2,3}$`).MatchString(size) {
-		return fmt.Errorf("the size %q is not COLUMNSxLINES", size)
+	for _, size := range strings.Split(sizes, ",") {
+		if !regexp.MustCompile(`^\d{2,3}x\d{2,3}$`).MatchString(size) {
+			return fmt.Errorf("the size %q is not COLUMNSxLINES", size)
+		}
 	}
 	if err := install(ctx); err != nil {
 		return err
@@ -65,7 +67,7 @@ func run(ctx context.Context, out, only, size string) error {
 		return err
 	}
 	// The whole run is bounded: a terminal that never shows anything must not hang a build.
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	sockets, err := os.MkdirTemp("", "nigh-shots-")
 	if err != nil {
@@ -78,22 +80,24 @@ func run(ctx context.Context, out, only, size string) error {
 	}
 	defer x.stop()
 	n := 0
-	for _, s := range scenes {
-		for _, g := range grounds {
-			if !want.MatchString(s.name) {
-				continue
+	for _, size := range strings.Split(sizes, ",") {
+		for _, s := range scenes {
+			for _, g := range grounds {
+				if !want.MatchString(s.name) {
+					continue
+				}
+				name := s.name + "-" + g.name + ".png"
+				if size != "80x24" {
+					name = s.name + "-" + size + "-" + g.name + ".png"
+				}
+				path := filepath.Join(out, name)
+				socket := filepath.Join(sockets, fmt.Sprintf("%d.sock", n))
+				if err := x.shoot(ctx, s, g, size, socket, path); err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
+				}
+				fmt.Println(path)
+				n++
 			}
-			name := s.name + "-" + g.name + ".png"
-			if size != "80x24" {
-				name = s.name + "-" + size + "-" + g.name + ".png"
-			}
-			path := filepath.Join(out, name)
-			socket := filepath.Join(sockets, fmt.Sprintf("%d.sock", n))
-			if err := x.shoot(ctx, s, g, size, socket, path); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			fmt.Println(path)
-			n++
 		}
 	}
 	if n == 0 {

@@ -19,45 +19,6 @@ type scene struct {
 	keys  []string // by X's names
 }
 
-var scenes = []scene{
-	{name: "peers-empty", state: func() control.State { return control.State{Status: status(true)} }},
-	{name: "peers", state: state},
-	{name: "transfers", state: state, keys: []string{"2"}},
-	{name: "accept", state: func() control.State {
-		s := state()
-		s.Inbox = []control.InboxItem{{ID: "1", Kind: "transfer", Peer: id("ana"), PeerName: "Ana's laptop", Trust: "trusted", Expires: -1,
-			Transfer: &control.Transfer{ID: "c1", Direction: "receive", Peer: id("ana"), PeerName: "Ana's laptop", Name: "3 files", Files: 3,
-				BytesTotal: 4_389_000_000, State: "waiting", Names: []string{"holiday-4k.mov", "holiday-4k.srt", "cover.jpg"}}}}
-		return s
-	}},
-	{name: "request", state: func() control.State {
-		s := state()
-		s.Inbox = []control.InboxItem{{ID: "2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: -1, Method: "show_pin", PIN: "12345670", Address: "9e:0b:44:10:2f:01"}}
-		return s
-	}},
-	{name: "pair", state: func() control.State {
-		s := state()
-		s.Inbox = []control.InboxItem{{ID: "pair-1", Kind: "pair", Peer: id("pixel"), PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}}
-		return s
-	}},
-	{name: "messages", state: state, keys: []string{"m"}},
-	{name: "shares", state: state, keys: []string{"4", "j"}},
-	{name: "search", state: state, keys: []string{"4", "f", "h", "o", "l", "Return"}},
-	{name: "log", state: state, keys: []string{"6", "g"}},
-	{name: "network", state: func() control.State {
-		s := state()
-		s.Status.Groups = owned("")
-		return s
-	}, keys: []string{"5"}},
-	{name: "phone", state: func() control.State {
-		s := state()
-		s.Status.Groups = owned("")
-		return s
-	}, keys: []string{"5", "Q"}},
-	{name: "create", state: state, keys: []string{"5", "c"}},
-	{name: "help", state: state, keys: []string{"question"}},
-}
-
 // id makes the DeviceID of a device that does not exist.
 func id(name string) string { return identity.DeviceID(sha256.Sum256([]byte(name))).String() }
 
@@ -166,6 +127,10 @@ func owned(passphrase string) []control.Group {
 }
 
 func (still) Groups(context.Context) ([]control.Group, error) { return owned("x7Kq2mPa"), nil }
+
+func (still) SetupCode(context.Context, control.SetupCodeRequest) (control.SetupCode, error) {
+	return control.SetupCode{Code: "7Q4K-M2XD-PL9A-TT3C-V"}, nil
+}
 
 // Shares, Search, Doctor, Log and the two about messages are what the screens ask for.
 func (still) Shares(context.Context) ([]control.Share, error) {
