@@ -36,13 +36,18 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 # The program has no C in it and runs on any Linux of its architecture. It is kept small, for the cards of small machines:
-# devices speak HTTP/1.1 to each other, so the HTTP/2 of net/http is left out, and only what is hot is built with inlining.
-hot := runtime/... internal/... crypto/internal/... crypto/subtle crypto/cipher crypto/aes crypto/sha256 sync/... unicode/utf8 io \
-	bytes bufio syscall encoding/binary hash/... math math/bits vendor/golang.org/x/crypto/... golang.org/x/sys/... \
-	github.com/zeebo/... lukechampine.com/... nigh/agent/content nigh/agent/session nigh/agent/transfer nigh/agent/receive
+# devices speak HTTP/1.1 to each other, so the HTTP/2 of net/http is left out; only what is hot is built with inlining and with
+# slices of unknown length on the stack; and the names of generic functions do not spell out the fields of their types.
+names := -d=maxshapelen=64
+hot := runtime/... internal/... crypto/subtle crypto/cipher crypto/aes crypto/sha256 sync/... unicode/utf8 io bytes bufio syscall \
+	crypto/internal/constanttime crypto/internal/fips140deps/... crypto/internal/fips140/alias crypto/internal/fips140/subtle \
+	crypto/internal/fips140/aes/... crypto/internal/fips140/sha256 crypto/internal/fips140/sha3 crypto/internal/fips140/mlkem \
+	crypto/internal/fips140/edwards25519/... encoding/binary hash/... math math/bits vendor/golang.org/x/crypto/... \
+	golang.org/x/sys/... github.com/zeebo/... lukechampine.com/... nigh/agent/content nigh/agent/receive
 
 build: ## Build bin/nigh
-	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 -gcflags=all=-l $(hot:%='-gcflags=%=') \
+	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 '-gcflags=all=-l -d=variablemakethreshold=0 $(names)' \
+		$(hot:%='-gcflags=%=$(names)') \
 		-ldflags='-s -w -funcalign=8$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
 
 run: build ## Build and start the TUI here

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ func addressRecord(host string, a netip.Addr, ttl time.Duration) dns.RR {
 func suppressed(rrs, known []dns.RR) bool {
 	for _, rr := range rrs {
 		if !slices.ContainsFunc(known, func(k dns.RR) bool {
-			return dns.IsDuplicate(withoutFlush(rr), withoutFlush(k)) && k.Header().Ttl >= rr.Header().Ttl/2
+			return sameAddress(rr, k) && k.Header().Ttl >= rr.Header().Ttl/2
 		}) {
 			return false
 		}
@@ -68,10 +69,23 @@ func suppressed(rrs, known []dns.RR) bool {
 	return true
 }
 
-func withoutFlush(rr dns.RR) dns.RR {
-	rr = dns.Copy(rr)
-	rr.Header().Class &= classMask
-	return rr
+// sameAddress says that two records give the same host the same address, whatever their times to live and cache-flush bits. It is
+// not [dns.IsDuplicate], which keeps the code for every kind of record in the program.
+func sameAddress(r, s dns.RR) bool {
+	a, b := r.Header(), s.Header()
+	return a.Rrtype == b.Rrtype && (a.Class^b.Class)&classMask == 0 && strings.EqualFold(a.Name, b.Name) &&
+		rawAddress(r) != nil && rawAddress(r).Equal(rawAddress(s))
+}
+
+// rawAddress is what an A or AAAA record holds, else nil.
+func rawAddress(rr dns.RR) net.IP {
+	switch rr := rr.(type) {
+	case *dns.A:
+		return rr.A
+	case *dns.AAAA:
+		return rr.AAAA
+	}
+	return nil
 }
 
 func (l *link) reply(rrs []dns.RR) {

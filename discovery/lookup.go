@@ -130,14 +130,7 @@ func hostAddresses(msg *dns.Msg, ifi Interface, name string) (addrs []netip.Addr
 		if !strings.EqualFold(rr.Header().Name, name) || rr.Header().Ttl == 0 {
 			continue
 		}
-		var ip net.IP
-		switch rr := rr.(type) {
-		case *dns.A:
-			ip = rr.A
-		case *dns.AAAA:
-			ip = rr.AAAA
-		}
-		addr, ok := netip.AddrFromSlice(ip)
+		addr, ok := netip.AddrFromSlice(rawAddress(rr))
 		if addr = addr.Unmap(); !ok || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() {
 			continue
 		}

@@ -77,14 +77,7 @@ func (l *link) withdraw(now time.Time) {
 // we are not told of soon was there for a moment only, or cannot be used, and is withdrawn, once.
 func (l *link) hearOwn(now time.Time, rrs []dns.RR) {
 	for _, rr := range rrs {
-		var raw net.IP
-		switch rr := rr.(type) {
-		case *dns.A:
-			raw = rr.A
-		case *dns.AAAA:
-			raw = rr.AAAA
-		}
-		a, ok := netip.AddrFromSlice(raw)
+		a, ok := netip.AddrFromSlice(rawAddress(rr))
 		if a = a.Unmap(); !ok || rr.Header().Ttl == 0 || l.ifi.own(a) || !strings.EqualFold(rr.Header().Name, l.said.host) {
 			continue
 		}
