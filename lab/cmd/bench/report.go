@@ -95,7 +95,7 @@ func (r report) machine() string {
 		text += ", Linux " + strings.SplitN(unix.ByteSliceToString(name.Release[:]), "-", 2)[0]
 	}
 	text += ", TCP " + r.congestion + ", files in memory."
-	const calm = 0.2
+	const calm = 0.3
 	if share := r.others(); share > calm {
 		text += fmt.Sprintf(" Other programs used %.0f %% of the processors meanwhile, so these figures say little.", 100*share)
 	}
