@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"nigh/agent/control"
 	"nigh/agent/identity"
 	"nigh/agent/recognise"
 	"nigh/lab/node"
@@ -79,12 +80,9 @@ func TestWhatAnEavesdropperLearnsOnTheAir(t *testing.T) {
 			}
 			return all
 		}
-		answers := aloneOnTheAir(t, ada, bob, heard)
-		if visible := mode != "hidden"; (answers > 0) != visible {
-			t.Errorf("%s: an idle device answered %d times", mode, answers)
-		}
+		aloneOnTheAir(t, ada, bob, mode != "hidden", heard)
 		if mode == "hidden" { // who is hidden is found while it looks itself
-			look(t, bob)
+			search(t, bob)
 		}
 		if err := join(within(t, 3*time.Minute), ada, bob.Name); err != nil {
 			t.Fatal(err)
@@ -111,19 +109,26 @@ func TestWhatAnEavesdropperLearnsOnTheAir(t *testing.T) {
 	}
 }
 
-// aloneOnTheAir has ada search near bob, who is idle, and returns how often bob answered. Every search sends several probe
-// requests on the channel that bob would listen on.
-func aloneOnTheAir(t *testing.T, ada, bob *node.Agent, heard func() []radio.Frame) (answers int) {
+// search is look for as long as it can be.
+func search(t *testing.T, a *node.Agent) {
 	t.Helper()
-	const searches = 30
+	if err := a.Client().Find(within(t, time.Minute), control.FindRequest{Seconds: 120}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// aloneOnTheAir has ada search near bob, who is idle, and sees bob answer, if he is visible, or not. Every search sends several
+// probe requests on the channel that bob would listen on.
+func aloneOnTheAir(t *testing.T, ada, bob *node.Agent, visible bool, heard func() []radio.Frame) {
+	t.Helper()
+	const enough = 20 // requests without an answer
 	status, err := bob.Client().Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	look(t, ada)
+	search(t, ada)
 	eventually(t, time.Minute, func() string {
-		requests := 0
-		answers = 0
+		requests, answers := 0, 0
 		for _, f := range heard() {
 			switch {
 			case f.Kind == radio.ProbeResponse && f.From.String() == status.Radio.Address:
@@ -132,12 +137,14 @@ func aloneOnTheAir(t *testing.T, ada, bob *node.Agent, heard func() []radio.Fram
 				requests++
 			}
 		}
-		if answers == 0 && requests < searches {
-			return fmt.Sprintf("only %d probe requests", requests)
+		switch {
+		case !visible && answers > 0:
+			t.Fatalf("a hidden device that is idle answered %d of %d requests", answers, requests)
+		case visible && answers == 0, !visible && requests < enough:
+			return fmt.Sprintf("%d probe requests, %d answers", requests, answers)
 		}
 		return ""
 	})
-	return answers
 }
 
 // onTheAir compares frames with what trust/doc.go says of a mode.
