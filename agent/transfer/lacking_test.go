@@ -92,6 +92,13 @@ func TestDiskFullLeavesOutWhatDoesNotFit(t *testing.T) {
 			if err := os.Remove(hog); err != nil {
 				t.Fatal(err)
 			}
+			// A restart, as after a crash in the moment before the last of the names was given.
+			bob.halt()
+			last := filepath.Join(dir, "zz whole")
+			if err := os.Rename(last, filepath.Join(dir, partName(got.ID, "zz whole", 4))); err != nil {
+				t.Fatal(err)
+			}
+			bob.start()
 			if err := bob.Resume(got.ID); err != nil {
 				t.Fatal(err)
 			}
