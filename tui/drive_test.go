@@ -203,8 +203,21 @@ func (f *fakeAgent) Browse(_ context.Context, r control.BrowseRequest) (control.
 	err := f.called("browse %s %q %q after %q", shortID(r.Device), r.Share, r.Path, r.After)
 	return f.listing[r.Share+"/"+r.Path+"/"+r.After], err
 }
-func (f *fakeAgent) Search(_ context.Context, r control.SearchRequest) (control.SearchAnswer, error) {
-	return f.found, f.called("search %q", r.Query)
+func (f *fakeAgent) SearchEach(_ context.Context, r control.SearchRequest, each func([]control.ShareEntry) error) (control.SearchAnswer, error) {
+	// Each result from a device of its own, and the first once more.
+	for i := range f.found.Results {
+		if err := each(f.found.Results[i : i+1]); err != nil {
+			return control.SearchAnswer{}, err
+		}
+	}
+	last := f.found
+	if len(last.Results) > 0 {
+		if err := each(last.Results[:1]); err != nil {
+			return control.SearchAnswer{}, err
+		}
+	}
+	last.Results = nil
+	return last, f.called("search %q", r.Query)
 }
 func (f *fakeAgent) Get(_ context.Context, r control.GetRequest) (control.Transfer, error) {
 	var from []string

@@ -46,7 +46,7 @@ type Control interface {
 	AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error)
 	RemoveShare(ctx context.Context, name string) error
 	Browse(ctx context.Context, r control.BrowseRequest) (control.Listing, error)
-	Search(ctx context.Context, r control.SearchRequest) (control.SearchAnswer, error)
+	SearchEach(ctx context.Context, r control.SearchRequest, each func([]control.ShareEntry) error) (control.SearchAnswer, error)
 	Get(ctx context.Context, r control.GetRequest) (control.Transfer, error)
 	ReadMessages(ctx context.Context, r control.ReadRequest) (control.Unread, error)
 }

@@ -80,6 +80,7 @@ type (
 		listing control.Listing
 		found   *control.SearchAnswer
 		err     error
+		more    <-chan listedMsg // of a search that goes on
 	}
 )
 
@@ -178,11 +179,25 @@ func (s *sharesScreen) took(a *app, msg tea.Msg) tea.Cmd {
 			scrubShare(&s.mine[i], a.th.ASCIIOnly)
 		}
 	case listedMsg:
+		var cmd tea.Cmd
 		if m.serial == s.serial {
-			return s.listed(a, m)
+			cmd = s.listed(a, m)
 		}
+		if m.more != nil {
+			return nextListed(m.more) // of one that was left, too: it must not be kept waiting
+		}
+		return cmd
 	}
 	return nil
+}
+
+func nextListed(more <-chan listedMsg) tea.Cmd {
+	return func() tea.Msg {
+		if m, ok := <-more; ok {
+			return m
+		}
+		return nil
+	}
 }
 
 // scrubShare makes the texts of a share fit for a screen, but for its name, by
@@ -212,15 +227,31 @@ func (s *sharesScreen) visit(a *app, p place) tea.Cmd {
 func (s *sharesScreen) load(a *app, after string) tea.Cmd {
 	s.loading = true
 	serial, p, ctx, ctl := s.serial, s.place, a.ctx, a.ctl
+	if p.query != "" {
+		news := make(chan listedMsg)
+		return tea.Batch(nextListed(news), func() tea.Msg {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			tell := func(m listedMsg) error {
+				select {
+				case news <- m:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			last, err := ctl.SearchEach(ctx, control.SearchRequest{Query: p.query}, func(list []control.ShareEntry) error {
+				return tell(listedMsg{serial: serial, found: &control.SearchAnswer{Results: list}, more: news})
+			})
+			_ = tell(listedMsg{serial: serial, found: &last, err: err}) // in this order; without ctx nobody looks
+			close(news)
+			return nil
+		})
+	}
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute) // the device may have to be found first
 		defer cancel()
 		m := listedMsg{serial: serial}
-		if p.query != "" {
-			found, err := ctl.Search(ctx, control.SearchRequest{Query: p.query})
-			m.found, m.err = &found, err
-			return m
-		}
 		m.listing, m.err = ctl.Browse(ctx, control.BrowseRequest{Device: p.device, Share: p.share, Path: p.path, After: after})
 		return m
 	}
@@ -228,7 +259,7 @@ func (s *sharesScreen) load(a *app, after string) tea.Cmd {
 
 // listed takes a page of a place.
 func (s *sharesScreen) listed(a *app, m listedMsg) tea.Cmd {
-	s.loading = false
+	s.loading = m.more != nil
 	if m.err != nil {
 		text, hint := sentences(m.err)
 		s.err = printable(strings.TrimSpace(text+" "+hint), a.th.ASCIIOnly)
@@ -243,8 +274,11 @@ func (s *sharesScreen) listed(a *app, m listedMsg) tea.Cmd {
 					where += fmt.Sprintf(" and %d more", n)
 				}
 				where += ": " + path.Join(e.Holders[0].Share, e.Holders[0].Path)
-				s.shown = append(s.shown, entryOf(e, e.Holders[0].Share, e.Holders[0].Path, clean(e.Name), clean(where)))
+				s.take(entryOf(e, e.Holders[0].Share, e.Holders[0].Path, clean(e.Name), clean(where)))
 			}
+		}
+		if m.more != nil {
+			return nil
 		}
 		s.note = count(m.found.Asked, "device") + " asked"
 		if n := len(m.found.Silent); n > 0 {
@@ -270,6 +304,17 @@ func (s *sharesScreen) listed(a *app, m listedMsg) tea.Cmd {
 		return s.load(a, last)
 	}
 	return nil
+}
+
+// take adds a result of a search, or what is new about one.
+func (s *sharesScreen) take(e shared) {
+	for i := range s.shown {
+		if old := &s.shown[i]; old.share == e.share && old.path == e.path && old.holders[0].Device.ID == e.holders[0].Device.ID {
+			*old = e
+			return
+		}
+	}
+	s.shown = append(s.shown, e)
 }
 
 func entryOf(e control.ShareEntry, share, at, label, detail string) shared {
