@@ -49,7 +49,7 @@ type script struct {
 	Messages      []control.Message         `json:"messages"`
 	Unread        control.Unread            `json:"unread"`
 	Message       control.Message           `json:"message"` // that was sent
-	Fail          map[string]*control.Error `json:"fail"`    // by method
+	Fail          map[string]*control.Error `json:"fail"`    // by method, "*" is any
 	Slow          []string                  `json:"slow"`    // methods that wait for release
 	Events        []control.Event           `json:"events"`  // for each watcher, after the state
 	Late          []control.Event           `json:"late"`    // for each watcher, after release
@@ -98,8 +98,10 @@ func (b *backend) ask(ctx context.Context, method string, args ...any) error {
 			}
 		}
 	}
-	if e := b.Fail[method]; e != nil {
-		return e
+	for _, name := range []string{method, "*"} {
+		if e := b.Fail[name]; e != nil {
+			return e
+		}
 	}
 	return nil
 }
