@@ -3,9 +3,11 @@ package transfer
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,7 +51,17 @@ func TestDiskFull(t *testing.T) {
 	bob.inbox = mount
 	path := write(t, filepath.Join(t.TempDir(), "film"), 30<<20)
 	hog := filepath.Join(mount, "hog.nigh-part")
-	alice.after(10<<20, func() { write(t, hog, 15<<20) })
+	var sending sync.Mutex // nothing is sent while the disk is filled
+	sent, filled := 0, false
+	alice.tapped(func(_ *http.Request, p []byte) ([]byte, error) {
+		sending.Lock()
+		defer sending.Unlock()
+		if sent += len(p); sent >= 10<<20 && !filled {
+			filled = true
+			write(t, hog, 15<<20)
+		}
+		return p, nil
+	})
 	alice.send(bob, path)
 	got := bob.failedWith("disk_full")
 	alice.failedWith("disk_full")

@@ -39,9 +39,10 @@
 //	3         none, 32 bytes   only hashes were asked for
 //
 // Groups, leaves and hashes are those of package content. The sender hashes while it sends, so that a leaf comes with its group, the hash
-// of a file that was never hashed before is settled with the last one, and one read of the disk does for all. When the manifest has
-// the hash, the file must have it. A wrong group or file is asked for once more; if it is wrong again that file fails ("verify"), and
-// when many are, the transfer does.
+// of a file that was never hashed before is settled with the last one, and one read of the disk does for all. Leaves of
+// a file that did not change since it was sent before are remembered; for a range of one group the leaf is always made anew. When the
+// manifest has the hash, the file must have it. A wrong group or file is asked for once more; if it is wrong again that file fails
+// ("verify"), and when many are, the transfer does.
 //
 // # Manifest
 //

@@ -107,6 +107,7 @@ type Engine struct {
 
 	gates   gates               // guards itself
 	givings map[string]*givings // by source key
+	hashed  hashed
 
 	holding holding
 }

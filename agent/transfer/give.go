@@ -14,9 +14,8 @@ import (
 // given is what is remembered of a file that is served to several devices: its leaves, so that each is made once, and which device was
 // given which group when. It is made with sized.
 type given struct {
+	leaves leaves
 	mu     sync.Mutex
-	leaves []content.Leaf
-	known  bitmap
 	when   []int64             // by group: the last time that it left, or was about to, since clock; 0 never
 	whom   []uint8             // by group: place in peers
 	peers  []identity.DeviceID // at most maxGiven
@@ -27,29 +26,19 @@ type given struct {
 func (g *given) sized(size int64) *given {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n := content.Groups(size); len(g.leaves) != n {
-		g.leaves, g.known, g.when, g.whom = make([]content.Leaf, n), newBitmap(n), make([]int64, n), make([]uint8, n)
+	if n := content.Groups(size); len(g.when) != n {
+		g.leaves.sized(n)
+		g.when, g.whom = make([]int64, n), make([]uint8, n)
 	}
 	return g
 }
 
-func (g *given) leaf(i int) (content.Leaf, bool) {
+// known returns the leaves that are remembered, nil when none are.
+func (g *given) known() *leaves {
 	if g == nil {
-		return content.Leaf{}, false
+		return nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.leaves[i], g.known.has(i)
-}
-
-func (g *given) setLeaf(i int, leaf content.Leaf) {
-	if g == nil {
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.leaves[i] = leaf
-	g.known.set(i)
+	return &g.leaves
 }
 
 // choose takes a run of at most most groups out of lack for a peer: such as no other device was given, else those that were given so long

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -70,7 +71,7 @@ const (
 )
 
 // valueSize is how much of a long text one value of the store holds.
-const valueSize = 1 << 20
+const valueSize = 256 << 10
 
 // A journal is the store as this package uses it.
 type journal struct{ s *store.Store }
@@ -192,6 +193,9 @@ type sourceRecord struct {
 }
 
 func (j journal) saveSource(key string, src *source) error {
+	if len(src.blob) > 4*valueSize {
+		runtime.GC() // what listing them left must not lie beside the copies that the store makes
+	}
 	stamps := make([]byte, 0, 8*len(src.stamps))
 	for _, s := range src.stamps {
 		stamps = binary.BigEndian.AppendUint64(stamps, uint64(s))

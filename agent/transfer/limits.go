@@ -36,22 +36,24 @@ const (
 	maxSkippedExamples = 16        // skipped files that are named; more are counted
 
 	// Requests for content.
-	manifestPage = 4 << 20  // bytes of a manifest page
-	maxRange     = 16 << 20 // bytes of one range request (at least one group)
-	askMin       = 4 << 20  // bytes we ask for at once: at least ..
-	askMax       = 8 << 20  // .. and at most
-	askParts     = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
-	askSoon      = time.Second
-	askLate      = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
-	batchFile    = 1 << 20         // bytes of the largest file in a batch
-	aheadFiles   = 64              // files of a batch opened at once
-	batchEntries = 1024            // files in a batch
-	batchBytes   = 8 << 20         // bytes in a batch
-	maxBatchBody = 16 << 10        // bytes of JSON in a batch request
-	maxLeaves    = 1024            // leaves in one answer
-	inFlight     = 2               // bulk requests at once to one peer, whatever they are for
-	maxWrong     = 8               // files that a peer may send wrong twice until it is asked for nothing more
-	maxServing   = 8               // bulk requests at once that one transfer is served
+	manifestPage   = 4 << 20  // bytes of a manifest page
+	maxRange       = 16 << 20 // bytes of one range request (at least one group)
+	askMin         = 4 << 20  // bytes we ask for at once: at least ..
+	askMax         = 8 << 20  // .. and at most
+	askParts       = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
+	askSoon        = time.Second
+	askLate        = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
+	batchFile      = 1 << 20         // bytes of the largest file in a batch
+	aheadFiles     = 64              // files of a batch opened at once
+	batchEntries   = 1024            // files in a batch
+	batchBytes     = 8 << 20         // bytes in a batch
+	maxBatchBody   = 16 << 10        // bytes of JSON in a batch request
+	maxLeaves      = 1024            // leaves in one answer
+	inFlight       = 2               // bulk requests at once to one peer, whatever they are for
+	maxWrong       = 8               // files that a peer may send wrong twice until it is asked for nothing more
+	maxHashed      = 65_536          // groups whose leaves are remembered, 2 MiB ..
+	maxHashedFiles = 256             // .. of so many files
+	maxServing     = 8               // bulk requests at once that one transfer is served
 
 	// Time. All are measured by the monotonic clock.
 	controlTimeout = 10 * time.Second       // an offer, a state message

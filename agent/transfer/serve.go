@@ -288,7 +288,14 @@ func (q *request) file(entry *Entry, from, to int, g *given, left func(int)) err
 		return err
 	}
 	defer f.Close()
-	return q.groups(entry, from, to, func(i int, buf []byte) (content.Leaf, error) { return readGroup(files, f, entry, i, buf, g) },
+	known := g.known()
+	if g == nil {
+		known = q.e.hashed.of(f)
+		if to-from == 1 {
+			known.doubt(from) // it may be asked for once more because it was found wrong
+		}
+	}
+	return q.groups(entry, from, to, func(i int, buf []byte) (content.Leaf, error) { return readGroup(files, f, entry, i, buf, known) },
 		func(i int) {
 			left(i)
 			if _, n := content.GroupBounds(entry.Size, i); q.t != nil && q.files == nil {
@@ -350,7 +357,7 @@ func (e *Engine) serveTree(q *request) error {
 	buf := buffers.get(int(content.GroupSize(entry.Size)))
 	defer buffers.put(buf)
 	q.w.Header().Set("Content-Type", "application/octet-stream")
-	known := q.given(&entry)
+	known := q.given(&entry).known()
 	for g := from; g < to; g++ {
 		leaf, ok := known.leaf(g)
 		if !ok {
@@ -382,7 +389,7 @@ func (q *request) entry() (Entry, error) {
 }
 
 // readGroup reads group g into buf and returns its leaf, which is made only when it is not known.
-func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte, known *given) (content.Leaf, error) {
+func readGroup(files *reader, f *os.File, entry *Entry, g int, buf []byte, known *leaves) (content.Leaf, error) {
 	off, n := content.GroupBounds(entry.Size, g)
 	if _, err := f.ReadAt(buf[:n], off); err != nil {
 		if errors.Is(err, io.EOF) {
