@@ -50,7 +50,7 @@ func TestSilentAndSlowHolders(t *testing.T) {
 	}
 	events := watch(t, eve)
 	took, gap, last := ends(t, eve, events, getting(t, eve, hashes[0]), func(control.Transfer) {})
-	t.Logf("%d MiB, one of three holders behind 2 Mbit/s: %v, longest gap %v: %+v", size>>20, took, gap, last.Holders)
+	t.Logf("%d MiB, one of three holders behind 2 Mbit/s: %v, longest gap %v (%s)", size>>20, took, gap, brought(last))
 	if limit := lab.Bound(t, 2*time.Second); gap > limit {
 		t.Errorf("with a slow holder nothing came for %v, want at most %v", gap, limit)
 	}
@@ -69,7 +69,7 @@ func TestSilentAndSlowHolders(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // else it could not be ended
 	})
-	t.Logf("%d MiB, a holder falls silent after a quarter: %v, longest gap %v: %+v", size>>20, took, gap, last.Holders)
+	t.Logf("%d MiB, a holder falls silent after a quarter: %v, longest gap %v (%s)", size>>20, took, gap, brought(last))
 	if limit := lab.Bound(t, 2*time.Second); gap > limit {
 		t.Errorf("nothing came for %v after a holder fell silent, want at most %v", gap, limit)
 	}
