@@ -81,7 +81,7 @@ func main() {
 	if *tools != "" {
 		r.tools = strings.Split(*tools, ";")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	err = bench(ctx, r, chosen, *radio, *write)
 	stop()
 	if err != nil {
