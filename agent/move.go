@@ -79,7 +79,7 @@ func ImportKey(cfg Config, text string, passphrase []byte, replace bool) (Moved,
 	if err != nil {
 		return Moved{}, err
 	}
-	defer func() { _ = s.Close() }() // only read here
+	defer func() { _ = s.Close() }() // every change is committed by then
 	m := Moved{ID: key.ID}
 	was, err := identity.Current(cfg.State)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
