@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +28,9 @@ func child() int {
 	if socket := os.Getenv(socketEnv); socket != "" {
 		o.Client = &control.Client{Socket: socket}
 	}
-	err := Run(context.Background(), o)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP) // also when whoever runs the tests has it ignored
+	defer stop()
+	err := Run(ctx, o)
 	if err != nil {
 		text, hint := sentences(err)
 		fmt.Fprintln(os.Stderr, text, hint)
