@@ -15,6 +15,7 @@ type list struct {
 	keys   []string // of the rows, as drawn last or set last
 	key    string   // of the selected row, "" when there is none
 	at     int      // where it was
+	sought string   // key of the row to select as soon as it is there
 	off    int      // first row that is drawn
 	height int      // rows that are drawn
 	filter string
@@ -28,6 +29,13 @@ func (l *list) set(keys []string) {
 		l.key, l.at = "", 0
 		return
 	}
+	// No row has the key "".
+	for i, k := range keys {
+		if k == l.sought {
+			l.key, l.at, l.sought = k, i, ""
+			return
+		}
+	}
 	for i, k := range keys {
 		if k == l.key {
 			l.at = i
@@ -37,6 +45,9 @@ func (l *list) set(keys []string) {
 	l.at = min(l.at, len(keys)-1)
 	l.key = keys[l.at]
 }
+
+// seek selects a row as soon as it is there, unless the person selects another one before.
+func (l *list) seek(key string) { l.sought = key }
 
 // window returns the rows to draw in h lines.
 func (l *list) window(h int) (first, end int) {
@@ -68,8 +79,8 @@ func (l *list) move(act action) {
 		l.at = len(l.keys) - 1
 	}
 	l.at = max(0, min(l.at, len(l.keys)-1))
-	if len(l.keys) > 0 {
-		l.key = l.keys[l.at]
+	if len(l.keys) > 0 && l.keys[l.at] != l.key {
+		l.key, l.sought = l.keys[l.at], ""
 	}
 }
 

@@ -360,7 +360,7 @@ func (a *app) showTransfer(id string) {
 		if t, ok := s.(*transfersScreen); ok {
 			a.tab = i
 			t.list.clearFilter()
-			t.list.key = printable(id, a.th.ASCIIOnly)
+			t.list.seek(printable(id, a.th.ASCIIOnly)) // the agent may tell of it later than it answers
 		}
 	}
 }
