@@ -45,6 +45,7 @@ func main() {
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
 		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, ExportKey: exportKey, ImportKey: importKey, Settings: effective, Remedies: remedies(), Report: report, Beside: beside,
+		Service: serviceManager(),
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()

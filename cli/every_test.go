@@ -57,7 +57,8 @@ var sample = map[string][]string{
 }
 
 // alone are the commands that do their work without an agent.
-var alone = map[string]bool{"agent": true, "completion": true, "version": true, "bug-report": true, "doctor": true}
+var alone = map[string]bool{"agent": true, "completion": true, "version": true, "bug-report": true, "doctor": true,
+	"service install": true, "service remove": true, "service status": true}
 
 // main runs one command in this process.
 func main(t *testing.T, socket string, args ...string) (code int, stdout, stderr string) {

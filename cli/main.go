@@ -35,6 +35,8 @@ type Env struct {
 	Beside func(ctx context.Context, checks []control.Check) []control.Check
 	// Remedies are the changes of the system that `nigh doctor --fix` can make.
 	Remedies []Remedy
+	// Service is the service manager, for `nigh service`.
+	Service Service
 	// Report makes the text of `nigh bug-report`, with everything masked that tells who
 	// and where somebody is.
 	Report func(ctx context.Context, f Findings) string
@@ -182,7 +184,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		a.groupCommand(), a.sendCommand(), a.inboxCommand(), a.acceptCommand(), a.refuseCommand(),
 		a.transfersCommand(), a.outboxCommand(), a.historyCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.trustCommand(), a.pairCommand(), a.setupCodeCommand(),
 		a.shareCommand(), a.browseCommand(), a.searchCommand(), a.getCommand(), a.msgCommand(), a.messagesCommand(),
-		a.doctorCommand(), a.logCommand(), a.configCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
+		a.doctorCommand(), a.logCommand(), a.serviceCommand(), a.configCommand(), a.bugReportCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

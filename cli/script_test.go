@@ -91,6 +91,7 @@ func nigh() {
 			return []control.Setting{{Key: "accept", Value: "ask", Origin: "default"}}, nil
 		}
 	}
+	env.Service = service()
 	code := cli.Main(ctx, os.Args[1:], env)
 	stop()
 	if err := goleak.Find(); err != nil {
@@ -98,6 +99,26 @@ func nigh() {
 		code = 99
 	}
 	os.Exit(code)
+}
+
+// service is a service manager that says what it is told; TEST_SERVICE is the state of the service.
+func service() cli.Service {
+	denied := func() error {
+		if os.Getenv("TEST_DENIED") == "" {
+			return nil
+		}
+		return &control.Error{Code: control.CodePermission, Message: "only root may change the services of this machine", Hint: "run: sudo nigh service install"}
+	}
+	return cli.Service{
+		Install: func(_ context.Context, user string) (string, error) {
+			return "installed for " + user, denied()
+		},
+		Remove: func(context.Context) (string, error) { return "", denied() },
+		Status: func(_ context.Context, user string) (cli.ServiceStatus, error) {
+			s := cli.ServiceStatus{User: user, Unit: "nigh@" + user + ".service", Active: "inactive"}
+			return s, json.Unmarshal([]byte(os.Getenv("TEST_SERVICE")), &s)
+		},
+	}
 }
 
 // remedy writes a file and takes it away, as those of package doctor do.
@@ -316,7 +337,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fs.Arg(0), fs.Args()[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY", "TEST_REMEDY", "TEST_DENIED", "NIGH_CODE"} {
+	for _, key := range []string{"PATH", "HOME", "NIGH_SOCKET", "XDG_RUNTIME_DIR", "TERM", "TZ", "GORACE", "NO_COLOR", "CLICOLOR_FORCE", "TEST_CHECKS", "TEST_IDENTITY", "TEST_REMEDY", "TEST_DENIED", "TEST_SERVICE", "NIGH_CODE"} {
 		if v := ts.Getenv(key); v != "" {
 			cmd.Env = append(cmd.Env, key+"="+v)
 		}

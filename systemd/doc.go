@@ -1,5 +1,6 @@
 // Package systemd holds the files that fit nigh into a Linux system, and the tests that
-// hold them to what they promise. Its only code hands the text of some of them to nigh doctor.
+// hold them to what they promise. Its code hands the text of some of them to nigh doctor, and
+// runs the install script for nigh service ([Install], [Remove], [Status]).
 //
 //   - nigh@.service runs the agent as one user of the machine, in a sandbox.
 //   - nigh-wifi.service and the script nigh-wifi give idle radios to wpa_supplicant where
@@ -16,7 +17,8 @@
 // # A home that is not /home/USER
 //
 // The unit shows the agent /home/USER and no other home; systemd cannot look a user's home
-// up. For another one, systemctl edit nigh@USER with these lines:
+// up. For another one, [Install] writes a drop-in; by hand it is systemctl edit nigh@USER with
+// these lines:
 //
 //	[Service]
 //	BindPaths=/root

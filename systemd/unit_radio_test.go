@@ -42,7 +42,13 @@ func TestServiceOnARealSystem(t *testing.T) {
 		t.Fatalf("run make build first: %v", err)
 	}
 	makeUser(t)
-	t.Logf("%s", recipe(t, "install", "", "/usr/local", binary))
+	if said := run(t, binary, "service", "install", "--user", user); !strings.Contains(said, "nigh runs as "+user) {
+		t.Errorf("service install: %s", said)
+	}
+	if said := run(t, "/usr/local/bin/nigh", "service", "status", "--user", user); !strings.Contains(said, "starts at each boot") {
+		t.Errorf("service status: %s", said)
+	}
+	run(t, "systemctl", "stop", unit)
 	t.Cleanup(func() { recipe(t, "uninstall", "", "/usr/local", binary) }) // or the guest's next tests are on a machine with nigh
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -150,6 +156,12 @@ func TestServiceOnARealSystem(t *testing.T) {
 	poll(t, "interfaces and addresses as before the start", func() bool { return slices.Equal(network(t), before) })
 	if _, err := os.Stat("/run/nigh/" + user); err == nil {
 		t.Error("the folder of the socket is left behind")
+	}
+	run(t, "/usr/local/bin/nigh", "service", "remove")
+	for _, path := range []string{"/usr/local/bin/nigh", "/usr/local/lib/systemd/system/nigh@.service", "/etc/systemd/system/multi-user.target.wants/" + unit} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("service remove leaves %s", path)
+		}
 	}
 }
 
