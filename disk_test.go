@@ -41,6 +41,7 @@ var paths = map[string]string{
 	"agent/store/store.go":       "the database in the state folder",
 	"agent/receive/folder.go":    "names checked, in an open directory; by path only the folder that the person chose",
 	"agent/receive/writer.go":    "names checked, in an open directory, following no link",
+	"systemd/service.go":         "a folder of its own for the recipe, and the file beside the unit of a user of this machine",
 	"agent/sandbox/broker.go":    "below what the person granted",
 	"agent/sandbox/landlock.go":  "O_PATH, of the folders of the configuration",
 	"agent/sandbox/sandbox.go":   "the same calls as package receive makes them",

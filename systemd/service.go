@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/user"
+	accounts "os/user"
 	"path/filepath"
 	"strings"
 )
@@ -67,13 +67,13 @@ func Install(ctx context.Context, s Setup) (string, error) {
 	if err := writeDropIn(unit, beside); err != nil {
 		return said, err
 	}
-	if _, err := run(ctx, "systemctl", "daemon-reload"); err != nil {
+	if _, err := systemctl(ctx, "daemon-reload"); err != nil {
 		return said, err
 	}
-	if _, err := run(ctx, "systemctl", "--quiet", "enable", unit); err != nil {
+	if _, err := systemctl(ctx, "--quiet", "enable", unit); err != nil {
 		return said, err
 	}
-	_, err = run(ctx, "systemctl", "restart", unit)
+	_, err = systemctl(ctx, "restart", unit)
 	return said, err
 }
 
@@ -93,7 +93,7 @@ func Remove(ctx context.Context, s Setup) (string, error) {
 		_ = os.Remove(filepath.Dir(path)) // it stays when the administrator has more in it
 	}
 	if len(found) > 0 {
-		_, failed := run(ctx, "systemctl", "daemon-reload")
+		_, failed := systemctl(ctx, "daemon-reload")
 		err = errors.Join(err, failed)
 	}
 	return said, err
@@ -153,7 +153,7 @@ func unpack(dir, manual string) error {
 
 // homeOf is the home of a user, who may run an agent.
 func homeOf(name string) (string, error) {
-	u, err := user.Lookup(name)
+	u, err := accounts.Lookup(name)
 	if err != nil || !filepath.IsAbs(u.HomeDir) || u.HomeDir == "/" {
 		return "", fmt.Errorf("%w: %s", ErrUser, name)
 	}
@@ -221,7 +221,7 @@ func Status(ctx context.Context, user string) (State, error) {
 		return State{}, ErrNoSystemd
 	}
 	s := State{Unit: Unit(user)}
-	out, err := run(ctx, "systemctl", "show", "--property=FragmentPath,UnitFileState,ActiveState,Result,StateChangeTimestamp", s.Unit)
+	out, err := systemctl(ctx, "show", "--property=FragmentPath,UnitFileState,ActiveState,Result,StateChangeTimestamp", s.Unit)
 	if err != nil {
 		return State{}, err
 	}
@@ -248,8 +248,8 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func run(ctx context.Context, program string, args ...string) (string, error) {
-	return output(exec.CommandContext(ctx, program, args...))
+func systemctl(ctx context.Context, args ...string) (string, error) {
+	return output(exec.CommandContext(ctx, "systemctl", args...))
 }
 
 // output runs a command and returns what it says; the error has what it said of why it failed.
