@@ -23,10 +23,10 @@ const (
 	inviteLimit    = 20 * time.Second
 	cancelLimit    = 3 * time.Second
 	clientLimit    = 20 * time.Second // group owner: from GroupStarted until the client is in
-	rebuildLimit   = 30 * time.Second // second GO negotiation, with a peer that did the same
+	rebuildLimit   = 60 * time.Second // further GO negotiations, with a peer that did the same: a lost confirmation costs it 16 s
 	lifeSigns      = 2 * time.Second  // a cancelled join or invitation may still start a group
 	hauntLimit     = 20 * time.Second // and so may a scan for a group that goes on, for as long as all channels take
-	ownerLimit     = 5 * time.Second  // client: from the agreement until the owner is found, which takes one
+	ownerLimit     = 12 * time.Second // client: from the agreement until the owner is found; its access point waits for a scan of its Wi-Fi, up to 10 s
 	refusedPause   = time.Second      // before calling Connect again when both sides called at once
 	maxRefused     = 3
 	maxPostfix     = 23 // SSID of 32 bytes less "DIRECT-xy"

@@ -230,10 +230,11 @@ func (n *Node) startSupplicant(ctx context.Context) error {
 	return nil
 }
 
-// logTail gives the last lines of the supplicant's log; of the system's, what the journal has.
+// logTail gives the last lines of the supplicant's log; of the system's, what the journal has of it and of NetworkManager.
 func (n *Node) logTail(lines int) string {
 	if n.system {
-		out, err := exec.Command("journalctl", "--boot", "--no-pager", "--output=short-monotonic", "--unit=wpa_supplicant.service", "--lines="+strconv.Itoa(lines)).CombinedOutput()
+		out, err := exec.Command("journalctl", "--boot", "--no-pager", "--output=short-monotonic", "--unit=wpa_supplicant.service", "--unit=NetworkManager.service",
+			"--lines="+strconv.Itoa(lines)).CombinedOutput()
 		if err != nil {
 			return err.Error()
 		}
