@@ -77,6 +77,7 @@
 //	formation   Idle        Connect, owner joined us before       Seeking
 //	formation   Idle        Connect, group of the owner ended     Waiting
 //	formation   Joining     nothing for 12 s                      Seeking
+//	formation   Joining     nothing for 12 s, peer owns no group  Waiting
 //	formation   Joining     GONegotiationRequest of the peer      Waiting
 //	formation   Joining     65 s                                  Idle: ErrTimeout
 //	formation   Joining     ctx ends, InterfaceAdded after 5 s    Idle: context.Canceled

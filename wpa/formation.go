@@ -302,6 +302,9 @@ func (m *machine) seek(f *formation) {
 // decide picks the way to a group with a peer that is near.
 func (m *machine) decide(f *formation) {
 	profile, known := m.profileWith(f.peer)
+	if p := m.peers[f.path]; f.searchedAnew && f.kind == formConnect && p != nil && !p.IsGO {
+		f.notOwner, f.joins = true, false // the group that we looked for has ended; one that still owns it would invite us
+	}
 	switch {
 	case f.kind == formConnect && known && !f.fresh && !f.sought && m.displaced[f.peer.String()]:
 		f.sought = true

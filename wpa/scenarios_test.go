@@ -373,6 +373,14 @@ var scenarios = map[string]scenario{
 			w.t.Errorf("calls are %q", w.fake.calls)
 		}
 	}},
+	"formation Joining: nothing for 12 s, peer owns no group": {before: (*world).joining, event: func(w *world) {
+		w.pass(joinSearch)
+		w.near(0)
+		w.pass(settle)
+		if got := w.fake.called("Connect"); len(got) != 2 || strings.Contains(got[1], "join true") {
+			w.t.Errorf("calls are %q", got)
+		}
+	}},
 	"formation Joining: 65 s": {before: (*world).joining, event: func(w *world) {
 		w.pass(joinSearch)
 		w.near(dbusapi.GroupOwner)
