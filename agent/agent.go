@@ -99,9 +99,10 @@ func New(cfg Config) (_ *Agent, err error) {
 		return nil, err // never looser than the policy
 	}
 	cfg.Settings = now.Settings
-	ring := &logRing{}
+	ring := newLogRing()
 	cfg.Logger = slog.New(ringHandler{Handler: cfg.Logger.Handler(), ring: ring})
 	a := &Agent{cfg: cfg, given: given, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
+	a.watchers.ring = ring
 	a.ruling.now.Store(now)
 	defer func() {
 		if err != nil {
@@ -273,6 +274,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("inbound", a.inbound.run)
 	run("typed addresses", a.typed.run)
 	run("direct", a.runDirect)
+	run("log", a.followLog)
 	run("watchdog", a.notify)
 	run("sandbox", a.followBroker)
 	<-ctx.Done()

@@ -49,8 +49,8 @@ func (b backend) Groups(context.Context) ([]control.Group, error) {
 }
 
 // Watch implements [control.Backend].
-func (b backend) Watch(context.Context) (<-chan control.Event, func(), error) {
-	return b.a.watchers.watch(b.a.state)
+func (b backend) Watch(_ context.Context, log bool) (<-chan control.Event, func(), error) {
+	return b.a.watchers.watch(log, b.a.state)
 }
 
 // Accept implements [control.Backend].

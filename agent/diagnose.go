@@ -18,7 +18,10 @@ func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
 }
 
 // Log implements [control.Backend].
-func (b backend) Log(context.Context) ([]control.LogLine, error) { return b.a.ring.last(), nil }
+func (b backend) Log(context.Context) ([]control.LogLine, error) {
+	lines, _ := b.a.ring.last()
+	return lines, nil
+}
 
 // Diagnose runs every check of `nigh doctor`; it works without an agent.
 func Diagnose(ctx context.Context, cfg Config) []control.Check {

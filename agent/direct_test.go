@@ -16,7 +16,7 @@ func TestFacesHearThatTheRadioIsGone(t *testing.T) {
 	a.direct = newDirect(a)
 	friend := someID(1 << 24)
 	a.befriend(t, friend, "bob")
-	events, cancel, err := a.watchers.watch(func() control.State { return control.State{} })
+	events, cancel, err := a.watchers.watch(false, func() control.State { return control.State{} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,14 +7,18 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"nigh/agent/control"
 )
 
-// What of the log is kept in memory for `nigh bug-report` and the Log screen.
+// What of the log is kept in memory, for the faces and for `nigh bug-report`.
 const (
 	ringLines = 300
 	ringBytes = 1 << 10 // of one line's attributes; the rest of a longer one is cut
+
+	// logAgain is when a watcher that was too slow for a line is tried again.
+	logAgain = time.Second
 )
 
 // logRing keeps the last lines of the log. Lines below the level info are not kept: they are many.
@@ -22,24 +26,79 @@ type logRing struct {
 	mu    sync.Mutex
 	lines []control.LogLine // guarded by mu; oldest at next once it is full
 	next  int               // guarded by mu
+	total uint64            // lines there ever were; guarded by mu
+
+	more chan struct{} // holds a word after a line was added; nil tells nobody
 }
 
-// last returns the lines, oldest first.
-func (r *logRing) last() []control.LogLine {
+func newLogRing() *logRing { return &logRing{more: make(chan struct{}, 1)} }
+
+// last returns the lines, oldest first, and the number of the newest.
+func (r *logRing) last() ([]control.LogLine, uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.kept(), r.total
+}
+
+// after returns at most most lines that come after the one with the number seen,
+// oldest first, and the number of the last of them. The first says how many there
+// were before it that are no longer kept.
+func (r *logRing) after(seen uint64, most int) ([]control.LogLine, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := r.total - seen
+	if fresh == 0 {
+		return nil, seen
+	}
+	lines := r.kept()
+	missed := uint64(0)
+	if kept := uint64(len(lines)); fresh > kept {
+		missed = fresh - kept
+	} else {
+		lines = lines[kept-fresh:]
+	}
+	lines = lines[:min(len(lines), most)]
+	lines[0].Missed = int(missed)
+	return lines, seen + missed + uint64(len(lines))
+}
+
+// kept returns a copy of the lines, oldest first; r.mu is held.
+func (r *logRing) kept() []control.LogLine {
 	return slices.Concat(r.lines[r.next:], r.lines[:r.next])
 }
 
+// add never blocks and calls nobody: whoever logs may hold any lock.
 func (r *logRing) add(l control.LogLine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.total++
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
 	if len(r.lines) < ringLines {
 		r.lines = append(r.lines, l)
 		return
 	}
 	r.lines[r.next] = l
 	r.next = (r.next + 1) % ringLines
+}
+
+// followLog tells the watchers that asked for it what is logged, until ctx ends.
+// Neither it nor what it calls logs anything: that would never end.
+func (a *Agent) followLog(ctx context.Context) error {
+	for {
+		var again <-chan time.Time
+		if a.watchers.tellLog() {
+			again = time.After(logAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.ring.more:
+		case <-again:
+		}
+	}
 }
 
 // ringHandler gives every record to the handler of the program, and keeps it.

@@ -139,7 +139,7 @@ func TestFirstMessagesAreBounded(t *testing.T) {
 	for n := range watchedMessages + 10 {
 		send(fmt.Sprint(n))
 	}
-	events, cancel, err := backend{a}.Watch(t.Context())
+	events, cancel, err := backend{a}.Watch(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,26 +16,34 @@ const maxWatchers = 64
 // cut with a reason instead of slowing the agent: it reconnects and starts from
 // the full state again.
 type hub struct {
+	ring *logRing // of the log that watchers may ask for
+
 	mu       sync.Mutex
 	watchers map[*watcher]bool // guarded by mu
 }
 
 type watcher struct {
-	ch  chan control.Event
-	seq uint64
+	ch   chan control.Event
+	seq  uint64
+	log  bool   // wants the log
+	seen uint64 // number of the last line of the log that it has
 }
 
 // watch registers a watcher whose first event is the state that snapshot
 // returns. Changes published while snapshot runs wait on mu, so that none is
-// lost and none is told twice; snapshot must not publish.
-func (h *hub) watch(snapshot func() control.State) (<-chan control.Event, func(), error) {
+// lost and none is told twice; snapshot must not publish. With log the state has the
+// lines of the log that are kept, and what is logged follows.
+func (h *hub) watch(log bool, snapshot func() control.State) (<-chan control.Event, func(), error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.watchers) >= maxWatchers {
 		return nil, nil, &control.Error{Code: control.CodeBusy, Message: "too many programs are watching this agent", Hint: "close some of them"}
 	}
 	state := snapshot()
-	w := &watcher{ch: make(chan control.Event, watchBuffer)}
+	w := &watcher{ch: make(chan control.Event, watchBuffer), log: log}
+	if log {
+		state.Log, w.seen = h.ring.last()
+	}
 	if h.watchers == nil {
 		h.watchers = map[*watcher]bool{}
 	}
@@ -72,6 +80,31 @@ func (h *hub) publish(view func() (control.Event, bool)) {
 		w.send(control.Event{Type: "end", Reason: "this watcher fell behind; connect again for the full state"})
 		h.drop(w)
 	}
+}
+
+// tellLog gives the watchers that want the log the lines that they do not have. A
+// watcher that is slow keeps half of its room for changes, so that the log never
+// gets it cut: then tellLog returns true, to be called again.
+func (h *hub) tellLog() (behind bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.watchers {
+		if !w.log {
+			continue
+		}
+		room := cap(w.ch)/2 - len(w.ch)
+		if room <= 0 {
+			behind = true
+			continue
+		}
+		var lines []control.LogLine
+		lines, w.seen = h.ring.after(w.seen, room)
+		for i := range lines {
+			w.send(control.Event{Type: "log", Log: &lines[i]})
+		}
+		behind = behind || len(lines) == room
+	}
+	return behind
 }
 
 // close ends every watcher, saying why.

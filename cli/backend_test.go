@@ -50,6 +50,7 @@ type script struct {
 	Unread        control.Unread            `json:"unread"`
 	Message       control.Message           `json:"message"` // that was sent
 	Fail          map[string]*control.Error `json:"fail"`    // by method, "*" is any
+	Old           string                    `json:"old"`     // what this agent is too old for: "log"
 	Slow          []string                  `json:"slow"`    // methods that wait for release
 	Events        []control.Event           `json:"events"`  // for each watcher, after the state
 	Late          []control.Event           `json:"late"`    // for each watcher, after release
@@ -235,14 +236,17 @@ func (s served) Doctor(ctx context.Context) ([]control.Check, error) {
 
 // Watch sends the state, the events and, after release, the late ones; an "end"
 // among them closes the stream, else it stays open.
-func (s served) Watch(ctx context.Context) (<-chan control.Event, func(), error) {
-	if err := s.b.ask(ctx, "Watch"); err != nil {
+func (s served) Watch(ctx context.Context, log bool) (<-chan control.Event, func(), error) {
+	if err := s.b.ask(ctx, "Watch", log); err != nil {
 		return nil, nil, err
 	}
 	b := s.b
 	first := control.Event{Type: "state", State: &control.State{
 		Status: b.Status, Peers: b.Peers, Transfers: append(append([]control.Transfer{}, b.Transfers...), b.Sent...), Inbox: b.Inbox,
 		Messages: b.Messages, Unread: b.Unread}}
+	if log && b.Old == "" {
+		first.State.Log = append([]control.LogLine{}, b.Log...)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan control.Event)
 	done := make(chan struct{})

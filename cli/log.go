@@ -10,16 +10,15 @@ import (
 	"nigh/agent/control"
 )
 
-// logEvery is how often nigh log -f asks the agent for its log.
-const logEvery = time.Second
-
 func (a *app) logCommand() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Show the last lines of the agent's log",
 		Long: `Show the last lines of the agent's log, oldest first. The agent keeps them in
-memory; the service's whole log is: journalctl -u nigh@USER`,
+memory; the service's whole log is: journalctl -u nigh@USER
+With --follow, what is logged from then on follows. Lines that come faster than they
+are read are left out, and it says how many.`,
 		Example: `  nigh log
   nigh log --follow
   nigh log --json | jq -r 'select(.level == "ERROR") | .message'`,
@@ -34,37 +33,45 @@ memory; the service's whole log is: journalctl -u nigh@USER`,
 }
 
 func (a *app) log(ctx context.Context, follow bool) error {
-	ticker := time.NewTicker(logEvery)
-	defer ticker.Stop()
-	var seen []control.LogLine
-	for {
-		asking, cancel := context.WithTimeout(ctx, answerWait)
-		lines, err := a.agent().Log(asking)
-		cancel()
-		if err != nil {
-			return err
-		}
-		for _, l := range newLines(seen, lines) {
-			if err := a.logLine(l); err != nil {
-				return err
-			}
-		}
-		if !follow {
-			return nil
-		}
-		seen = lines
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		if err := a.pipeClosed(); err != nil {
+	if follow {
+		return a.followBy(ctx, a.agent().WatchLog, a.logEvent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	lines, err := a.agent().Log(ctx)
+	if err != nil {
+		return err
+	}
+	return a.logLines(lines)
+}
+
+// logEvent prints what an event says of the log.
+func (a *app) logEvent(e control.Event) error {
+	switch {
+	case e.Type == "state" && e.State != nil && e.State.Log == nil:
+		return &control.Error{Code: control.CodeFailed, Message: "the agent is older than this command and does not tell what it logs",
+			Hint: "restart the agent; nigh log shows what there is now"}
+	case e.Type == "state" && e.State != nil:
+		return a.logLines(e.State.Log)
+	case e.Type == "log" && e.Log != nil:
+		return a.logLine(*e.Log)
+	}
+	return nil
+}
+
+func (a *app) logLines(lines []control.LogLine) error {
+	for _, l := range lines {
+		if err := a.logLine(l); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (a *app) logLine(l control.LogLine) error {
+	if l.Missed > 0 {
+		a.say("%s missing here: they came faster than they were read", count(l.Missed, "line is", "lines are"))
+	}
 	if a.json {
 		return a.line(l)
 	}
@@ -73,18 +80,4 @@ func (a *app) logLine(l control.LogLine) error {
 		text += "  " + l.Attrs
 	}
 	return a.print("%s", text)
-}
-
-// newLines returns what lines has after the last of seen: all of them when that one is no longer kept.
-func newLines(seen, lines []control.LogLine) []control.LogLine {
-	if len(seen) == 0 {
-		return lines
-	}
-	last := seen[len(seen)-1]
-	for i := len(lines) - 1; i >= 0; i-- {
-		if l := lines[i]; l.Time.Equal(last.Time) && l.Message == last.Message && l.Attrs == last.Attrs {
-			return lines[i+1:]
-		}
-	}
-	return lines
 }

@@ -169,9 +169,13 @@ func clock() string { return time.Now().Format(time.TimeOnly) }
 // follow calls fn with each event of the agent until ctx ends, fn fails, nobody
 // reads standard output any more, or the stream ends, which is an error.
 func (a *app) follow(ctx context.Context, fn func(control.Event) error) error {
+	return a.followBy(ctx, a.agent().Watch, fn)
+}
+
+func (a *app) followBy(ctx context.Context, watch func(context.Context) (<-chan control.Event, error), fn func(control.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	events, err := a.agent().Watch(ctx)
+	events, err := watch(ctx)
 	if err != nil {
 		return err
 	}

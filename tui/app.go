@@ -151,7 +151,7 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 				return a, s.took(a, msg)
 			}
 		}
-	case checksMsg, logMsg:
+	case checksMsg:
 		for _, s := range a.screens {
 			if s, ok := s.(*logScreen); ok {
 				return a, s.took(a, msg)

@@ -57,7 +57,7 @@ type fakeAgent struct {
 	outcome chan error // WaitPairing waits for it, or for the end when it is nil
 }
 
-func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
+func (f *fakeAgent) WatchLog(ctx context.Context) (<-chan control.Event, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down != nil {
@@ -66,6 +66,7 @@ func (f *fakeAgent) Watch(ctx context.Context) (<-chan control.Event, error) {
 	f.events = make(chan control.Event, 64)
 	f.seq++
 	st := f.state
+	st.Log = append([]control.LogLine{}, f.log...)
 	f.events <- control.Event{Seq: f.seq, Type: "state", State: &st}
 	return f.events, nil
 }
@@ -182,11 +183,6 @@ func (f *fakeAgent) ReadMessages(_ context.Context, r control.ReadRequest) (cont
 func (f *fakeAgent) Doctor(context.Context) ([]control.Check, error) {
 	err := f.called("doctor")
 	return slices.Clone(f.checks), err
-}
-func (f *fakeAgent) Log(context.Context) ([]control.LogLine, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.log), nil
 }
 func (f *fakeAgent) Shares(context.Context) ([]control.Share, error) {
 	f.mu.Lock()

@@ -11,8 +11,8 @@ import (
 	"nigh/agent/control"
 )
 
-// logEvery is how old the log gets while it is looked at.
-const logEvery = 2 * time.Second
+// maxLogLines bounds the lines of the log that are kept here, to look back at.
+const maxLogLines = 1000
 
 // logScreen shows what nigh doctor finds, and below it the agent's log.
 type logScreen struct {
@@ -20,9 +20,6 @@ type logScreen struct {
 	checks  []control.Check
 	ranAt   time.Time // of the checks
 	running bool
-	lines   []control.LogLine
-	readAt  time.Time
-	reading bool
 	level   int  // index into levels: lines below it are not shown
 	begun   bool // both came once, and the selection was put where reading begins
 }
@@ -30,16 +27,10 @@ type logScreen struct {
 // levels are the levels of the log, as the agent writes them.
 var levels = []string{"DEBUG", "INFO", "WARN", "ERROR"}
 
-type (
-	checksMsg struct {
-		list []control.Check
-		err  error
-	}
-	logMsg struct {
-		lines []control.LogLine
-		err   error
-	}
-)
+type checksMsg struct {
+	list []control.Check
+	err  error
+}
 
 func newLogScreen() *logScreen { return &logScreen{level: 1} }
 
@@ -58,23 +49,21 @@ func (s *logScreen) badge(*app) int {
 	return n
 }
 
-// refresh asks for the checks once, and for the log while it is looked at.
+// putLine takes a line of the log, and before it a word about those that are missing.
+func (s *state) putLine(l control.LogLine) {
+	if l.Missed > 0 {
+		s.log = append(s.log, control.LogLine{Time: l.Time, Level: "WARN", Message: count(l.Missed, "line") + " missing here: they came faster than they were read"})
+	}
+	s.log = append(s.log, l)
+	s.log = s.log[max(0, len(s.log)-maxLogLines):]
+}
+
+// refresh asks for the checks once.
 func (s *logScreen) refresh(a *app) tea.Cmd {
-	var cmds []tea.Cmd
-	if s.ranAt.IsZero() {
-		cmds = append(cmds, s.run(a))
+	if !s.ranAt.IsZero() {
+		return nil
 	}
-	if a.conn.up && !s.reading && (s.readAt.IsZero() || a.now.Sub(s.readAt) >= logEvery) {
-		s.reading = true
-		ctx, ctl := a.ctx, a.ctl
-		cmds = append(cmds, func() tea.Msg {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			lines, err := ctl.Log(ctx)
-			return logMsg{lines, err}
-		})
-	}
-	return tea.Batch(cmds...)
+	return s.run(a)
 }
 
 // run runs the checks.
@@ -92,29 +81,16 @@ func (s *logScreen) run(a *app) tea.Cmd {
 	}
 }
 
-// took takes an answer of the agent.
-func (s *logScreen) took(a *app, msg tea.Msg) tea.Cmd {
-	switch m := msg.(type) {
-	case checksMsg:
-		s.running, s.ranAt = false, a.now
-		if m.err != nil {
-			return a.done(doneMsg{err: m.err})
-		}
-		s.checks = m.list
-		for i := range s.checks {
-			c := &s.checks[i]
-			c.ID, c.Cause, c.Fix = printable(c.ID, a.th.ASCIIOnly), printable(c.Cause, a.th.ASCIIOnly), printable(c.Fix, a.th.ASCIIOnly)
-		}
-	case logMsg:
-		s.reading, s.readAt = false, a.now
-		if m.err != nil {
-			return a.done(doneMsg{err: m.err})
-		}
-		s.lines = m.lines
-		for i := range s.lines {
-			l := &s.lines[i]
-			l.Message, l.Attrs = printable(l.Message, a.th.ASCIIOnly), printable(l.Attrs, a.th.ASCIIOnly)
-		}
+// took takes what the checks found.
+func (s *logScreen) took(a *app, m checksMsg) tea.Cmd {
+	s.running, s.ranAt = false, a.now
+	if m.err != nil {
+		return a.done(doneMsg{err: m.err})
+	}
+	s.checks = m.list
+	for i := range s.checks {
+		c := &s.checks[i]
+		c.ID, c.Cause, c.Fix = printable(c.ID, a.th.ASCIIOnly), printable(c.Cause, a.th.ASCIIOnly), printable(c.Fix, a.th.ASCIIOnly)
 	}
 	return nil
 }
@@ -127,7 +103,7 @@ type logRow struct {
 
 // sync takes the rows there are now: checks that found something first. Who is at
 // the end of the log stays there.
-func (s *logScreen) sync() []logRow {
+func (s *logScreen) sync(a *app) []logRow {
 	atEnd := len(s.list.keys) > 1 && s.list.at == len(s.list.keys)-1
 	var rows []logRow
 	var keys []string
@@ -139,8 +115,8 @@ func (s *logScreen) sync() []logRow {
 		}
 	}
 	same, before := 0, time.Time{}
-	for i := range s.lines {
-		l := &s.lines[i]
+	for i := range a.st.log {
+		l := &a.st.log[i]
 		if l.Time.Equal(before) {
 			same++
 		} else {
@@ -152,7 +128,7 @@ func (s *logScreen) sync() []logRow {
 		rows, keys = append(rows, logRow{line: l}), append(keys, fmt.Sprintf("%d.%d", l.Time.UnixNano(), same))
 	}
 	s.list.set(keys)
-	if !s.begun && !s.ranAt.IsZero() && len(s.lines) > 0 {
+	if !s.begun && !s.ranAt.IsZero() && len(a.st.log) > 0 {
 		// What the checks found is read first, and if that is nothing, the newest.
 		s.begun = true
 		atEnd = len(rows) > 0 && rows[0].check == nil
@@ -173,7 +149,7 @@ func levelOf(name string) int {
 }
 
 func (s *logScreen) draw(a *app, w, h int) []string {
-	rows := s.sync()
+	rows := s.sync(a)
 	title := "nothing passes the filter"
 	if s.list.filter == "" {
 		title = ""
@@ -244,6 +220,9 @@ func (s *logScreen) summary(a *app) string {
 	}
 	if !s.ranAt.IsZero() && !s.running {
 		text += ", " + strings.Replace(agoText(a.now.Sub(s.ranAt).Seconds())+" ago", "now ago", "just now", 1)
+	}
+	if a.st.logless {
+		return text + "   LOG  not told: the agent is older than this program, restart it"
 	}
 	return text + "   LOG  from " + levels[s.level] + " on"
 }

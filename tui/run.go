@@ -19,10 +19,10 @@ import (
 // The methods may block until their context ends; they are never called on the
 // event loop.
 type Control interface {
-	// Watch returns the state now, as the first event, and every change after
-	// it. The channel is closed when the stream is over. What the events point
+	// WatchLog returns the state now, as the first event, and every change after
+	// it, the log included. The channel is closed when the stream is over. What the events point
 	// to belongs to the UI from then on.
-	Watch(ctx context.Context) (<-chan control.Event, error)
+	WatchLog(ctx context.Context) (<-chan control.Event, error)
 	Send(ctx context.Context, r control.SendRequest) ([]control.Transfer, error)
 	Accept(ctx context.Context, id string, r control.AcceptRequest) error
 	Refuse(ctx context.Context, id string) error
@@ -41,7 +41,6 @@ type Control interface {
 	SendMessage(ctx context.Context, r control.MessageRequest) (control.Message, error)
 	CancelMessage(ctx context.Context, id string) error
 	Doctor(ctx context.Context) ([]control.Check, error)
-	Log(ctx context.Context) ([]control.LogLine, error)
 	Shares(ctx context.Context) ([]control.Share, error)
 	AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error)
 	RemoveShare(ctx context.Context, name string) error

@@ -209,7 +209,10 @@ var scenes = []scene{
 		return s
 	}, func(u *ui) { u.press("5", "j", "j") }},
 	{"log", sampleState, func(u *ui) {
-		u.agent.checks, u.agent.log = logging().checks, logging().log
+		u.agent.checks = logging().checks
+		for _, l := range logging().log {
+			u.agent.emit(control.Event{Type: "log", Log: &l})
+		}
 		u.press("6", "g", "j")
 		u.wait(3 * time.Second)
 	}},

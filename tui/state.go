@@ -24,6 +24,8 @@ type state struct {
 	steps     []control.Step
 	messages  []control.Message // in the order of their numbers; older ones are asked for
 	unread    control.Unread
+	log       []control.LogLine // the last lines, oldest first
+	logless   bool              // the agent does not tell its log: it is older than this program
 
 	seq   uint64 // of the last event
 	order int    // grows with every transfer seen
@@ -117,6 +119,8 @@ func (s *state) apply(e control.Event, at time.Time, asciiOnly bool) bool {
 		}
 	case e.Type == "unread" && e.Unread != nil:
 		s.unread = *e.Unread
+	case e.Type == "log" && e.Log != nil:
+		s.putLine(*e.Log)
 	case e.Type == "step" && e.Step != nil:
 		s.putStep(*e.Step)
 	}
@@ -130,6 +134,7 @@ func (s *state) reset(n control.State, at time.Time) {
 	s.known, s.status, s.statusAt = true, n.Status, at
 	s.peers, s.transfers, s.inbox = nil, nil, nil
 	s.messages, s.unread = n.Messages, n.Unread
+	s.log, s.logless = n.Log, n.Log == nil
 	inOrder(s.messages)
 	for _, p := range n.Peers {
 		s.peers = append(s.peers, &peer{p, at})

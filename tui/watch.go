@@ -58,7 +58,7 @@ func (a *app) connect() tea.Cmd {
 	a.conn.cancel = cancel
 	gen, ctl := a.conn.gen, a.ctl
 	return func() tea.Msg {
-		events, err := ctl.Watch(ctx)
+		events, err := ctl.WatchLog(ctx)
 		if err != nil {
 			return endedMsg{gen: gen, at: time.Now(), err: err}
 		}

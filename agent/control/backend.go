@@ -61,8 +61,8 @@ type Backend interface {
 	// Log returns the last lines of the agent's log, oldest first.
 	Log(ctx context.Context) ([]LogLine, error)
 	Sharing
-	// Watch returns the state now and every change after it. The two are one
-	// atomic step. The channel is closed after cancel, or when this watcher fell
+	// Watch returns the state now and every change after it, and with log also what
+	// is logged. The two are one atomic step. The channel is closed after cancel, or when this watcher fell
 	// behind: then its last event has Type "end" and a Reason.
-	Watch(ctx context.Context) (events <-chan Event, cancel func(), err error)
+	Watch(ctx context.Context, log bool) (events <-chan Event, cancel func(), err error)
 }

@@ -199,7 +199,18 @@ func (c *Client) Log(ctx context.Context) ([]LogLine, error) {
 // its Reason says which), or without one after ctx ended. The caller reads until
 // then, or ends ctx; to go on it calls Watch again.
 func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
-	resp, err := c.request(ctx, http.MethodGet, "/v1/events", nil) //nolint:bodyclose // the goroutine below closes it
+	return c.events(ctx, "/v1/events")
+}
+
+// WatchLog is [Client.Watch] with the log: the state has its last lines, and what is
+// logged follows as events of type "log". The agent does not wait for a slow reader: a
+// line says how many before it are missing ([LogLine]).
+func (c *Client) WatchLog(ctx context.Context) (<-chan Event, error) {
+	return c.events(ctx, "/v1/events?log=true")
+}
+
+func (c *Client) events(ctx context.Context, path string) (<-chan Event, error) {
+	resp, err := c.request(ctx, http.MethodGet, path, nil) //nolint:bodyclose // the goroutine below closes it
 	if err != nil {
 		return nil, err
 	}

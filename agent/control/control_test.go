@@ -169,12 +169,16 @@ func (b *backend) Doctor(context.Context) ([]control.Check, error) {
 func (b *backend) Log(context.Context) ([]control.LogLine, error) {
 	return []control.LogLine{sampleLine}, b.note("log")
 }
-func (b *backend) Watch(context.Context) (<-chan control.Event, func(), error) {
+func (b *backend) Watch(_ context.Context, log bool) (<-chan control.Event, func(), error) {
+	asked := "watch"
+	if log {
+		asked = "watch log"
+	}
 	return b.events, func() {
 		if b.left != nil {
 			close(b.left)
 		}
-	}, b.note("watch")
+	}, b.note(asked)
 }
 
 // serve runs a server for b and returns its socket and a function that stops it

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// watch serves GET /v1/events. Lines are written as they come and flushed when no
+// watch serves GET /v1/events, with ?log=true also the log. Lines are written as they come and flushed when no
 // more are waiting. A reader that stops reading is cut after writeWait; until
 // then the backend's own bound on the channel decides.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
@@ -19,7 +19,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.watchers.Add(-1)
-	events, cancel, err := s.backend.Watch(r.Context())
+	events, cancel, err := s.backend.Watch(r.Context(), r.URL.Query().Get("log") == "true")
 	if err != nil {
 		s.fail(w, r, err)
 		return

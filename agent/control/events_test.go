@@ -50,6 +50,27 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// The log comes to who asks for it, and to nobody else.
+func TestWatchLog(t *testing.T) {
+	b := &backend{events: make(chan control.Event, 8)}
+	socket, _ := serve(t, b)
+	b.events <- control.Event{Seq: 1, Type: "state", State: &control.State{Log: []control.LogLine{}}}
+	b.events <- control.Event{Seq: 2, Type: "log", Log: &control.LogLine{Message: "Session is up", Missed: 3}}
+	events, err := (&control.Client{Socket: socket}).WatchLog(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.State == nil || e.State.Log == nil {
+		t.Errorf("no empty log in %+v", e)
+	}
+	if e := <-events; e.Log == nil || e.Log.Message != "Session is up" || e.Log.Missed != 3 {
+		t.Errorf("%+v", e)
+	}
+	if b.last() != "watch log" {
+		t.Errorf("the backend was asked for %v", b.last())
+	}
+}
+
 func TestWatchEnds(t *testing.T) {
 	b := &backend{events: make(chan control.Event, 1)}
 	socket, stop := serve(t, b)

@@ -315,6 +315,9 @@ type State struct {
 	// their numbers; GET /v1/messages has the others.
 	Messages []Message `json:"messages"`
 	Unread   Unread    `json:"unread"`
+	// Log are the last lines of the log, oldest first, for who asked for it
+	// ([Client.WatchLog]); nil for others.
+	Log []LogLine `json:"log,omitzero"`
 }
 
 // Event is one line of GET /v1/events. The first has Type "state"; each later
@@ -336,12 +339,13 @@ type Event struct {
 	Reason   string     `json:"reason,omitempty"` // of "end": why the stream was cut
 }
 
-// LogLine is one line of the agent's log, for the Log screen.
+// LogLine is one line of the agent's log.
 type LogLine struct {
 	Time    time.Time `json:"time"`
 	Level   string    `json:"level"`
 	Message string    `json:"message"`
-	Attrs   string    `json:"attrs,omitempty"` // key=value pairs, escaped
+	Attrs   string    `json:"attrs,omitempty"`  // key=value pairs, escaped
+	Missed  int       `json:"missed,omitempty"` // in events: lines before this one that the reader was too slow for
 }
 
 // Step is progress of something slow that a person waits for, such as forming

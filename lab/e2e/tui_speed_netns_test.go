@@ -55,7 +55,7 @@ func newCrowd() *crowd {
 }
 
 // Watch sends what there is, and then a change of a device or of the running transfer, so many in a second, until ctx ends.
-func (c *crowd) Watch(ctx context.Context) (<-chan control.Event, func(), error) {
+func (c *crowd) Watch(ctx context.Context, _ bool) (<-chan control.Event, func(), error) {
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan control.Event, 64)
 	go func() {

@@ -158,13 +158,15 @@ func (still) Doctor(context.Context) ([]control.Check, error) {
 	}, nil
 }
 
-func (still) Log(context.Context) ([]control.LogLine, error) {
+func (still) Log(context.Context) ([]control.LogLine, error) { return logged(), nil }
+
+func logged() []control.LogLine {
 	at := time.Now().Add(-time.Minute)
 	return []control.LogLine{
 		{Time: at, Level: "INFO", Message: "Radio is ready", Attrs: "ifname=wlan0 engine=system"},
 		{Time: at.Add(2 * time.Second), Level: "INFO", Message: "Device is near", Attrs: "peer=" + short("ana") + " path=direct ifname=p2p-wlan0-0"},
 		{Time: at.Add(3 * time.Second), Level: "WARN", Message: "Forming the group failed", Attrs: "peer=" + short("pixel") + ` err="the other side did not answer"`},
-	}, nil
+	}
 }
 
 func (still) Messages(context.Context, control.MessageQuery) (control.MessagePage, error) {
@@ -176,8 +178,12 @@ func (still) ReadMessages(context.Context, control.ReadRequest) (control.Unread,
 }
 
 // Watch sends the state and then stays silent.
-func (b still) Watch(ctx context.Context) (<-chan control.Event, func(), error) {
+func (b still) Watch(ctx context.Context, log bool) (<-chan control.Event, func(), error) {
+	state := b.state
+	if log {
+		state.Log = logged()
+	}
 	events := make(chan control.Event, 1)
-	events <- control.Event{Seq: 1, Type: "state", State: &b.state}
+	events <- control.Event{Seq: 1, Type: "state", State: &state}
 	return events, func() {}, nil
 }
