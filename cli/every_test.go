@@ -109,7 +109,7 @@ func TestEveryCommandFailsAlike(t *testing.T) {
 				t.Errorf("nigh %s --json, %s: the last line is %s", leaf.Path, code, last)
 			}
 		}
-		check(control.CodeNoAgent, 6, "nigh: hint: start it with")
+		check(control.CodeNoAgent, 6, "run: nigh agent")
 		for code, exit := range outcomes {
 			stop := failing(t, socket, &control.Error{Code: code, Message: "the reason", Hint: "the deed"})
 			check(code, exit, "the reason\nnigh: hint: the deed\n")

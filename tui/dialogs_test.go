@@ -269,7 +269,7 @@ func TestAgentGoneAndBack(t *testing.T) {
 func TestAgentNotThereAtFirst(t *testing.T) {
 	agent := &fakeAgent{down: control.NoAgent(), state: sampleState()}
 	drive(t, agent, func(u *ui) {
-		u.expect("The agent is not running.", "systemctl start nigh@")
+		u.expect("The agent is not running.", "nigh agent")
 		u.press("?")
 		u.expect("While no agent answers", "try to reach the agent now")
 		u.press("esc", "1", "j", "enter")

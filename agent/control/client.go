@@ -381,6 +381,14 @@ func cause(err error) string {
 
 // NoAgent returns the error for a socket at which no agent answers.
 func NoAgent() *Error {
-	return &Error{Code: CodeNoAgent, Message: "the agent is not running",
-		Hint: fmt.Sprintf("start it with: systemctl start nigh@%s, or run: nigh agent", userName())}
+	hint := "run: nigh agent"
+	if _, err := os.Lstat("/run/systemd/system"); err == nil { // sd_booted(3)
+		hint += ", or have it run all the time: sudo nigh service install"
+		for _, folder := range []string{"/etc", "/usr/local/lib", "/usr/lib", "/lib"} {
+			if _, err := os.Stat(folder + "/systemd/system/nigh@.service"); err == nil {
+				hint = "start it with: sudo systemctl start nigh@" + userName() + ", or run: nigh agent"
+			}
+		}
+	}
+	return &Error{Code: CodeNoAgent, Message: "the agent is not running", Hint: hint}
 }

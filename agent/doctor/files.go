@@ -15,7 +15,7 @@ import (
 )
 
 // start is how an agent is started.
-const start = "Start it: sudo systemctl start nigh@$USER, or nigh agent."
+const start = "Start it: nigh agent, or as a service: sudo nigh service install."
 
 // agent asks whether somebody listens on the local API's socket.
 func agent(ctx context.Context, c Config) []Check {
