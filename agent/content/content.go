@@ -68,7 +68,14 @@ func ParseHash(s string) (Hash, error) {
 }
 
 // Sum returns the hash of p.
-func Sum(p []byte) Hash { return zeebo.Sum256(p) }
+func Sum(p []byte) Hash {
+	if !wide || len(p) < wideMin {
+		return zeebo.Sum256(p)
+	}
+	n := subtree(p, 0)
+	n.Flags |= guts.FlagRoot
+	return Hash(bytesOf(guts.ChainingValue(n)))
+}
 
 // GroupSize returns the size in bytes of the groups of a file of size bytes: [MinGroup], doubled until there are at most
 // [MaxGroups] of them. It panics when size is negative.
@@ -125,6 +132,16 @@ func Root(leaves []Leaf) Hash {
 
 // subtree returns the node over the chunks of p, which begin at chunk counter and are an aligned run of the tree. p is not empty.
 func subtree(p []byte, counter uint64) guts.Node {
+	var s stack
+	for len(p) > MinGroup {
+		s.push(guts.ChainingValue(run(p[:MinGroup], counter)))
+		p, counter = p[MinGroup:], counter+MinGroup/guts.ChunkSize
+	}
+	return s.fold(run(p, counter), nil)
+}
+
+// narrow is subtree for at most MinGroup bytes, with what the library has for every processor.
+func narrow(p []byte, counter uint64) guts.Node {
 	const step = guts.MaxSIMD * guts.ChunkSize
 	var s stack
 	for len(p) > step {
