@@ -28,6 +28,7 @@ var changers = map[string][]string{
 // paths are the files of the program that call them, and why no device has a word in the path.
 var paths = map[string]string{
 	"agent/agent.go":             "the inbox, of the configuration",
+	"agent/chosen.go":            "what a person chose, in the state folder, and the inbox",
 	"agent/config.go":            "the configuration, only to read",
 	"agent/trust/copy.go":        "the copy of the trust book in the state folder",
 	"cli/trustmove.go":           "the person's command",

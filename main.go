@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"nigh/agent"
 	"nigh/agent/control"
@@ -25,7 +23,6 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/sandbox"
 	"nigh/cli"
-	"nigh/tui"
 )
 
 // version is set by the release build; a build from a checkout says which.
@@ -44,7 +41,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), ending...)
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: programVersion(),
-		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, ExportKey: exportKey, ImportKey: importKey, Settings: effective, Remedies: remedies(), Report: report, Beside: beside,
+		RunAgent: runAgent, RunTUI: runTUI, Diagnose: diagnose, Identity: ownIdentity, ExportKey: exportKey, ImportKey: importKey, Settings: effective, Choose: choose, Remedies: remedies(), Report: report, Beside: beside,
 		Service: serviceManager(),
 	}
 	code := cli.Main(ctx, os.Args[1:], env)
@@ -135,6 +132,15 @@ func effective(context.Context) ([]control.Setting, error) {
 		return nil, agent.Explain(err)
 	}
 	return list, nil
+}
+
+// choose is `nigh config set` without an agent.
+func choose(_ context.Context, r control.SettingsRequest) error {
+	cfg, err := settings(cli.AgentOptions{})
+	if err != nil {
+		return agent.Explain(err)
+	}
+	return agent.Choose(cfg, r)
 }
 
 // runAgent is `nigh agent`.
@@ -249,44 +255,6 @@ func (j journal) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup keeps the prefix on derived loggers.
 func (j journal) WithGroup(name string) slog.Handler {
 	return journal{j.Handler.WithGroup(name), j.w, j.mu}
-}
-
-// embeddedStart bounds how long the terminal UI waits for its own agent.
-const embeddedStart = 5 * time.Second
-
-// runTUI is `nigh` on a terminal: on the agent that answers, else on one that
-// lives as long as the terminal UI.
-func runTUI(ctx context.Context, o cli.TUIOptions) error {
-	client := &control.Client{Socket: o.Socket}
-	asked, cancel := context.WithTimeout(ctx, embeddedStart)
-	_, err := client.Status(asked)
-	cancel()
-	embedded := false
-	if errors.Is(err, &control.Error{Code: control.CodeNoAgent}) {
-		cfg, err := settings(cli.AgentOptions{Socket: o.Socket})
-		if err != nil {
-			return agent.Explain(err)
-		}
-		cfg.Mode, cfg.Loose = "embedded", "this agent is part of the terminal UI, which opens files for you; one of its own (nigh agent, or the service) has a sandbox"
-		a, err := agent.New(cfg)
-		if err != nil {
-			return agent.Explain(err)
-		}
-		var running sync.WaitGroup
-		defer running.Wait()
-		life, end := context.WithCancel(ctx)
-		defer end()
-		running.Go(func() { _ = a.Run(life) }) // what breaks shows as "agent not running"
-		client.Socket, embedded = a.Socket(), true
-	}
-	color := "never"
-	if o.Color {
-		color = "always"
-	}
-	return tui.Run(ctx, tui.Options{
-		Client: client, Input: os.Stdin, Output: os.Stdout, Embedded: embedded,
-		ASCII: o.ASCII, Color: color,
-	})
 }
 
 // diagnose is `nigh doctor` without an agent.

@@ -91,14 +91,10 @@ type Agent struct {
 // with [Agent.Run], which also closes it.
 func New(cfg Config) (_ *Agent, err error) {
 	given := cfg.Settings
-	if err := cfg.Complete(); err != nil {
-		return nil, err
-	}
-	now, err := loadRules(cfg)
+	now, err := completeRules(&cfg)
 	if err != nil {
 		return nil, err // never looser than the policy
 	}
-	cfg.Settings = now.Settings
 	ring := newLogRing()
 	cfg.Logger = slog.New(ringHandler{Handler: cfg.Logger.Handler(), ring: ring})
 	a := &Agent{cfg: cfg, given: given, log: cfg.Logger, ring: ring, started: time.Now(), nameless: make(chan identity.DeviceID, 16), keys: make(chan identity.PublicKey, 16)}
@@ -115,6 +111,9 @@ func New(cfg Config) (_ *Agent, err error) {
 	}
 	if a.id, err = identity.Load(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if a.id.Created {
+		a.nameByID()
 	}
 	if a.trust, err = trust.Open(a.store); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -249,7 +248,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		// Without the rights for it there is also nothing that was added.
 		a.log.Debug("Cleaning up after an earlier run failed", "err", err)
 	}
-	a.log.Info("Agent starts", "id", a.id.ID.Short(), "name", clean.Name(a.cfg.Name, maxNameBytes), "port", a.sessions.Port(), "version", a.cfg.Version, "mode", a.cfg.Mode)
+	a.log.Info("Agent starts", "id", a.id.ID.Short(), "name", clean.Name(a.now().Name, maxNameBytes), "port", a.sessions.Port(), "version", a.cfg.Version, "mode", a.cfg.Mode)
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(name string, f func(context.Context) error) {
 		group.Go(func() error {

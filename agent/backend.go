@@ -80,14 +80,13 @@ func (b backend) Accept(_ context.Context, id string, r control.AcceptRequest) e
 	if r.Into == "" && record.Standing == trust.Trusted {
 		r.Into = record.Folder
 	}
+	r.Into = cmp.Or(r.Into, b.a.now().Inbox)
 	if r.Always && b.a.trust.Standing(t.Peer) == trust.Trusted {
 		if err := b.a.trust.SetAutoAccept(t.Peer, true); err != nil {
 			return explain(err)
 		}
 	}
-	if r.Into != "" {
-		b.a.grant(r.Into, true)
-	}
+	b.a.grant(r.Into, true)
 	return failed(b.a.transfers.Accept(t.ID, r.Into))
 }
 
@@ -208,16 +207,17 @@ func (a *Agent) begin() { a.command.Store(time.Now()) }
 
 // status is the agent's own state.
 func (a *Agent) status() control.Status {
-	free, total := space(a.cfg.Inbox)
+	free, total := space(a.now().Inbox)
 	s := control.Status{
 		ID: a.id.ID.String(), Short: a.id.ID.Short(), Name: clean.Name(a.now().Name, maxNameBytes), Version: a.cfg.Version,
 		Agent: control.AgentInfo{
 			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
-			Inbox: a.cfg.Inbox, State: a.cfg.State, Accept: string(a.now().Accept), Visibility: string(a.now().Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
+			Inbox: a.now().Inbox, State: a.cfg.State, Accept: string(a.now().Accept), Visibility: string(a.now().Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
 			Sandbox: a.sandboxView(),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
-		Limits:  control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: a.now().minFree(total)},
+		Limits:   control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: a.now().minFree(total)},
+		FirstRun: a.now().firstRun(), NameFixed: clean.Text(a.now().nameFixed()),
 		Notices: slices.Concat(a.notices, a.ruling.notices(), a.clones.notices(), a.warnings()),
 	}
 	for _, l := range a.links.Links() {

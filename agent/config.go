@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nigh/agent/clean"
+	"nigh/agent/identity"
 	"nigh/agent/policy"
 	"nigh/agent/sandbox"
 	"nigh/agent/transfer"
@@ -83,6 +84,7 @@ type Settings struct {
 	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
+	asked  bool              // the questions of the first run are behind us
 	file   string            // that they were read from, "" for none
 	origin map[string]string // where a setting is from, by its key: "FILE:LINE", "environment NAME" or "flag"
 }
@@ -306,6 +308,17 @@ func engines() []string {
 // Complete fills in the defaults and makes paths absolute; [New] does it, too.
 // It returns an error wrapping [ErrConfig] when a value is out of range.
 func (c *Config) Complete() error {
+	if c.State == "" {
+		c.State = DefaultState()
+	}
+	c.State = expandHome(c.State)
+	picked, err := readChosen(c.State)
+	if err != nil {
+		return err
+	}
+	if err := c.pick(picked); err != nil {
+		return err
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -313,12 +326,9 @@ func (c *Config) Complete() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Name == "" {
-		host, err := os.Hostname()
-		if err != nil || host == "" {
-			host = "device"
-		}
-		host, _, _ = strings.Cut(host, ".")
-		c.Name = host[:min(len(host), maxNameBytes)]
+		host, _ := os.Hostname()           // "" says as much
+		id, _ := identity.Current(c.State) // there is none before the first start
+		c.Name = defaultName(host, id)
 	}
 	if c.Accept == "" {
 		c.Accept = AcceptAsk
@@ -331,9 +341,6 @@ func (c *Config) Complete() error {
 	}
 	if c.Join == "" {
 		c.Join = JoinTrusted
-	}
-	if c.State == "" {
-		c.State = DefaultState()
 	}
 	if c.Inbox == "" {
 		c.Inbox = defaultInbox()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -35,7 +36,7 @@ func (a *Agent) decide(o transfer.Offer) transfer.Decision {
 	if r.Standing == trust.Trusted && r.Folder != "" && a.roomFor(r.Folder, 0) != nil {
 		return ask // its folder is gone: a person has to find another one
 	}
-	return transfer.Decision{Answer: transfer.AnswerAccept, Into: r.Folder}
+	return transfer.Decision{Answer: transfer.AnswerAccept, Into: cmp.Or(r.Folder, a.now().Inbox)}
 }
 
 // forbidden returns why the rules do not let a device send so many bytes, one of the

@@ -11,7 +11,9 @@ import (
 // made true again, too: the person may just have mended what a check said.
 func (b backend) Doctor(ctx context.Context) ([]control.Check, error) {
 	b.a.direct.reconsider(ctx)
-	c := b.a.cfg.doctor()
+	cfg := b.a.cfg
+	cfg.Inbox = b.a.now().Inbox
+	c := cfg.doctor()
 	c.Port = b.a.sessions.Port()
 	c.DialBack = b.a.inbound.askAll(ctx)
 	return checks(doctor.Run(ctx, c)), nil

@@ -66,7 +66,10 @@ func newRules(s Settings, p policy.Policy) *rules {
 		}
 		show(key, value, stricter)
 	}
-	show("name", s.Name, false)
+	if p.Name != "" {
+		r.Name = p.Name
+	}
+	show("name", r.Name, p.Name != "")
 	asks := policy.Off(p.AutoAccept) && s.Accept != AcceptAsk
 	if asks {
 		r.Accept = AcceptAsk
@@ -226,6 +229,8 @@ type ruling struct {
 	failed  string   // why the last reload changed nothing, "" when it did; guarded by mu
 	later   []string // settings that count from the next start on; guarded by mu
 	changed signal
+
+	choosing sync.Mutex // one change of what was chosen at a time; held over a reload
 }
 
 // now returns the rules that count.
@@ -243,6 +248,28 @@ func loadRules(cfg Config) (*rules, error) {
 		return nil, err
 	}
 	return newRules(cfg.Settings, p), nil
+}
+
+// completeRules fills in the defaults of cfg and what was chosen, puts the policy over them, and leaves what counts in cfg.
+func completeRules(cfg *Config) (*rules, error) {
+	if err := cfg.Complete(); err != nil {
+		return nil, err
+	}
+	now, err := loadRules(*cfg)
+	if err == nil {
+		cfg.Settings = now.Settings
+	}
+	return now, err
+}
+
+// nameByID gives this device, which has a new key, the name that has the ID in it where nobody chose one.
+func (a *Agent) nameByID() {
+	cfg := a.cfg
+	cfg.Settings = a.given
+	if now, err := completeRules(&cfg); err == nil { // as it was a moment ago
+		a.cfg = cfg
+		a.ruling.now.Store(now)
+	}
 }
 
 // policyOwner is who must own the policy: root, or whoever runs a test that has one of
@@ -268,7 +295,7 @@ func EffectiveSettings(cfg Config) ([]control.Setting, error) {
 }
 
 // fixed are the settings that an agent takes when it starts only.
-var fixed = []string{"inbox", "listen", "interfaces", "engine"}
+var fixed = []string{"listen", "interfaces", "engine"}
 
 // reload reads configuration and policy again and goes by them from now on, without
 // ending a session. When they cannot be read, nothing changes: what was strict stays so.
@@ -303,6 +330,12 @@ func (a *Agent) reload() (later []string, err error) {
 		return nil, err
 	}
 	before := a.now()
+	if next.Inbox != before.Inbox {
+		if err = a.openInbox(next.Inbox); err != nil {
+			a.log.Error("Inbox not taken, nothing changed", "err", err)
+			return nil, err
+		}
+	}
 	values := map[string]string{}
 	for _, s := range before.shown {
 		values[s.Key] = s.Value
@@ -315,8 +348,7 @@ func (a *Agent) reload() (later []string, err error) {
 	}
 	// What is fixed stays as the agent began with it.
 	was := before.Settings
-	next.Inbox, next.Listen = was.Inbox, was.Listen
-	next.Interfaces, next.Engine = was.Interfaces, was.Engine
+	next.Listen, next.Interfaces, next.Engine = was.Listen, was.Interfaces, was.Engine
 	a.ruling.now.Store(next)
 	a.log.Info("Configuration and policy read", "policy", next.policy.File, "later", strings.Join(later, ","))
 	a.enforce()
@@ -327,6 +359,17 @@ func (a *Agent) reload() (later []string, err error) {
 	}
 	return later, nil
 }
+
+// nameFixed says who decides what this device is called, when its user cannot; else "".
+func (r *rules) nameFixed() string {
+	if r.policy.Name == "" {
+		return ""
+	}
+	return r.policy.File + ":" + strconv.Itoa(r.policy.Lines["name"])
+}
+
+// firstRun reports whether nobody was asked yet what this device is called, and nothing but the policy says it.
+func (r *rules) firstRun() bool { return !r.asked && r.origin["name"] == "" }
 
 // Reload reads configuration and policy again, as `nigh config reload` does. It does not
 // wait for what the new ones end. The error wraps [ErrConfig] or [policy.ErrPolicy];

@@ -108,14 +108,17 @@ func TestReload(t *testing.T) {
 		}
 	}
 	writePolicy(t, cfg.PolicyFile, "receive = false\npairing = false\ndevices = [\""+friend.ID.String()+"\"]\nrate_up = \"1MB/s\"\ndevice_rate_up = \"100k\"\n")
-	given.Name, given.Inbox = "eve", t.TempDir()
+	given.Name, given.Inbox, given.Listen = "eve", filepath.Join(t.TempDir(), "new", "inbox"), "127.0.0.1:1"
 	given.Accept = AcceptTrusted
 	c, err := b.ReloadConfiguration(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(c.Later, []string{"inbox"}) || setting(t, c.Settings, "inbox").Value != cfg.Inbox {
-		t.Errorf("later %q, inbox %+v", c.Later, setting(t, c.Settings, "inbox"))
+	if !slices.Equal(c.Later, []string{"listen"}) || setting(t, c.Settings, "listen").Value != cfg.Listen {
+		t.Errorf("later %q, listen %+v", c.Later, setting(t, c.Settings, "listen"))
+	}
+	if info, err := os.Stat(given.Inbox); err != nil || !info.IsDir() || a.status().Agent.Inbox != given.Inbox {
+		t.Errorf("the new inbox does not count: %v, status %q", err, a.status().Agent.Inbox)
 	}
 	if setting(t, c.Settings, "name").Value != "eve" || a.status().Name != "eve" || a.nameFor(session.Peer{ID: friend.ID}) != "eve" || !strings.HasPrefix(a.finder.Name(), "eve") {
 		t.Errorf("the new name does not count: %+v, announced as %q", setting(t, c.Settings, "name"), a.finder.Name())
@@ -155,7 +158,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("notices: %s", notices())
 	}
 	writePolicy(t, cfg.PolicyFile, "")
-	given.Name, given.Inbox = "ada", cfg.Inbox
+	given.Name, given.Inbox, given.Listen = "ada", cfg.Inbox, cfg.Listen
 	if err := a.Reload(); err != nil || !a.now().receives() || a.trust.Standing(other.ID) != trust.Trusted || notices() != "" {
 		t.Errorf("without a policy: %v, notices %q", err, notices())
 	}

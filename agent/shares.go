@@ -27,7 +27,7 @@ const (
 // newShares opens the shares and mounts what trusted devices may ask for.
 func (a *Agent) newShares(mux *http.ServeMux) (*share.Shares, error) {
 	s, err := share.New(share.Config{
-		Logger: a.log, Store: a.store, State: a.cfg.State, Inbox: a.cfg.Inbox, Peers: a.sessions,
+		Logger: a.log, Store: a.store, State: a.cfg.State, Inbox: func() string { return a.now().Inbox }, Peers: a.sessions,
 		Caller: func(r *http.Request) (identity.DeviceID, bool) {
 			p := session.PeerFrom(r.Context())
 			return p.ID, p.Standing == trust.Trusted
@@ -171,7 +171,7 @@ func (a *Agent) roomFor(path string, bytes int64) error {
 // into returns the folder to receive into.
 func (a *Agent) into(path string) (string, error) {
 	if path == "" {
-		path = a.cfg.Inbox
+		path = a.now().Inbox
 	}
 	if !filepath.IsAbs(path) {
 		return "", &control.Error{Code: control.CodeUsage, Message: "the folder must be an absolute path", Hint: "give a path that begins with /"}

@@ -192,6 +192,9 @@ func (s served) ImportTrust(ctx context.Context, d control.TrustDocument) (contr
 func (s served) Configuration(ctx context.Context) (control.Configuration, error) {
 	return s.b.Configuration, s.b.ask(ctx, "Configuration")
 }
+func (s served) ChangeConfiguration(ctx context.Context, r control.SettingsRequest) (control.Configuration, error) {
+	return s.b.Configuration, s.b.ask(ctx, "ChangeConfiguration", r)
+}
 func (s served) ReloadConfiguration(ctx context.Context) (control.Configuration, error) {
 	return s.b.Configuration, s.b.ask(ctx, "ReloadConfiguration")
 }

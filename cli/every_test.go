@@ -53,7 +53,7 @@ var sample = map[string][]string{
 	"cancel": {"1111"}, "pause": {"1111"}, "resume": {"1111"}, "trust list": {}, "trust add": {"AAAA-BBBB"}, "trust set": {"ana", "--name", "Ana"},
 	"trust remove": {"ana"}, "trust block": {"ana"}, "trust export": {"-"}, "trust import": {"-"}, "pair": {"ana", "--yes"}, "setup-code": {},
 	"share add": {"."}, "share list": {}, "share remove": {"music"}, "browse": {"ana"}, "search": {"holiday"}, "get": {"ana:music/a.ogg"},
-	"msg": {"hello", "--to", "ana"}, "messages": {}, "log": {}, "config show": {}, "config reload": {},
+	"msg": {"hello", "--to", "ana"}, "messages": {}, "log": {}, "config show": {}, "config set": {"name", "pi"}, "config reload": {},
 }
 
 // alone are the commands that do their work without an agent.

@@ -49,6 +49,8 @@ type Env struct {
 	ImportKey func(ctx context.Context, o KeyOptions) (KeyImport, error)
 	// Settings reads what an agent would go by, for `nigh config show` without an agent.
 	Settings func(ctx context.Context) ([]control.Setting, error)
+	// Choose keeps settings for the next agent, for `nigh config set` without one.
+	Choose func(ctx context.Context, r control.SettingsRequest) error
 }
 
 // AgentOptions are the flags of `nigh agent`. A zero field means that the flag

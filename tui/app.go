@@ -43,10 +43,13 @@ type app struct {
 	ctl      Control
 	th       *theme.Theme
 	embedded bool
-	home     string        // of the user, "" when not known
-	dir      string        // where choosing files begins
-	ring     func()        // the bell
-	pace     time.Duration // between frames for events
+	home     string                           // of the user, "" when not known
+	dir      string                           // where choosing files begins
+	ring     func()                           // the bell
+	service  func(ctx context.Context) string // as of Options; nil = not asked
+	leaving  func(command string)             // the person leaves to have nigh as a service
+	welcomed bool                             // the questions of the first run were opened here
+	pace     time.Duration                    // between frames for events
 
 	w, h  int
 	sized bool      // the size was asked for once more
@@ -81,7 +84,7 @@ type (
 
 func newApp(ctx context.Context, ctl Control, th *theme.Theme, now time.Time) *app {
 	return &app{
-		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {},
+		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {}, leaving: func(string) {},
 		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &sharesScreen{}, &networkScreen{}, newLogScreen()},
 	}
 }
@@ -115,7 +118,7 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		a.w, a.h = msg.Width, msg.Height
-		return a, nil
+		return a, a.welcome()
 	case tea.KeyMsg:
 		return a, a.keys(msg)
 	case tea.ResumeMsg:
@@ -159,6 +162,8 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	case sentMsg:
 		return a, a.sent(msg)
+	case serviceMsg:
+		return a, a.askService(string(msg))
 	case openedMsg, eventsMsg, endedMsg, retryMsg:
 		return a, a.watched(msg)
 	}

@@ -228,6 +228,15 @@ func (f *fakeAgent) SetupCode(_ context.Context, r control.SetupCodeRequest) (co
 	}
 	return f.code, f.called("setup code new:%v", r.New)
 }
+func (f *fakeAgent) ChangeConfiguration(_ context.Context, r control.SettingsRequest) (control.Configuration, error) {
+	err := f.called("configure %v asked=%v", r.Set, r.Asked)
+	if err == nil && r.Asked {
+		s := f.state.Status
+		s.FirstRun = false
+		f.emit(control.Event{Type: "status", Status: &s})
+	}
+	return control.Configuration{}, err
+}
 func (f *fakeAgent) Groups(context.Context) ([]control.Group, error) {
 	return f.groups, f.called("groups")
 }

@@ -103,6 +103,7 @@ const (
 	inHelp
 	inText
 	inMessage
+	inWelcome
 )
 
 // binding is one line of the key map.
@@ -251,6 +252,12 @@ var keymap = []section{
 		{actStart, []string{"enter"}, "enter", "ok", "take it"},
 		{actNext, []string{"tab"}, "tab", "complete", "complete a path"},
 		{actBack, []string{"esc"}, "esc", "back", "back, without it"},
+	}},
+	{inWelcome, "The first run", []binding{
+		{actStart, []string{"enter"}, "enter", "go on with these", "take the name and the folder"},
+		{actNext, []string{"down", "tab"}, "tab", "next line", "next line; up: previous"},
+		{actUp, []string{"up", "shift+tab"}, "", "", ""},
+		{actBack, []string{"esc"}, "esc", "as it was", "leave both as they were; it is not asked again"},
 	}},
 	{inMessage, "Writing a message", []binding{
 		{actStart, []string{"enter"}, "enter", "send", "send it"},

@@ -48,6 +48,7 @@ type Control interface {
 	SearchEach(ctx context.Context, r control.SearchRequest, each func([]control.ShareEntry) error) (control.SearchAnswer, error)
 	Get(ctx context.Context, r control.GetRequest) (control.Transfer, error)
 	ReadMessages(ctx context.Context, r control.ReadRequest) (control.Unread, error)
+	ChangeConfiguration(ctx context.Context, r control.SettingsRequest) (control.Configuration, error)
 }
 
 // Options says what [Run] works on and how it looks.
@@ -67,6 +68,11 @@ type Options struct {
 	// Embedded says that the agent runs inside this program, so that quitting
 	// stops it.
 	Embedded bool
+	// Service returns the command that makes nigh a service of this machine, "" when it is one or cannot be. It is asked
+	// at the first run of a device, and may block until its context ends. nil asks nothing.
+	Service func(ctx context.Context) string
+	// Leaving is told the command of Service when the person leaves the terminal UI to run it; Run returns then.
+	Leaving func(command string)
 	// Dir is where choosing files begins; "" = the working folder.
 	Dir string
 	// Env looks up environment variables; nil = os.Getenv.
@@ -94,7 +100,10 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 
 	a := newApp(ctx, o.Client, themeOf(o), time.Now())
-	a.embedded = o.Embedded
+	a.embedded, a.service = o.Embedded, o.Service
+	if o.Leaving != nil {
+		a.leaving = o.Leaving
+	}
 	a.home, _ = os.UserHomeDir()
 	if a.dir = o.Dir; a.dir == "" {
 		a.dir, _ = os.Getwd()

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -157,6 +158,12 @@ func sampleState() control.State {
 	return control.State{Status: sampleStatus(), Peers: samplePeers(), Transfers: sampleTransfers()}
 }
 
+func firstRun() control.State {
+	s := control.State{Status: sampleStatus()}
+	s.Status.FirstRun = true
+	return s
+}
+
 // scene is a frame that is kept as a golden.
 type scene struct {
 	name  string
@@ -294,6 +301,21 @@ var scenes = []scene{
 	{"lost", sampleState, func(u *ui) {
 		u.agent.stop(control.NoAgent())
 		u.settle()
+	}},
+	{"welcome", firstRun, func(u *ui) { u.press("tab") }},
+	{"welcome-wrong", firstRun, func(u *ui) {
+		u.agent.fail = &control.Error{Code: control.CodeUsage, Message: "the inbox /proc/nigh cannot be made: no such file or directory", Hint: "name a folder that you may write in; the service sees your home only"}
+		u.press("enter")
+	}},
+	{"welcome-named", func() control.State {
+		s := firstRun()
+		s.Status.NameFixed = "/etc/nigh/policy.toml:1"
+		return s
+	}, func(*ui) {}},
+	{"service", firstRun, func(u *ui) {
+		u.a.service = func(context.Context) string { return "sudo /home/ana/src/nigh/bin/nigh service install" }
+		u.press("esc")
+		u.wait(500 * time.Millisecond)
 	}},
 	{"no-agent", nil, func(*ui) {}},
 }

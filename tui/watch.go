@@ -143,7 +143,7 @@ func (a *app) take(m eventsMsg) tea.Cmd {
 			cmds = append(cmds, a.messageCame(*e.Message))
 		}
 	}
-	cmds = append(cmds, a.prune())
+	cmds = append(cmds, a.prune(), a.welcome())
 	if m.ended {
 		return tea.Batch(append(cmds, a.lost(m.at, control.NoAgent()))...)
 	}

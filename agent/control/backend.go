@@ -55,6 +55,8 @@ type Backend interface {
 	// what is blocked anywhere is blocked.
 	ImportTrust(ctx context.Context, d TrustDocument) (TrustImport, error)
 	Configuration(ctx context.Context) (Configuration, error)
+	// ChangeConfiguration keeps what a person chose and goes by it; when that cannot be, nothing changes.
+	ChangeConfiguration(ctx context.Context, r SettingsRequest) (Configuration, error)
 	// ReloadConfiguration reads settings and policy again; when one cannot be read,
 	// nothing changes.
 	ReloadConfiguration(ctx context.Context) (Configuration, error)

@@ -119,6 +119,11 @@ func (c *Client) Configuration(ctx context.Context) (Configuration, error) {
 	return call[Configuration](c, ctx, http.MethodGet, "/v1/config", nil)
 }
 
+// ChangeConfiguration keeps settings that a person chose, and returns what counts then.
+func (c *Client) ChangeConfiguration(ctx context.Context, r SettingsRequest) (Configuration, error) {
+	return call[Configuration](c, ctx, http.MethodPost, "/v1/config", r)
+}
+
 // ReloadConfiguration has the agent read its settings and the policy again, and returns
 // what counts then.
 func (c *Client) ReloadConfiguration(ctx context.Context) (Configuration, error) {

@@ -69,6 +69,7 @@ var (
 	samplePage          = control.MessagePage{Messages: []control.Message{sampleMessage}, More: true, Unread: control.Unread{Read: 3, Count: 2}}
 	sampleAddress       = control.Address{Address: "10.0.0.2:7421", ID: samplePeer.ID, Short: samplePeer.Short, Name: samplePeer.Name, Remembered: true}
 	sampleLine          = control.LogLine{Time: time.Unix(1, 0).UTC(), Level: "INFO", Message: "Agent starts", Attrs: "port=7421"}
+	choice              = control.SettingsRequest{Set: map[string]string{"name": "pi"}, Asked: true}
 	sampleCheck         = control.Check{ID: "usable", State: "ok", Cause: "a link is up"}
 )
 
@@ -126,6 +127,9 @@ func (b *backend) ImportTrust(_ context.Context, d control.TrustDocument) (contr
 }
 func (b *backend) Configuration(context.Context) (control.Configuration, error) {
 	return sampleConfiguration, b.note("configuration")
+}
+func (b *backend) ChangeConfiguration(_ context.Context, r control.SettingsRequest) (control.Configuration, error) {
+	return sampleConfiguration, b.note(r)
 }
 func (b *backend) ReloadConfiguration(context.Context) (control.Configuration, error) {
 	return sampleConfiguration, b.note("reload")
@@ -271,6 +275,7 @@ func TestEveryRoute(t *testing.T) {
 		{"export trust", func() (any, error) { return c.ExportTrust(ctx) }, "export", control.TrustDocument{Text: "{<&>}", Devices: 2}},
 		{"import trust", func() (any, error) { return c.ImportTrust(ctx, control.TrustDocument{Text: "{<&>}"}) }, control.TrustDocument{Text: "{<&>}"}, control.TrustImport{Trusted: 1, Kept: 2}},
 		{"configuration", func() (any, error) { return c.Configuration(ctx) }, "configuration", sampleConfiguration},
+		{"change the configuration", func() (any, error) { return c.ChangeConfiguration(ctx, choice) }, choice, sampleConfiguration},
 		{"reload the configuration", func() (any, error) { return c.ReloadConfiguration(ctx) }, "reload", sampleConfiguration},
 		{"pair", func() (any, error) { return c.Pair(ctx, control.PairRequest{Device: "ana", Code: "x"}) }, control.PairRequest{Device: "ana", Code: "x"}, samplePairing},
 		{"wait for a pairing", func() (any, error) { return c.WaitPairing(ctx, "pair-0a/..") }, []any{"wait pairing", "pair-0a/.."}, samplePairing},

@@ -41,6 +41,7 @@
 //	GET    /v1/trust/export           TrustDocument
 //	POST   /v1/trust/import           TrustDocument -> TrustImport
 //	GET    /v1/config                 Configuration
+//	POST   /v1/config                 SettingsRequest -> Configuration
 //	POST   /v1/config/reload          {} -> Configuration
 //
 // An error is the body [Error] with the status that [Error.Status] names.

@@ -248,6 +248,13 @@ func (s *Server) routes() http.Handler {
 	handle("GET /v1/config", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return b.Configuration(r.Context())
 	})
+	handle("POST /v1/config", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q SettingsRequest
+		if _, err := read(w, r, &q); err != nil {
+			return nil, err
+		}
+		return b.ChangeConfiguration(r.Context(), q)
+	})
 	handle("POST /v1/config/reload", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return b.ReloadConfiguration(r.Context())
 	})

@@ -18,6 +18,9 @@ type Status struct {
 	Links   []Link    `json:"links"`
 	Limits  Limits    `json:"limits"`
 	Notices []string  `json:"notices,omitempty"` // things the person should know, one sentence each
+	// FirstRun says that nobody was asked yet what this device is called and where files go: a face asks, once.
+	FirstRun  bool   `json:"first_run,omitempty"`
+	NameFixed string `json:"name_fixed,omitempty"` // the FILE:LINE of the policy that says the name; "" = the person chooses it
 }
 
 // AgentInfo says which process answers and how it was started.
@@ -285,8 +288,15 @@ const AnyGroup = "any"
 type Setting struct {
 	Key    string `json:"key"`
 	Value  string `json:"value"`
-	Origin string `json:"origin"`           // "default", "FILE:LINE", "environment NAME" or "flag"
+	Origin string `json:"origin"`           // "default", "nigh config set", "FILE:LINE", "environment NAME" or "flag"
 	Policy bool   `json:"policy,omitempty"` // the policy says so: Origin is its FILE:LINE
+}
+
+// SettingsRequest changes settings that a person chose in a face. What the configuration file, the environment or
+// a flag sets cannot be chosen.
+type SettingsRequest struct {
+	Set   map[string]string `json:"set,omitempty"`   // values by key, as a person writes them; "" takes a choice back
+	Asked bool              `json:"asked,omitempty"` // the questions of the first run were answered or put off: no face asks again
 }
 
 // Configuration is the answer about settings.

@@ -2,6 +2,7 @@
 // /etc/nigh/policy.toml ([Path], design section 8). It is binding: a user's
 // configuration can only be stricter.
 //
+//	name = "kiosk-3"              # what this device is called, whatever its user says
 //	receive = false               # take nothing from anybody
 //	direct = false                # no Wi-Fi Direct
 //	pairing = false               # no device becomes trusted that is not yet

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -27,6 +28,7 @@ const (
 	maxBytes   = 1 << 20
 	maxDevices = 4096
 	maxShares  = 256
+	maxName    = 40 // bytes, as everybody's
 )
 
 // ErrPolicy is wrapped by every error about the policy file; its text names the file,
@@ -48,6 +50,7 @@ var Visibilities = []string{"everyone", "trusted", "hidden"}
 
 // Policy is what the admin says. Zero fields restrict nothing.
 type Policy struct {
+	Name       string               `toml:"name"`        // what the device is called; its user cannot choose
 	Receive    *bool                `toml:"receive"`     // false: nothing is received
 	Direct     *bool                `toml:"direct"`      // false: no Wi-Fi Direct
 	Pairing    *bool                `toml:"pairing"`     // false: no device becomes trusted that is not yet
@@ -164,6 +167,9 @@ func parse(raw []byte) (Policy, error) {
 
 // check returns the first key whose value cannot be, and what is wrong with it.
 func (p *Policy) check() (key, what string) {
+	if p.Name != strings.TrimSpace(p.Name) || len(p.Name) > maxName || strings.ContainsFunc(p.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "name", fmt.Sprintf("must be at most %d bytes of text that can be shown", maxName)
+	}
 	if p.Visibility != "" && !slices.Contains(Visibilities, p.Visibility) {
 		return "visibility", "must be everyone, trusted or hidden"
 	}

@@ -72,7 +72,7 @@ func (d *device) start() {
 	if err != nil {
 		d.bed.t.Fatal(err)
 	}
-	cfg := Config{Store: s, State: filepath.Join(d.dir, "state"), Inbox: filepath.Join(d.dir, "inbox"), Peers: d, Changed: d.changed,
+	cfg := Config{Store: s, State: filepath.Join(d.dir, "state"), Inbox: func() string { return filepath.Join(d.dir, "inbox") }, Peers: d, Changed: d.changed,
 		Logger: slog.New(slog.NewTextHandler(testWriter{d.bed.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Caller: func(r *http.Request) (id identity.DeviceID, ok bool) {
 			err := id.UnmarshalText([]byte(r.Header.Get("Test-Peer")))

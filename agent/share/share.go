@@ -49,8 +49,8 @@ type Offer struct {
 type Config struct {
 	Logger *slog.Logger // nil discards
 	Store  *store.Store
-	State  string // the state folder, which is never shared
-	Inbox  string // the folder of received files, "" for none
+	State  string        // the state folder, which is never shared
+	Inbox  func() string // the folder of received files now; nil for none
 	Peers  Peers
 	// Caller returns the trusted device that sent a request, false for every other.
 	Caller func(*http.Request) (identity.DeviceID, bool)
@@ -231,8 +231,11 @@ func (s *Shares) List() []Info {
 // info is what is shown of f; with mu held.
 func (s *Shares) info(f *folder) Info {
 	i := Info{ID: f.ID, Name: f.Name, Folder: f.Folder, For: slices.Clone(f.For), Hidden: f.Hidden, State: f.state, Why: f.why,
-		Polled: f.polled, Files: f.files, Dirs: f.dirs, Bytes: f.bytes, Hashed: f.hashed,
-		Inbox: s.cfg.Inbox != "" && (within(s.cfg.Inbox, f.Folder) || within(f.Folder, s.cfg.Inbox))}
+		Polled: f.polled, Files: f.files, Dirs: f.dirs, Bytes: f.bytes, Hashed: f.hashed}
+	if s.cfg.Inbox != nil {
+		inbox := s.cfg.Inbox()
+		i.Inbox = within(inbox, f.Folder) || within(f.Folder, inbox)
+	}
 	for _, c := range f.skips {
 		i.Skipped += c.skipped
 		i.Unreadable += c.unreadable

@@ -181,8 +181,8 @@ func TestWhatMayBeShared(t *testing.T) {
 		}
 	}
 	// The inbox may be shared, and it is said.
-	files(t, ada.cfg.Inbox, "received")
-	i, err := ada.Add(AddRequest{Folder: ada.cfg.Inbox})
+	files(t, ada.cfg.Inbox(), "received")
+	i, err := ada.Add(AddRequest{Folder: ada.cfg.Inbox()})
 	if err != nil || !i.Inbox {
 		t.Errorf("%+v, %v", i, err)
 	}
