@@ -8,10 +8,13 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION ?=
+PROGRAM ?= bin/nigh
 BENCH_N ?= 5
 BENCH ?=
 FUZZ_TIME ?= 10m
 TEST ?=
+ARCH ?=
+FORMATS ?=
 
 # git refuses to look at a checkout that another user owns, as containers have it, and the go command asks git.
 export GIT_CONFIG_COUNT := 1
@@ -20,7 +23,7 @@ export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 # What the tests run beside our own programs.
 test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils \
-	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base tmux zbar-tools openssl
+	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base tmux zbar-tools openssl lintian
 # Not installed: that would take over /etc/resolv.conf.
 unpacked_packages := systemd-resolved
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync syncthing magic-wormhole python3-twisted \
@@ -30,7 +33,7 @@ shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln packages release install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,7 +51,7 @@ hot := runtime/... internal/... crypto/subtle crypto/cipher crypto/aes crypto/sh
 build: ## Build bin/nigh
 	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 '-gcflags=all=-l -d=variablemakethreshold=0 $(names)' \
 		$(hot:%='-gcflags=%=$(names)') \
-		-ldflags='-s -w -funcalign=8$(if $(VERSION), -X main.version=$(VERSION))' -o bin/nigh .
+		-ldflags='-s -w -funcalign=8$(if $(VERSION), -X main.version=$(VERSION))' -o $(PROGRAM) .
 
 run: build ## Build and start the TUI here
 	@bin/nigh
@@ -93,6 +96,14 @@ vuln: ## Look for known advisories that concern the calls of the program
 	@out=$$(go run $(govulncheck) -tags=nethttpomithttp2 . 2>&1) && status=0 || status=$$?; case "$$out" in \
 	*'fetching vulnerabilities'*) echo 'make vuln: the Go vulnerability database cannot be reached from here, so nothing was checked.' >&2; exit 1;; esac; \
 	echo "$$out"; exit $$status
+
+packages: ## Make packages for all architectures, into dist/ (ARCH=amd64,armv6 FORMATS=deb: some)
+	@rm -rf dist
+	@go run ./lab/cmd/release $(if $(VERSION),-version $(VERSION)) $(if $(ARCH),-arch $(ARCH)) $(if $(FORMATS),-formats $(FORMATS))
+
+release: ## Make packages of a tagged commit, with nothing changed, into dist/
+	@rm -rf dist
+	@go run ./lab/cmd/release -tagged
 
 # With sudo there may be no go command: what make build has built is taken.
 install: ## Install program, units and policies (DESTDIR, PREFIX)

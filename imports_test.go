@@ -43,6 +43,7 @@ var tools = []struct {
 	{"github.com/spf13/cobra", []string{"nigh/cli", "nigh/lab/..."}},
 	{"go.etcd.io/bbolt", []string{"nigh/agent/store"}},
 	{"github.com/fsnotify/fsnotify", []string{"nigh/agent/share"}},
+	{"github.com/spdx/tools-golang", []string{"nigh/lab/cmd/release"}},
 	{"github.com/go-analyze/charts", []string{"nigh/lab/cmd/bench"}},
 }
 

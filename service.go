@@ -54,7 +54,7 @@ func explainService(err error, user, verb string) error {
 	case errors.Is(err, systemd.ErrUser):
 		return &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("there is no user %q with a home", user), Hint: "say whose service it is with --user"}
 	case errors.Is(err, systemd.ErrPackaged):
-		hint := "sudo systemctl enable --now nigh@USER starts it; the package takes it away"
+		hint := "sudo /usr/bin/nigh service install starts its service; the package manager takes it away"
 		return &control.Error{Code: control.CodeFailed, Message: "a package has installed nigh here, and its service", Hint: hint}
 	}
 	return &control.Error{Code: control.CodeFailed, Message: err.Error(), Hint: "see what is wrong with: nigh doctor"}

@@ -65,7 +65,7 @@ func (a *app) serviceInstall() *cobra.Command {
 		Long: `Copy this program to /usr/local/bin and its system files to their places (unit,
 D-Bus policy, and the files for network managers and firewalls, which open nothing),
 then start the service of one user, now and at each boot. Doing it again updates
-all of it.`,
+all of it. Where a package has installed nigh, only the service is started.`,
 		Example: `  sudo nigh service install
   sudo nigh service install --user pi`,
 		Args: takes(0, 0, ""),

@@ -12,7 +12,12 @@
 //   - nigh.firewalld-zone.xml and zz-nigh.dbus.conf are choices for the administrator:
 //     they are copied beside the program and put into force by nobody else. The second is
 //     what nigh doctor --fix networkmanager installs, after it has asked.
-//   - install puts all of them in place (make install) and takes them away.
+//   - nigh.user.service runs the agent for a user without rights on the machine.
+//   - install puts all of them in place (make install) and takes them away. Packages have what it
+//     puts in place (lab/cmd/release).
+//   - steps is what it takes beside copying files: install reads it, and the scripts of packages
+//     are made of it.
+//   - lintian-overrides is what the .deb has to say to lintian.
 //
 // # A home that is not /home/USER
 //

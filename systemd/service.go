@@ -13,6 +13,9 @@ import (
 	"strings"
 )
 
+// packagedProgram is where packages have the program.
+const packagedProgram = "/usr/bin/nigh"
+
 // DefaultPrefix is where [Install] puts the program and its files, as an administrator's own.
 const DefaultPrefix = "/usr/local"
 
@@ -29,7 +32,7 @@ var (
 
 // shipped is the install script with what it puts in place, but for the program and its manual.
 //
-//go:embed install nigh-wifi nigh-wifi.service nigh@.service nigh.sysusers nigh.dbus.conf zz-nigh.dbus.conf 10-nigh-p2p.network
+//go:embed install steps nigh-wifi nigh-wifi.service nigh@.service nigh.user.service nigh.sysusers nigh.dbus.conf zz-nigh.dbus.conf 10-nigh-p2p.network
 //go:embed 10-nigh-p2p.link nigh.networkmanager.conf nigh.firewalld-service.xml nigh.firewalld-zone.xml nigh.ufw
 var shipped embed.FS
 
@@ -44,12 +47,15 @@ type Setup struct {
 
 // Install puts the program and its system files in place, as make install does, and then starts the service of the user, now and
 // at each boot. It returns what the recipe says to the administrator. What is there already is written anew: it is also how to
-// update. It blocks until the agent is ready, or ctx ends.
+// update. Where a package has put them in place, the package's program starts the service, and does no more. Install blocks until
+// the agent is ready, or ctx ends.
 //
 // The error wraps [ErrRoot], [ErrNoSystemd], [ErrUser] or [ErrPackaged], before anything was changed; any other is what a program
 // that it ran has said.
 func Install(ctx context.Context, s Setup) (string, error) {
-	if err := s.check(); err != nil {
+	err := s.check()
+	packaged := errors.Is(err, ErrPackaged) && s.Program == packagedProgram && s.User != ""
+	if err != nil && !packaged {
 		return "", err
 	}
 	unit, beside := Unit(s.User), ""
@@ -60,7 +66,10 @@ func Install(ctx context.Context, s Setup) (string, error) {
 		}
 		beside = dropIn(s.User, home)
 	}
-	said, err := s.recipe(ctx, "install")
+	said := ""
+	if err = nil; !packaged {
+		said, err = s.recipe(ctx, "install")
+	}
 	if err != nil || s.User == "" || s.Root != "" {
 		return said, err
 	}
@@ -83,20 +92,7 @@ func Remove(ctx context.Context, s Setup) (string, error) {
 	if err := s.check(); err != nil {
 		return "", err
 	}
-	said, err := s.recipe(ctx, "uninstall")
-	if err != nil || s.Root != "" {
-		return said, err
-	}
-	found, err := filepath.Glob(dropInPath("nigh@*.service"))
-	for _, path := range found {
-		err = errors.Join(err, os.Remove(path))
-		_ = os.Remove(filepath.Dir(path)) // it stays when the administrator has more in it
-	}
-	if len(found) > 0 {
-		_, failed := systemctl(ctx, "daemon-reload")
-		err = errors.Join(err, failed)
-	}
-	return said, err
+	return s.recipe(ctx, "uninstall")
 }
 
 func (s *Setup) check() error {
@@ -132,7 +128,7 @@ func (s *Setup) recipe(ctx context.Context, action string) (said string, err err
 		return "", fmt.Errorf("systemd: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := unpack(dir, s.Manual); err != nil {
+	if err := Unpack(dir, s.Manual); err != nil {
 		return "", fmt.Errorf("systemd: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, "bash", filepath.Join(dir, "systemd", "install"), action)
@@ -140,8 +136,9 @@ func (s *Setup) recipe(ctx context.Context, action string) (said string, err err
 	return output(cmd)
 }
 
-// unpack lays the files out below dir as they are in the source.
-func unpack(dir, manual string) error {
+// Unpack lays the install script and what it puts in place out below dir as they are in the source, but for the program: dir/systemd,
+// and dir/cli with the man page, whose text is manual. It makes dir.
+func Unpack(dir, manual string) error {
 	if err := os.CopyFS(filepath.Join(dir, "systemd"), shipped); err != nil {
 		return err
 	}

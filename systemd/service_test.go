@@ -16,9 +16,9 @@ func TestInstallAsMakeDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byMake, byNigh := t.TempDir(), t.TempDir()
-	recipe(t, "install", byMake, DefaultPrefix, "/bin/sh")
-	s := Setup{Program: "/bin/sh", Manual: string(manual), Root: byNigh, User: "nobody-in-particular"}
+	byMake, byNigh, program := t.TempDir(), t.TempDir(), stub(t)
+	recipe(t, "install", byMake, DefaultPrefix, program)
+	s := Setup{Program: program, Manual: string(manual), Root: byNigh, User: "nobody-in-particular"}
 	if _, err := Install(t.Context(), s); !errors.Is(err, ErrUser) {
 		t.Fatalf("for a user that is none: %v", err)
 	}

@@ -31,15 +31,21 @@ func program(t *testing.T, name, pkg string) string {
 func install(t *testing.T) (destdir, prefix string) {
 	t.Helper()
 	destdir, prefix = t.TempDir(), filepath.Join(t.TempDir(), "usr")
-	binary := filepath.Join(t.TempDir(), "nigh")
-	if err := os.WriteFile(binary, []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	recipe(t, "install", destdir, prefix, binary)
+	recipe(t, "install", destdir, prefix, stub(t))
 	if err := os.Symlink(filepath.Join(destdir, prefix), prefix); err != nil {
 		t.Fatal(err)
 	}
 	return destdir, prefix
+}
+
+// stub is a program that can be asked for completions as nigh can.
+func stub(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "nigh")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho \"$*\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func recipe(t *testing.T, action, destdir, prefix, binary string) string {
@@ -56,8 +62,11 @@ func recipe(t *testing.T, action, destdir, prefix, binary string) string {
 func TestUnitsVerify(t *testing.T) {
 	analyze := program(t, "systemd-analyze", "systemd")
 	_, prefix := install(t)
-	for _, unit := range []string{"nigh@.service", "nigh-wifi.service"} {
-		out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(prefix, "lib/systemd/system", unit)).CombinedOutput()
+	for _, unit := range []string{"system/nigh@.service", "system/nigh-wifi.service", "user/nigh.service"} {
+		kind := "--" + filepath.Dir(unit)
+		cmd := exec.Command(analyze, "verify", kind, "--man=no", filepath.Join(prefix, "lib/systemd", unit))
+		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // that of a user's manager
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("verify %s: %v\n%s", unit, err, out)
 		}
@@ -108,11 +117,15 @@ func TestInstallAndUninstall(t *testing.T) {
 			"usr/local/lib/systemd/network/10-nigh-p2p.network",
 			"usr/local/lib/systemd/system/nigh-wifi.service",
 			"usr/local/lib/systemd/system/nigh@.service",
+			"usr/local/lib/systemd/user/nigh.service",
 			"usr/local/lib/sysusers.d/nigh.conf",
 			"usr/local/libexec/nigh/wifi",
+			"usr/local/share/bash-completion/completions/nigh",
+			"usr/local/share/fish/vendor_completions.d/nigh.fish",
 			"usr/local/share/man/man1/nigh.1",
 			"usr/local/share/nigh/optional/dbus-1/system.d/zz-nigh.conf",
 			"usr/local/share/nigh/optional/firewalld/zones/nigh.xml",
+			"usr/local/share/zsh/site-functions/_nigh",
 		}},
 		{"/usr", []string{
 			"etc/ufw/applications.d/nigh",
@@ -123,17 +136,22 @@ func TestInstallAndUninstall(t *testing.T) {
 			"usr/lib/systemd/network/10-nigh-p2p.network",
 			"usr/lib/systemd/system/nigh-wifi.service",
 			"usr/lib/systemd/system/nigh@.service",
+			"usr/lib/systemd/user/nigh.service",
 			"usr/lib/sysusers.d/nigh.conf",
 			"usr/libexec/nigh/wifi",
+			"usr/share/bash-completion/completions/nigh",
 			"usr/share/dbus-1/system.d/nigh.conf",
+			"usr/share/fish/vendor_completions.d/nigh.fish",
 			"usr/share/man/man1/nigh.1",
 			"usr/share/nigh/optional/dbus-1/system.d/zz-nigh.conf",
 			"usr/share/nigh/optional/firewalld/zones/nigh.xml",
+			"usr/share/zsh/site-functions/_nigh",
 		}},
 	} {
 		t.Run(strings.ReplaceAll(tt.prefix, "/", "-"), func(t *testing.T) {
 			destdir := t.TempDir()
-			recipe(t, "install", destdir, tt.prefix, "/bin/sh")
+			program := stub(t)
+			recipe(t, "install", destdir, tt.prefix, program)
 			if got := tree(t, destdir); !slices.Equal(got, tt.want) {
 				t.Errorf("installed:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
@@ -144,7 +162,10 @@ func TestInstallAndUninstall(t *testing.T) {
 			if want := "ExecStart=" + tt.prefix + "/bin/nigh agent\n"; !strings.Contains(string(unit), want) {
 				t.Errorf("unit lacks %q", want)
 			}
-			recipe(t, "uninstall", destdir, tt.prefix, "/bin/sh")
+			if got := read(t, filepath.Join(destdir, tt.prefix, "share/zsh/site-functions/_nigh")); got != "completion zsh\n" {
+				t.Errorf("completions for zsh: %q", got)
+			}
+			recipe(t, "uninstall", destdir, tt.prefix, program)
 			if got := tree(t, destdir); len(got) != 0 {
 				t.Errorf("left behind: %v", got)
 			}
