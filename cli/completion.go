@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"embed"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
@@ -14,27 +17,29 @@ import (
 // completeWait bounds what a press of the tab key may take.
 const completeWait = 300 * time.Millisecond
 
+// scripts tell each shell to ask this program. They are our own: those that cobra
+// makes evaluate the words of the line again, in fish without their quotes, so that
+// a press of the tab key runs what the name of a file says.
+//
+//go:embed completions
+var scripts embed.FS
+
 func (a *app) completionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script of a shell",
-		Long:  "Print the completion script of a shell.\nIt completes commands, flags, devices and IDs.",
+		Long:  "Print the completion script of a shell.\nIt completes commands, flags, devices, what they share, and IDs.",
 		Example: `  source <(nigh completion bash)
   nigh completion zsh > "${fpath[1]}/_nigh"
   nigh completion fish > ~/.config/fish/completions/nigh.fish`,
 		Args:      takes(1, 1, "bash, zsh or fish"),
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch args[0] {
-			case "bash":
-				return cmd.Root().GenBashCompletionV2(a.env.Stdout, true)
-			case "zsh":
-				return cmd.Root().GenZshCompletion(a.env.Stdout)
-			case "fish":
-				return cmd.Root().GenFishCompletion(a.env.Stdout, true)
-			default:
+			script, err := scripts.ReadFile("completions/nigh." + args[0])
+			if err != nil {
 				return usage(cmd, "no completion for the shell %q, only for bash, zsh and fish", args[0])
 			}
+			return a.raw(string(script))
 		},
 	}
 	return cmd
@@ -54,7 +59,7 @@ func (a *app) candidates(cmd *cobra.Command, prefix string, fn func(context.Cont
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(ctx, completeWait)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.env.patience, completeWait))
 	defer cancel()
 	a.verbose = false
 	var fit []string
@@ -66,9 +71,7 @@ func (a *app) candidates(cmd *cobra.Command, prefix string, fn func(context.Cont
 	return fit, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeDevice completes a device by its name where a shell takes the name as
-// it is, and by its short ID. A name is the other side's text: one with characters
-// that mean something to a shell is never put on the person's command line.
+// completeDevice completes a device by its name and by its short ID.
 func (a *app) completeDevice(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
 		peers, err := c.Peers(ctx)
@@ -77,10 +80,10 @@ func (a *app) completeDevice(cmd *cobra.Command, _ []string, prefix string) ([]s
 		}
 		var all []string
 		for _, p := range peers {
-			if p.Name != "" && plainWord(p.Name) {
+			if oneWord(p.Name) {
 				all = append(all, p.Name+"\t"+p.State)
 			}
-			if p.Short != "" && plainWord(p.Short) {
+			if oneWord(p.Short) {
 				all = append(all, p.Short+"\t"+describe(p.Name)+", "+p.State)
 			}
 		}
@@ -88,17 +91,11 @@ func (a *app) completeDevice(cmd *cobra.Command, _ []string, prefix string) ([]s
 	})
 }
 
-// plainWord reports whether no shell gives s a meaning, at its start neither.
-func plainWord(s string) bool {
-	for i, r := range s {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
-		case i > 0 && (r == '-' || r == '.'):
-		default:
-			return false
-		}
-	}
-	return s != ""
+// oneWord reports whether s, which is the other side's text, may be put on a command
+// line. The shells quote it there (fish all but a "~" at the beginning); it must not be
+// taken for a flag, and what cannot be seen must not be in it.
+func oneWord(s string) bool {
+	return s != "" && s[0] != '-' && s[0] != '~' && show(s) == s && utf8.ValidString(s)
 }
 
 // describe returns text as a completion's description: one line, no tab.
@@ -123,38 +120,39 @@ func (a *app) completeInbox(cmd *cobra.Command, _ []string, prefix string) ([]st
 }
 
 func (a *app) completeTransfer(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
-		transfers, err := c.Transfers(ctx)
-		if err != nil {
-			return nil
+	return a.candidates(cmd, prefix, transferIDs)
+}
+
+// transferIDs returns the transfers that are not over, those in the outbox too.
+func transferIDs(ctx context.Context, c *control.Client) []string {
+	transfers, err := c.Transfers(ctx)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, t := range transfers {
+		if !ended(t) {
+			all = append(all, t.ID+"\t"+describe(t.Name+" "+direction(t)))
 		}
-		var all []string
-		for _, t := range transfers {
-			if !ended(t) {
-				all = append(all, t.ID+"\t"+describe(t.Name+" "+direction(t)))
-			}
-		}
-		return all
-	})
+	}
+	return all
 }
 
 // completeCancel completes what can be cancelled: transfers that go on, and messages
 // that wait.
-func (a *app) completeCancel(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	transfers, directive := a.completeTransfer(cmd, args, prefix)
-	messages, _ := a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+func (a *app) completeCancel(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		all := transferIDs(ctx, c)
 		page, err := c.Messages(ctx, control.MessageQuery{Waiting: true})
 		if err != nil {
-			return nil
+			return all
 		}
-		var all []string
 		for _, m := range page.Messages {
 			text, _, _ := strings.Cut(m.Text, "\n")
 			all = append(all, m.ID+"\t"+describe(ansi.Truncate(text, 40, "…")))
 		}
 		return all
 	})
-	return append(transfers, messages...), directive
 }
 
 func (a *app) completeGroup(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

@@ -1,6 +1,17 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Patient gives completion all the time that it needs: on a loaded machine an answer takes
+// longer than a person would wait.
+func Patient(env Env) Env {
+	env.patience = time.Minute
+	return env
+}
 
 // Leaf is a command that does something itself.
 type Leaf struct {

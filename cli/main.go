@@ -51,6 +51,8 @@ type Env struct {
 	Settings func(ctx context.Context) ([]control.Setting, error)
 	// Choose keeps settings for the next agent, for `nigh config set` without one.
 	Choose func(ctx context.Context, r control.SettingsRequest) error
+
+	patience time.Duration // with the agent when completing; 0 = completeWait, but in a test
 }
 
 // AgentOptions are the flags of `nigh agent`. A zero field means that the flag
@@ -105,6 +107,10 @@ type app struct {
 // streams.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := &app{env: env}
+	if len(args) == 4 && args[0] == "__complete_bash" {
+		a.completeBash(ctx, args[1], args[2], args[3])
+		return 0
+	}
 	root := a.root()
 	root.SetArgs(append([]string{}, args...)) // never nil, which would mean os.Args
 	root.SetIn(env.Stdin)
@@ -194,7 +200,7 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
 			return unknownCommand(cmd, args)
 		}
-		return usage(cmd, "%s", err)
+		return unknownFlag(cmd, err)
 	})
 	return root
 }

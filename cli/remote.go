@@ -53,8 +53,7 @@ func parseRemote(text string) remote {
 	return r
 }
 
-// completeRemote completes DEVICE:SHARE/PATH, step by step. Names are the other
-// side's text: only those that no shell gives a meaning are put on the line.
+// completeRemote completes DEVICE:SHARE/PATH, step by step.
 func (a *app) completeRemote(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	r := parseRemote(prefix)
 	all, directive := a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
@@ -70,29 +69,32 @@ func (a *app) completeRemote(cmd *cobra.Command, _ []string, prefix string) ([]s
 			}
 			for _, name := range []string{p.Name, p.Short} {
 				switch {
-				case !plainWord(name):
+				case !oneWord(name), strings.Contains(name, ":"):
 				case !r.colon:
 					all = append(all, name+":")
 				case strings.EqualFold(name, r.device):
-					return remoteNames(ctx, c, r)
+					return remoteNames(ctx, c, r.device, prefix[strings.Index(prefix, ":")+1:])
 				}
 			}
 		}
 		return all
 	})
+	if len(all) == 1 {
+		if name, _, _ := strings.Cut(all[0], "\t"); !strings.HasSuffix(name, ":") && !strings.HasSuffix(name, "/") {
+			return all, directive // a file: nothing more is to come
+		}
+	}
 	return all, directive | cobra.ShellCompDirectiveNoSpace
 }
 
-// remoteNames returns the shares of a device, or what is in the folder that r is in.
-func remoteNames(ctx context.Context, c *control.Client, r remote) []string {
-	req := control.BrowseRequest{Device: r.device}
-	begin := r.device + ":"
-	if r.path != "" || strings.Contains(r.share, "/") {
-		req.Share, req.Path = r.share, path.Dir(r.path)
-		if req.Path == "." {
-			req.Path = ""
-		}
-		begin = remote{device: r.device, share: req.Share, path: req.Path}.String() + "/"
+// remoteNames returns the shares of a device, or what is in the folder that rest, which
+// is what was typed after the colon, is in.
+func remoteNames(ctx context.Context, c *control.Client, device, rest string) []string {
+	req := control.BrowseRequest{Device: device}
+	begin := device + ":"
+	if i := strings.LastIndex(rest, "/"); i >= 0 {
+		req.Share, req.Path, _ = strings.Cut(rest[:i], "/")
+		begin += rest[:i+1]
 	}
 	l, err := c.Browse(ctx, req)
 	if err != nil {
@@ -100,12 +102,12 @@ func remoteNames(ctx context.Context, c *control.Client, r remote) []string {
 	}
 	var all []string
 	for _, s := range l.Shares {
-		if plainWord(s.Name) {
+		if oneWord(s.Name) {
 			all = append(all, begin+s.Name+"/\t"+count(s.Files, "file", "files"))
 		}
 	}
 	for _, e := range l.Entries {
-		if !plainWord(e.Name) {
+		if !oneWord(e.Name) {
 			continue
 		}
 		if e.Kind == "folder" {

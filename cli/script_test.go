@@ -92,7 +92,7 @@ func nigh() {
 		}
 	}
 	env.Service = service()
-	code := cli.Main(ctx, os.Args[1:], env)
+	code := cli.Main(ctx, os.Args[1:], cli.Patient(env))
 	stop()
 	if err := goleak.Find(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -176,7 +176,7 @@ func (a *app) shareRemove() *cobra.Command {
 				}
 				var all []string
 				for _, s := range shares {
-					if plainWord(s.Name) {
+					if oneWord(s.Name) {
 						all = append(all, s.Name+"\t"+describe(s.Folder))
 					}
 				}

@@ -31,7 +31,10 @@ func (s served) Browse(ctx context.Context, r control.BrowseRequest) (control.Li
 	err := s.b.ask(ctx, "Browse", r)
 	last := ""
 	for _, l := range s.b.Listings {
-		if l.Share == r.Share && l.Path == r.Path && last == r.After {
+		if l.Share != r.Share || l.Path != r.Path {
+			continue
+		}
+		if last == r.After {
 			return l, err
 		}
 		if n := len(l.Entries); n > 0 {
