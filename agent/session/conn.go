@@ -40,6 +40,9 @@ type conn struct {
 
 	ahead []byte // read already; the reader's own
 
+	segments  atomic.Uint32 // that had come at the last look
+	segmentAt atomic.Int64  // when that was another number than before, in nanoseconds since start
+
 	writing  sync.Mutex
 	quiet    atomic.Int64 // when a byte last moved, in nanoseconds since start
 	once     sync.Once

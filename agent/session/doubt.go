@@ -14,22 +14,29 @@ var errCarries = errors.New("session: the path carries")
 // stalled reports whether data is waited for on open connections, and none of
 // them has moved a byte for a while. Who is still dialling does not stall.
 func (p *peer) stalled() bool {
-	open := false
+	open, moves := false, false
 	for _, c := range p.s.connsOf(p.id) {
 		if c.serving || !c.bulk.Load() {
 			continue
 		}
-		if !c.silent() {
-			return false
-		}
+		moves = !c.silent() || moves // each is looked at, so that it is known when it last heard something
 		open = true
 	}
-	return open
+	return open && !moves
 }
 
-// silent reports whether we ask for data on c and no byte moved for a while.
+// silent reports whether we ask for data on c, and for a while no byte moved and
+// nothing at all came: behind a lost segment or in a full queue bytes may wait for
+// long, but segments come.
 func (c *conn) silent() bool {
-	return !c.serving && c.bulk.Load() && time.Since(start)-time.Duration(c.quiet.Load()) >= stallAfter
+	if c.serving || !c.bulk.Load() {
+		return false
+	}
+	now := time.Since(start)
+	if n := segmentsIn(c); c.segments.Swap(n) != n {
+		c.segmentAt.Store(int64(now))
+	}
+	return now-time.Duration(max(c.quiet.Load(), c.segmentAt.Load())) >= stallAfter
 }
 
 // cameElsewhere reports whether the last connection that the peer opened came over

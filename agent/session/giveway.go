@@ -79,12 +79,28 @@ func (w *window) set(c *conn, bytes int) {
 
 // roundTrip is twice the shortest time to the other side and back that the kernel has seen on a connection.
 func roundTrip(c *conn) (rtt time.Duration) {
+	if info := tcpInfo(c); info != nil {
+		rtt = 2 * time.Duration(info.Min_rtt) * time.Microsecond
+	}
+	return rtt
+}
+
+// segmentsIn is how many segments came on a connection, whatever they brought.
+func segmentsIn(c *conn) uint32 {
+	if info := tcpInfo(c); info != nil {
+		return info.Segs_in
+	}
+	return 0
+}
+
+// tcpInfo is what the kernel knows of a connection, nil when it does not say.
+func tcpInfo(c *conn) (info *unix.TCPInfo) {
 	if raw, err := c.records.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				rtt = 2 * time.Duration(info.Min_rtt) * time.Microsecond
+			if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				info = i
 			}
 		})
 	}
-	return rtt
+	return info
 }

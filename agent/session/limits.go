@@ -95,11 +95,11 @@ const (
 	reverseWait  = 3 * time.Second
 	retireAfter  = time.Second // the connection that a better one replaces
 	// A path that should carry data and does not is doubted: it is given up when
-	// another one answers and it does not, so that a transfer stands still for at
-	// most 2 s. Without another way the kernel's patience counts.
+	// another one answers and it does not, so that a transfer stands still for about
+	// a second. Without another way the kernel's patience counts.
 	stallLook     = 100 * time.Millisecond // between two looks, while data is waited for
-	stallAfter    = 500 * time.Millisecond // without a byte
-	doubtPatience = 750 * time.Millisecond // for a hello on the path in doubt
+	stallAfter    = 400 * time.Millisecond // without a segment
+	doubtPatience = 500 * time.Millisecond // for a hello on the path in doubt
 	doubtEvery    = 2 * time.Second        // after it was found to carry, while nothing moves
 
 	// Checks whether connections from outside get in.
