@@ -23,7 +23,6 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/message"
 	"nigh/agent/pairing"
-	"nigh/agent/policy"
 	"nigh/agent/recognise"
 	"nigh/agent/session"
 	"nigh/agent/share"
@@ -61,6 +60,7 @@ type Agent struct {
 	prover    *prover
 	table     *table
 	watchers  hub
+	hooks     *hooks // nil while New makes the rest
 	change    signal
 	clones    clones
 	namesakes namesakes
@@ -112,9 +112,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.id, err = identity.Load(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if a.id.Created {
-		a.nameByID()
-	}
+	a.nameByID()
 	if a.trust, err = trust.Open(a.store); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
@@ -203,7 +201,10 @@ func New(cfg Config) (_ *Agent, err error) {
 		cfg.Socket = control.SocketPath()
 		a.cfg.Socket = cfg.Socket
 	}
-	if a.socket, err = control.Listen(cfg.Socket); err != nil {
+	if a.hooks, err = newHooks(a); err == nil {
+		a.socket, err = control.Listen(cfg.Socket)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.server = control.NewServer(control.Config{Logger: a.log, Backend: backend{a}})
@@ -274,6 +275,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("typed addresses", a.typed.run)
 	run("direct", a.runDirect)
 	run("log", a.followLog)
+	run("hooks", a.hooks.run)
 	run("watchdog", a.notify)
 	run("sandbox", a.followBroker)
 	<-ctx.Done()
@@ -494,5 +496,3 @@ func (a *Agent) record(id identity.DeviceID) trust.Record {
 	r, _ := a.trust.Record(id)
 	return r
 }
-
-func (a *Agent) directOn() bool { return !policy.Off(a.now().Direct) }

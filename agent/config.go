@@ -84,6 +84,8 @@ type Settings struct {
 	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
+	Hooks policy.Hooks `toml:"hooks"` // commands run on events
+
 	asked  bool              // the questions of the first run are behind us
 	file   string            // that they were read from, "" for none
 	origin map[string]string // where a setting is from, by its key: "FILE:LINE", "environment NAME" or "flag"
@@ -270,6 +272,7 @@ func (s *Settings) Flag(key, v string) error {
 
 // check reports the first value that is out of range.
 func (s Settings) check() error {
+	hook, badHook := s.Hooks.Check()
 	switch {
 	case len(s.Name) > maxNameBytes:
 		return fmt.Errorf("%w: name is longer than %d bytes", ErrConfig, maxNameBytes)
@@ -283,6 +286,8 @@ func (s Settings) check() error {
 		return fmt.Errorf("%w: visibility must be everyone, trusted or hidden, not %q", ErrConfig, s.Visibility)
 	case s.Join != "" && !slices.Contains([]Join{JoinTrusted, JoinAsk}, s.Join):
 		return fmt.Errorf("%w: join must be trusted or ask, not %q", ErrConfig, s.Join)
+	case badHook != "":
+		return fmt.Errorf("%w: %s %s", ErrConfig, hook, badHook)
 	case s.Transfers < 0, s.Peers.Max < 0:
 		return fmt.Errorf("%w: transfers and peers.max cannot be below zero", ErrConfig)
 	case s.Sources < 0, s.Sources > transfer.MaxSources:

@@ -21,6 +21,8 @@ func (a *Agent) confine() {
 	err := box.Enter(sandbox.Rules{
 		Read:  []string{DefaultConfigDir()},
 		Write: []string{a.cfg.State, filepath.Dir(a.cfg.Socket), a.cfg.Inbox},
+
+		Programs: a.hooks.programs(), Environ: a.hooks.environ,
 	})
 	if err != nil {
 		a.loose = err.Error()

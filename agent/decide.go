@@ -86,6 +86,7 @@ func (a *Agent) permit(t transfer.Transfer) error {
 
 // received counts what came from a device for its quota.
 func (a *Agent) received(t transfer.Transfer) {
+	a.hooks.arrives(t.ID)
 	if t.Asked || a.trust.Standing(t.Peer) != trust.Trusted {
 		return
 	}

@@ -45,6 +45,7 @@ func (a *Agent) messageChanged(m message.Message) {
 		v := a.messageView(m)
 		return control.Event{Type: "message", Message: &v}, true
 	})
+	a.hooks.message(m)
 	a.change.changed()
 }
 

@@ -20,6 +20,7 @@ func (a *Agent) publishPeer(id identity.DeviceID) {
 		}
 		return control.Event{Type: "peer", Peer: &v}, true
 	})
+	a.hooks.peer(id)
 	a.change.changed()
 }
 

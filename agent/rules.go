@@ -128,8 +128,20 @@ func newRules(s Settings, p policy.Policy) *rules {
 		shares = cmp.Or(strings.Join(*p.Shares, ", "), "none")
 	}
 	show("shares", shares, p.Shares != nil)
+	own = nil
+	toggle("user_hooks", &own, p.UserHooks)
+	for i, all := range r.hooks() {
+		key := "hooks.on_" + policy.HookEvents[i]
+		var shown []string
+		for _, c := range all {
+			shown = append(shown, strings.Join(c, " "))
+		}
+		show(key, cmp.Or(strings.Join(shown, "; "), "none"), len(p.Hooks.Commands()[i]) > 0)
+	}
 	return r
 }
+
+func (a *Agent) directOn() bool { return !policy.Off(a.now().Direct) }
 
 // sizeText is a bound as [control.ParseSize] reads it.
 func sizeText(n policy.Size) string {
@@ -262,9 +274,12 @@ func completeRules(cfg *Config) (*rules, error) {
 	return now, err
 }
 
-// nameByID gives this device, which has a new key, the name that has the ID in it where nobody chose one.
+// nameByID gives this device, when it has a new key, the name that has the ID in it where nobody chose one.
 func (a *Agent) nameByID() {
 	cfg := a.cfg
+	if !a.id.Created {
+		return
+	}
 	cfg.Settings = a.given
 	if now, err := completeRules(&cfg); err == nil { // as it was a moment ago
 		a.cfg = cfg
@@ -335,6 +350,12 @@ func (a *Agent) reload() (later []string, err error) {
 			a.log.Error("Inbox not taken, nothing changed", "err", err)
 			return nil, err
 		}
+	}
+	if next.Hooks.String() != before.Hooks.String() || next.policy.Hooks.String() != before.policy.Hooks.String() {
+		later = append(later, "hooks")
+		s, p := cfg.Settings, next.policy
+		s.Hooks, p.Hooks = before.Hooks, before.policy.Hooks
+		next = newRules(s, p)
 	}
 	values := map[string]string{}
 	for _, s := range before.shown {

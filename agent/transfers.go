@@ -19,6 +19,7 @@ func (a *Agent) transferChanged(t transfer.Transfer) {
 		v := a.transferView(t)
 		return control.Event{Type: "transfer", Transfer: &v}, true
 	})
+	a.hooks.transfer(t)
 	if t.Direction == transfer.Receive && a.waiting.changed(t.ID, t.State == transfer.Waiting) {
 		a.publishInbox(t.ID)
 		a.shares.Arrived(t.Peer, t.X)
@@ -161,11 +162,16 @@ func (a *Agent) inbox() []control.InboxItem {
 		if t.Direction != transfer.Receive || t.State != transfer.Waiting {
 			continue
 		}
-		v := a.transferView(t)
-		items = append(items, control.InboxItem{
-			ID: t.ID, Kind: "transfer", Peer: v.Peer, PeerName: v.PeerName,
-			Trust: a.trust.Standing(t.Peer).String(), Expires: -1, Transfer: &v, Warning: a.warning(t.Peer),
-		})
+		items = append(items, *a.inboxItem(t))
 	}
 	return items
+}
+
+// inboxItem is an offer that waits for a person.
+func (a *Agent) inboxItem(t transfer.Transfer) *control.InboxItem {
+	v := a.transferView(t)
+	return &control.InboxItem{
+		ID: t.ID, Kind: "transfer", Peer: v.Peer, PeerName: v.PeerName,
+		Trust: a.trust.Standing(t.Peer).String(), Expires: -1, Transfer: &v, Warning: a.warning(t.Peer),
+	}
 }

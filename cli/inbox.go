@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -91,9 +91,7 @@ func (a *app) printItem(item control.InboxItem) error {
 		return nil
 	}
 	names := slices.Clone(t.Names)
-	slices.SortStableFunc(names, func(a, b string) int {
-		return cmp.Compare(visible(a), visible(b))
-	})
+	sort.SliceStable(names, func(i, j int) bool { return visible(names[i]) < visible(names[j]) })
 	for i, name := range names {
 		if i == most {
 			return a.print("          ... and %d more", max(len(t.Names), t.Files+t.Dirs)-most)

@@ -1,15 +1,14 @@
 package discovery
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -254,7 +253,12 @@ func (d *Discovery) SetInterfaces(list []Interface) {
 func (d *Discovery) Status() []InterfaceStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.SortedFunc(maps.Values(d.status), func(a, b InterfaceStatus) int { return cmp.Compare(a.Index, b.Index) })
+	all := make([]InterfaceStatus, 0, len(d.status))
+	for _, s := range d.status {
+		all = append(all, s)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Index < all[j].Index })
+	return all
 }
 
 func (d *Discovery) setStatus(s InterfaceStatus) {

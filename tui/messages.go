@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -135,9 +136,10 @@ func (s *messagesScreen) sync(a *app) []talk {
 }
 
 func sortTalks(talks []*talk) {
-	slices.SortStableFunc(talks, func(x, y *talk) int {
+	sort.SliceStable(talks, func(i, j int) bool {
+		x, y := talks[i], talks[j]
 		return cmp.Or(cmp.Compare(y.last, x.last), cmp.Compare(peerRank(x.state), peerRank(y.state)),
-			cmp.Compare(strings.ToLower(x.name), strings.ToLower(y.name)), cmp.Compare(x.key, y.key))
+			cmp.Compare(strings.ToLower(x.name), strings.ToLower(y.name)), cmp.Compare(x.key, y.key)) < 0
 	})
 }
 

@@ -17,6 +17,8 @@
 //	device_rate_down = "1MB/s"
 //	transfers = 2                 # most at once
 //	peers.max = 10                # most devices connected at once
+//	user_hooks = false            # no command of the user's is run on events
+//	hooks.on_received = ["/usr/local/sbin/sort-files"]  # the admin's own, run as the user
 //
 // What is left out is not restricted. Sizes and rates are such as 500MB or 1.5GiB.
 //

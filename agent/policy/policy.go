@@ -66,6 +66,8 @@ type Policy struct {
 	DeviceRateDown Size  `toml:"device_rate_down"`
 	Transfers      int   `toml:"transfers"` // most received at once
 	Peers          Peers `toml:"peers"`
+	UserHooks      *bool `toml:"user_hooks"` // false: commands of the user's are not run
+	Hooks          Hooks `toml:"hooks"`      // the admin's own, run as the user
 
 	// Lines has the line of each key that the file sets; nil without a file. File is the
 	// path of it.
@@ -185,6 +187,9 @@ func (p *Policy) check() (key, what string) {
 				return "shares", fmt.Sprintf("has %q, which is not an absolute path", s)
 			}
 		}
+	}
+	if key, what := p.Hooks.Check(); what != "" {
+		return key, what
 	}
 	// A zero would read as "nothing" and mean "no bound".
 	for key, n := range map[string]int64{

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,9 +27,12 @@ func Broker() bool {
 		return false
 	}
 	// A stop that is meant for both is the agent's to hear: it may need files until its end.
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	b := &broker{grants: map[string]bool{}}
+	// (Not ignored, which the programs that are run would inherit.)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	unix.CloseOnExec(brokerFD)
+	b := newBroker()
 	b.serve(brokerFD)
+	b.stop()
 	return true
 }
 
@@ -36,6 +40,27 @@ func Broker() bool {
 type broker struct {
 	mu     sync.Mutex
 	grants map[string]bool // path -> also to write; guarded by mu
+
+	programs [][]string // that may be run; guarded by mu, and the same for good once sealed
+	environ  []string   // of them; likewise
+	sealed   bool       // guarded by mu
+	life     context.Context
+	end      context.CancelFunc
+	running  sync.WaitGroup // programs; added to with mu while life has not ended
+}
+
+func newBroker() *broker {
+	b := &broker{grants: map[string]bool{}}
+	b.life, b.end = context.WithCancel(context.Background())
+	return b
+}
+
+// stop kills the programs that run, and waits for it. No more are run.
+func (b *broker) stop() {
+	b.mu.Lock()
+	b.end()
+	b.mu.Unlock()
+	b.running.Wait()
 }
 
 // serve answers one connection until its other end closes.
@@ -59,9 +84,12 @@ func (b *broker) serve(fd int) {
 		r.dirs = dirs
 		var answer []byte
 		var opened []int
-		if r.verb == verbOpenAll {
+		switch r.verb {
+		case verbOpenAll:
 			answer, opened = b.openAll(&r)
-		} else {
+		case verbRun:
+			answer = b.run(&r)
+		default:
 			one, err := b.do(&r)
 			answer = appendErrno(nil, err)
 			if one >= 0 {
@@ -120,6 +148,11 @@ func openIn(dirfd int, name string, flags, mode uint32) (int, error) {
 // do does what is asked, and returns what was opened or -1.
 func (b *broker) do(r *request) (int, error) {
 	switch r.verb {
+	case verbProgram:
+		return -1, b.program(r)
+	case verbSeal:
+		b.seal()
+		return -1, nil
 	case verbGrant:
 		return -1, b.grant(r.a, r.flags != 0)
 	case verbMkdirAll:

@@ -15,6 +15,9 @@ import (
 type Rules struct {
 	Read  []string // and everything below
 	Write []string // likewise: read, write, make, rename, remove
+	// Programs are those that [Run] may run, each with its arguments; Environ is what they find in their environment.
+	Programs [][]string
+	Environ  []string
 }
 
 // Rights of Landlock's ABI 1, and what later ones add to writing.

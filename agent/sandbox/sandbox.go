@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,12 +14,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // maxLanes bounds what the broker does at the same time: a disk that does not answer must not hold up the others.
 const maxLanes = 8
+
+// stopTime is what the broker has to end the programs that it runs, and itself, before it is killed.
+const stopTime = 3 * time.Second
 
 // ErrBroker is wrapped when the broker is gone: nothing of the person's can be opened any more.
 var ErrBroker = errors.New("sandbox: the broker is gone")
@@ -29,6 +34,8 @@ type Sandbox struct {
 	broker *exec.Cmd
 	main   int           // connection for new lanes
 	gone   chan struct{} // closed when the broker has ended
+
+	programs [][]string // that it may run; set by Enter
 
 	mu   sync.Mutex
 	free *sync.Cond // of mu: a lane is idle, or may be made
@@ -86,6 +93,9 @@ func newSandbox(main int) *Sandbox {
 // Enter puts the rules in force for the whole process and its children. There is no way back. After an error, one sentence,
 // they are not in force. Folders to write are granted, too: one that is removed can be made again.
 func (s *Sandbox) Enter(r Rules) error {
+	if err := s.tell(r); err != nil {
+		return err
+	}
 	if err := restrict(s.abi, r); err != nil {
 		return err
 	}
@@ -98,6 +108,18 @@ func (s *Sandbox) Enter(r Rules) error {
 	return nil
 }
 
+// tell has the broker know the programs that it may run, now and never again.
+func (s *Sandbox) tell(r Rules) error {
+	for _, p := range r.Programs {
+		if _, err := s.ask(request{verb: verbProgram, a: strings.Join(p, "\x00"), b: strings.Join(r.Environ, "\x00")}); err != nil {
+			return fmt.Errorf("sandbox: program %s: %w", p[0], err)
+		}
+	}
+	s.programs = r.Programs
+	_, err := s.ask(request{verb: verbSeal})
+	return err
+}
+
 // ABI returns the version of Landlock in this kernel.
 func (s *Sandbox) ABI() int { return s.abi }
 
@@ -107,7 +129,10 @@ func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
 // Close ends the broker and waits for it. A process that has entered the sandbox keeps its rules.
 func (s *Sandbox) Close() {
 	s.shut()
-	_ = s.broker.Process.Signal(syscall.SIGKILL) // refused from within the rules of newer kernels; the closed connection is enough
+	late := time.AfterFunc(stopTime, func() {
+		_ = s.broker.Process.Signal(syscall.SIGKILL) // refused from within the rules of newer kernels; the closed connection is enough
+	})
+	defer late.Stop()
 	<-s.gone
 }
 
@@ -185,6 +210,11 @@ func (s *Sandbox) ask(r request) (int, error) {
 
 // exchange sends a request and takes its answer, of exactly that length.
 func (s *Sandbox) exchange(r request, answer []byte) (opened []int, err error) {
+	return s.exchangeUntil(context.Background(), r, answer)
+}
+
+// exchangeUntil is exchange that gives up when ctx ends.
+func (s *Sandbox) exchangeUntil(ctx context.Context, r request, answer []byte) (opened []int, err error) {
 	p, err := r.bytes()
 	if err != nil {
 		return nil, err
@@ -193,9 +223,15 @@ func (s *Sandbox) exchange(r request, answer []byte) (opened []int, err error) {
 	if err != nil {
 		return nil, err
 	}
+	shut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(lane, unix.SHUT_RDWR); close(shut) })
 	n := 0
 	if err = send(lane, p, r.dirs...); err == nil {
 		n, opened, err = receive(lane, answer)
+	}
+	if !stop() {
+		<-shut // before the number of the connection is another's
+		err = errors.Join(err, ctx.Err())
 	}
 	s.leave(lane, err != nil)
 	if err != nil || n != len(answer) {

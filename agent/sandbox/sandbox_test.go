@@ -38,7 +38,7 @@ func TestBrokerOpensOnlyBelowGrants(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := &broker{grants: map[string]bool{}}
+	b := newBroker()
 	for path, write := range map[string]bool{"letter": false, "way": false, "into": true} {
 		if _, err := b.do(&request{verb: verbGrant, a: filepath.Join(home, path), flags: map[bool]uint32{true: 1}[write]}); err != nil {
 			t.Fatal(err)
@@ -135,7 +135,7 @@ func TestRequestsReachTheBroker(t *testing.T) {
 	s := newSandbox(pair[0])
 	served := make(chan struct{})
 	go func() {
-		(&broker{grants: map[string]bool{}}).serve(pair[1])
+		newBroker().serve(pair[1])
 		close(served)
 	}()
 	home := t.TempDir()

@@ -19,6 +19,9 @@ const (
 	verbLink                 // directory, a, directory, b
 	verbMkdirAll             // a: path, mode
 	verbRemoveAll            // directory, a: name
+	verbProgram              // a: a program that may be run and its arguments, b: its environment, with NUL between them
+	verbSeal                 // there are no more programs
+	verbRun                  // descriptor: its standard input, flags: which program, mode: seconds that it has
 	verbOpenAll              // directory, a: names with NUL between them, flags as openat(2), to read; the answer has an errno for each
 )
 
