@@ -33,7 +33,7 @@ shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln packages release install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln packages release reproducible qemu install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -104,6 +104,15 @@ packages: ## Make packages for all architectures, into dist/ (ARCH=amd64,armv6 F
 release: ## Make packages of a tagged commit, with nothing changed, into dist/
 	@rm -rf dist
 	@go run ./lab/cmd/release -tagged
+
+reproducible: ## Make the packages of the last commit twice, in two folders and with nothing cached, and compare them
+	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	for folder in one/sources another; do \
+		git clone -q . "$$work/$$folder"; \
+		GOCACHE="$$work/$$folder.cache" $(MAKE) --no-print-directory -C "$$work/$$folder" packages; \
+	done; \
+	diff "$$work/one/sources/dist/SHA256SUMS" "$$work/another/dist/SHA256SUMS"; \
+	cat "$$work/another/dist/SHA256SUMS"; echo 'The same in both folders.'
 
 # With sudo there may be no go command: what make build has built is taken.
 install: ## Install program, units and policies (DESTDIR, PREFIX)

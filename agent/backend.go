@@ -237,5 +237,5 @@ func space(dir string) (free, total int64) {
 	if unix.Statfs(dir, &st) != nil {
 		return 0, 0
 	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize)
 }

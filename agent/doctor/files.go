@@ -115,7 +115,7 @@ func inbox(_ context.Context, c Config) []Check {
 	if err := unix.Statfs(folder, &disk); err != nil {
 		return check(Warn, fmt.Sprintf("The free space for %s cannot be read: %v.", c.Inbox, err), "")
 	}
-	free := int64(disk.Bavail) * disk.Bsize
+	free := int64(disk.Bavail) * int64(disk.Bsize)
 	if free < c.MinFree {
 		return check(Warn, fmt.Sprintf("The disk of %s has %s free, and %s have to stay free.", c.Inbox, size(free), size(c.MinFree)),
 			"Free some space, or choose another folder with the setting inbox.")

@@ -55,7 +55,7 @@ func (f *Folder) Free() (free, total int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("receive: free space of %s: %w", f.path, err)
 	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 // CheckSpace returns an error wrapping [ErrNoSpace] unless there is room for need bytes.

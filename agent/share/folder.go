@@ -75,7 +75,7 @@ func remote(dir *os.File) bool {
 	if unix.Fstatfs(int(dir.Fd()), &fs) != nil {
 		return false
 	}
-	switch fs.Type {
+	switch uint32(fs.Type) { // 32 bits on any machine, signed on some
 	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC:
 		return true
 	}

@@ -22,7 +22,7 @@ func smallSystem(t *testing.T) string {
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n", "etc/group": "root:x:0:\nana:x:1000:\n",
 		"etc/group-": "", "etc/.pwd.lock": "",
 		"var/lib/dpkg/status": "", "var/lib/dpkg/info/format": "1\n", "var/lib/dpkg/updates/.keep": "", "var/lib/dpkg/triggers/File": "",
-		"dev/null": "", "run/.keep": "", "usr/bin/.keep": "", "etc/systemd/system/multi-user.target.wants/.keep": "",
+		"dev/null": "", "run/.keep": "", "usr/bin/.keep": "", "etc/systemd/system/multi-user.target.wants/.keep": "", "etc/systemd/network/.keep": "",
 		// What is the people's.
 		"home/ana/.local/state/nigh/key.pem": "key", "home/ana/Downloads/nigh/film": "film", "etc/nigh/policy.toml": "direct = false\n",
 	} {
@@ -55,14 +55,18 @@ func everything(t *testing.T, root string) []string {
 	return list
 }
 
+func dpkgIn(t *testing.T, root string) func(args ...string) {
+	return func(args ...string) {
+		t.Helper()
+		command(t, []string{"DEBIAN_FRONTEND=noninteractive"}, "dpkg", append([]string{"--root=" + root, "--log=/dev/null"}, args...)...)
+	}
+}
+
 // A machine has the package, a later one, none, and no trace of it; its people keep what is theirs. Without systemd, D-Bus and
 // any other program that is told of new files the scripts of the package do what is left to do.
 func TestInstallUpgradePurge(t *testing.T) {
 	root := smallSystem(t)
-	dpkg := func(args ...string) {
-		t.Helper()
-		command(t, []string{"DEBIAN_FRONTEND=noninteractive"}, "dpkg", append([]string{"--root=" + root, "--log=/dev/null"}, args...)...)
-	}
+	dpkg := dpkgIn(t, root)
 	version := func() string {
 		t.Helper()
 		return command(t, nil, "chroot", root, "/usr/bin/nigh", "version")
@@ -85,11 +89,7 @@ func TestInstallUpgradePurge(t *testing.T) {
 	if err := os.WriteFile(profile, []byte("[Nigh]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out := t.TempDir()
-	if err := makeIn(t.Context(), "../../..", out, later, []string{"deb"}); err != nil {
-		t.Fatal(err)
-	}
-	dpkg("--force-confold", "--install", filepath.Join(out, "nigh-1.2.4-amd64.deb"))
+	dpkg("--force-confold", "--install", upgrade(t))
 	if said := version(); !strings.Contains(said, "1.2.4") {
 		t.Errorf("version: %s", said)
 	}
@@ -119,5 +119,64 @@ func TestInstallUpgradePurge(t *testing.T) {
 	}
 	if group := text(t, filepath.Join(root, "etc/group")); group != "root:x:0:\nana:x:1000:\n" {
 		t.Errorf("groups after purge:\n%s", group)
+	}
+}
+
+// teller stands for a program that reads files of nigh's: it writes down how it was called. What it is told to fail at fails.
+const teller = "#!/bin/sh\necho \"${0##*/} $*\" >>/told\ncase \"${0##*/} $*\" in 'systemctl reload dbus' | *'try-restart'*) exit 1 ;; esac\n"
+
+// Where systemd runs, programs are told of the new files in the order in which they need them, and agents go over to a new
+// program; that one of the programs fails stops nothing. What nigh doctor --fix has changed is taken back when nigh goes.
+func TestScriptsTell(t *testing.T) {
+	root := smallSystem(t)
+	for _, name := range []string{"systemd-sysusers", "systemctl", "nmcli", "networkctl", "udevadm", "firewall-cmd"} {
+		if err := os.WriteFile(filepath.Join(root, "usr/bin", name), []byte(teller), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(root, "run/systemd/system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before, dpkg := everything(t, root), dpkgIn(t, root)
+	told := func() string {
+		t.Helper()
+		said := text(t, filepath.Join(root, "told"))
+		if err := os.Remove(filepath.Join(root, "told")); err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	const (
+		group = "systemd-sysusers /usr/lib/sysusers.d/nigh.conf\n"
+		tell  = "systemctl daemon-reload\nsystemctl -q is-active dbus\nsystemctl reload dbus\n" +
+			"systemctl -q is-active NetworkManager\nnmcli general reload conf\nsystemctl -q is-active systemd-networkd\nnetworkctl reload\n" +
+			"systemctl -q is-active systemd-udevd\nudevadm control --reload\nsystemctl -q is-active firewalld\nfirewall-cmd -q --reload\n"
+		stop = "systemctl -q stop nigh@*.service nigh-wifi.service\n"
+	)
+	dpkg("--install", path(t, ".deb"))
+	if want, got := group+tell+"systemctl -q enable nigh-wifi.service\n", told(); got != want {
+		t.Errorf("install: %s", cmp.Diff(want, got))
+	}
+	dpkg("--install", upgrade(t))
+	if want, got := group+tell+"systemctl try-restart nigh@*.service\n", told(); got != want {
+		t.Errorf("upgrade: %s", cmp.Diff(want, got))
+	}
+	const fixed = "etc/systemd/network/10-nigh-p2p.network"
+	command(t, nil, "chroot", root, "/usr/bin/nigh", "doctor", "--fix", "networkd", "--yes")
+	if _, err := os.Stat(filepath.Join(root, fixed)); err != nil {
+		t.Fatal(err)
+	}
+	told()
+	dpkg("--remove", "nigh")
+	if want, got := stop+"networkctl reload\n"+tell, told(); got != want {
+		t.Errorf("remove: %s", cmp.Diff(want, got))
+	}
+	if _, err := os.Stat(filepath.Join(root, fixed)); err == nil {
+		t.Error("what nigh doctor has changed stays changed")
+	}
+	dpkg("--purge", "nigh")
+	told()
+	if difference := cmp.Diff(before, everything(t, root)); difference != "" {
+		t.Errorf("purge leaves, or takes away, what was not nigh's (-before +after):\n%s", difference)
 	}
 }

@@ -32,6 +32,11 @@ var folder string
 // made makes them, once.
 var made = sync.OnceValue(func() error { return makeIn(context.Background(), "../../..", folder, trial, formats) })
 
+// madeLater makes a later .deb, once.
+var madeLater = sync.OnceValue(func() error {
+	return makeIn(context.Background(), "../../..", filepath.Join(folder, "later"), later, []string{"deb"})
+})
+
 func makeIn(ctx context.Context, sources, out string, v version, formats []string) error {
 	r := release{sources: sources, out: out, version: v, arches: []arch{native}, formats: formats, said: io.Discard}
 	return r.make(ctx)
@@ -44,6 +49,15 @@ func path(t *testing.T, extension string) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(folder, "nigh-1.2.3-amd64"+extension)
+}
+
+// upgrade returns the path of the later .deb.
+func upgrade(t *testing.T) string {
+	t.Helper()
+	if err := madeLater(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(folder, "later", "nigh-1.2.4-amd64.deb")
 }
 
 func TestMain(m *testing.M) {
