@@ -18,7 +18,7 @@
 // all, whoever makes one at whatever moment. No link, device, owner, extended attribute or set-user-id bit is ever created.
 //
 // Space. [Folder.CheckSpace] keeps a reserve free; files of 1 MiB or more get their blocks first, where the file system can, so
-// that a disk that is too small is known before the bytes are sent.
+// that a disk that is too small is known before the bytes are sent. [WriteAt] gives back the blocks of what is zeros.
 //
 // The package does not know who sends, does not check content, and starts no goroutine. Package transfer calls it.
 package receive

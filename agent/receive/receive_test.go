@@ -1,11 +1,13 @@
 package receive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -413,6 +415,31 @@ func TestWriterChangesDirectories(t *testing.T) {
 }
 
 // A full disk: known before a byte is written, and nothing of the file stays.
+// Zeros over something else are zeros, a file gets no shorter by them, and what lies beyond its end is written.
+func TestZerosAreWritten(t *testing.T) {
+	for kind, dir := range map[string]string{"tmpfs": mountTmpfs(t, 32<<20), "here": t.TempDir()} {
+		t.Run(kind, func(t *testing.T) {
+			_, w := openAt(t, dir)
+			file, err := w.Create("x.nigh-part", 4<<20, false)
+			must(t, err)
+			defer file.Close()
+			if n := w.Size("x.nigh-part"); n != 4<<20 && kind == "tmpfs" {
+				t.Errorf("its size is %d before the first byte", n)
+			}
+			ones, zeros := bytes.Repeat([]byte{1}, 4<<20), make([]byte, 1<<20)
+			must(t, WriteAt(file, ones, 0))
+			must(t, WriteAt(file, zeros, 1<<20))
+			must(t, WriteAt(file, zeros, 4<<20-100))
+			want := slices.Concat(ones[:1<<20], zeros, ones[:2<<20-100], zeros)
+			got, err := os.ReadFile(filepath.Join(dir, "x.nigh-part"))
+			must(t, err)
+			if !bytes.Equal(got, want) {
+				t.Errorf("read back: %d bytes, equal is false", len(got))
+			}
+		})
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	mount := mountTmpfs(t, 8<<20)
 	f, w := openAt(t, mount)

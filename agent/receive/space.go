@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -69,8 +70,14 @@ func (f *Folder) CheckSpace(need int64) error {
 
 // allocate takes the blocks for a file of size bytes. On a full disk ext4 keeps what it got, so the file is emptied again.
 func (f *Folder) allocate(file *os.File, size int64) error {
-	if err := f.CheckSpace(size); err != nil || !f.Allocates(size) {
+	if err := f.CheckSpace(size); err != nil {
 		return err
+	}
+	if !f.Allocates(size) {
+		if size >= minPrealloc { // holes need a size, which costs nothing here
+			return pathError("truncate", file.Name(), file.Truncate(size))
+		}
+		return nil
 	}
 	err := retry(func() error { return unix.Fallocate(int(file.Fd()), 0, 0, size) })
 	switch {
@@ -81,6 +88,23 @@ func (f *Folder) allocate(file *os.File, size int64) error {
 		return fmt.Errorf("receive: %d bytes: %w: %w", size, ErrNoSpace, err)
 	}
 	return fmt.Errorf("receive: allocate: %w", err)
+}
+
+// WriteAt writes p at an offset of a file that [Writer.Create] or [Writer.Open] opened. Where p is nothing but zeros it leaves a hole, when
+// the file system can: what a sparse file did not take on the other side it does not take here.
+func WriteAt(file *os.File, p []byte, off int64) error {
+	if len(p) > 0 && p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) && punch(int(file.Fd()), off, int64(len(p))) {
+		return nil
+	}
+	_, err := file.WriteAt(p, off)
+	return err
+}
+
+// punch makes a hole of n bytes in a file that is at least as long, and reports whether it could.
+func punch(fd int, off, n int64) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Size >= off+n &&
+		retry(func() error { return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n) }) == nil
 }
 
 // IsFull reports whether a write failed because the disk or the quota is full.

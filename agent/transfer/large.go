@@ -307,7 +307,7 @@ func (p *pull) keep(h *holder, l *largeFile, i int, group []byte, leaf content.L
 	l.writing.set(i)
 	l.mu.Unlock()
 	off, _ := content.GroupBounds(l.Size, i)
-	_, err = l.file.WriteAt(group, off)
+	err = receive.WriteAt(l.file, group, off)
 	l.mu.Lock()
 	l.writing.clear(i)
 	switch {
