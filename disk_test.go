@@ -29,6 +29,7 @@ var changers = map[string][]string{
 var paths = map[string]string{
 	"agent/agent.go":             "the inbox, of the configuration",
 	"agent/chosen.go":            "what a person chose, in the state folder, and the inbox",
+	"agent/boot.go":              "constants, only to read",
 	"agent/config.go":            "the configuration, only to read",
 	"agent/trust/copy.go":        "the copy of the trust book in the state folder",
 	"cli/trustmove.go":           "the person's command",

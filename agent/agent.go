@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"nigh/agent/clean"
@@ -109,15 +108,23 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.store, err = store.Open(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	first := a.readBoot()
 	if a.id, err = identity.Load(cfg.State); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.nameByID()
+	if first != nil && !a.bootSettings(first) {
+		first = nil
+	}
+	cfg, now = a.cfg, a.now()
 	if a.trust, err = trust.Open(a.store); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.restoreTrust()
 	a.trust.Rule(now.trust())
+	if first != nil {
+		a.bootTrust(first)
+	}
 	if err := os.MkdirAll(cfg.Inbox, 0o755); err != nil {
 		return nil, fmt.Errorf("%w: inbox: %w", ErrConfig, err)
 	}
@@ -173,6 +180,11 @@ func New(cfg Config) (_ *Agent, err error) {
 	if cfg.SetupCodeFile != "" {
 		if err := a.pairing.Provision(cfg.SetupCodeFile); err != nil {
 			return nil, fmt.Errorf("%w: setup code: %w", ErrConfig, err)
+		}
+	}
+	if first != nil {
+		if err := a.bootDone(first); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
 		}
 	}
 	mux.Handle("/v1/pair/", a.pairing.Handler())
@@ -291,32 +303,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.log.Info("Agent stopped", "err", err)
 	return err
-}
-
-// notify tells systemd that the agent is ready, and from then on that it is
-// alive. Outside a unit it does nothing.
-func (a *Agent) notify(ctx context.Context) error {
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		a.log.Warn("Telling systemd failed", "err", err)
-	}
-	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
-	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	tick := time.NewTicker(every / 2)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			// The table answering is what health means: every part takes its lock.
-			a.table.views()
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
-		}
-	}
 }
 
 // followSightings hands every mDNS instance to the prover and takes away what

@@ -106,6 +106,8 @@ type Config struct {
 	Reload func() (Settings, error)
 	// SetupCodeFile has the setup code of a device that nobody sits at ([pairing.Engine.Provision]); "" for none.
 	SetupCodeFile string
+	// BootFile is in place of those on the boot partition, for tests in this process; the program never sets it.
+	BootFile string
 	// PolicyFile is in place of the machine's policy, for tests in this process; the
 	// program never sets it. Whoever runs the test owns it.
 	PolicyFile string

@@ -70,6 +70,11 @@ func (e *Engine) Provision(path string) error {
 	if err != nil {
 		return err
 	}
+	return e.Give(c)
+}
+
+// Give makes c this device's setup code, unless it was given before. The error is what the disk said.
+func (e *Engine) Give(c SetupCode) error {
 	taken, err := e.keeper.provision(c)
 	if taken {
 		e.log.Info("Setup code was taken from a file")
