@@ -38,7 +38,6 @@ var tools = []struct {
 	{"github.com/vishvananda/netlink", []string{"nigh/link/...", "nigh/lab/..."}},
 	{"github.com/grandcat/zeroconf", []string{"nigh/discovery"}},
 	{"github.com/charmbracelet/bubbletea", []string{"nigh/tui/...", "nigh/lab/cmd/shots"}},
-	{"github.com/charmbracelet/bubbles", []string{"nigh/tui/..."}},
 	{"github.com/charmbracelet/lipgloss", []string{"nigh/tui/..."}},
 	{"github.com/spf13/cobra", []string{"nigh/cli", "nigh/lab/..."}},
 	{"go.etcd.io/bbolt", []string{"nigh/agent/store"}},

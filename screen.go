@@ -12,6 +12,7 @@ import (
 
 	"nigh/agent"
 	"nigh/agent/control"
+	"nigh/agent/doctor"
 	"nigh/cli"
 	"nigh/systemd"
 	"nigh/tui"
@@ -44,14 +45,14 @@ func runTUI(ctx context.Context, o cli.TUIOptions) error {
 // service, when the person left to run it.
 func screens(ctx context.Context, o cli.TUIOptions) (wanted string, err error) {
 	client := &control.Client{Socket: o.Socket}
+	cfg, wrong := settings(cli.AgentOptions{Socket: o.Socket})
 	asked, cancel := context.WithTimeout(ctx, embeddedStart)
 	_, err = client.Status(asked)
 	cancel()
 	embedded := false
 	if errors.Is(err, &control.Error{Code: control.CodeNoAgent}) {
-		cfg, err := settings(cli.AgentOptions{Socket: o.Socket})
-		if err != nil {
-			return "", agent.Explain(err)
+		if wrong != nil { // else it is the agent's matter, which runs
+			return "", agent.Explain(wrong)
 		}
 		cfg.Mode, cfg.Loose = "embedded", "this agent is part of the terminal UI, which opens files for you; one of its own (nigh agent, or the service) has a sandbox"
 		a, err := agent.New(cfg)
@@ -71,13 +72,26 @@ func screens(ctx context.Context, o cli.TUIOptions) (wanted string, err error) {
 	}
 	options := tui.Options{
 		Client: client, Input: os.Stdin, Output: os.Stdout, Embedded: embedded,
-		ASCII: o.ASCII, Color: color, Leaving: func(command string) { wanted = command },
+		ASCII: o.ASCII, Color: color, Mouse: o.Mouse || cfg.Mouse != nil && *cfg.Mouse, Linear: o.Plain, Still: o.Still,
+		Remedies: offered(), Report: o.Report, Leaving: func(command string) { wanted = command },
 	}
 	if embedded {
 		options.Service = serviceCommand
 	}
 	err = tui.Run(ctx, options)
 	return wanted, err
+}
+
+// offered are the remedies of the terminal UI.
+func offered() []tui.Remedy {
+	var all []tui.Remedy
+	for _, r := range doctor.Remedies(os.Getenv("NIGH_WPA_BUS")) {
+		all = append(all, tui.Remedy{
+			Name: r.Name, Does: r.Does, Lost: r.Lost, Path: r.Path, Text: r.Text,
+			Plan: func(ctx context.Context) ([]string, error) { return r.Plan(ctx, false) }, InForce: r.InForce, Allowed: r.Allowed, Apply: r.Apply,
+		})
+	}
+	return all
 }
 
 // serviceCommand returns the command that has nigh run as a service of this user, "" when it does or cannot.

@@ -85,6 +85,7 @@ type Settings struct {
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
 	Hooks policy.Hooks `toml:"hooks"` // commands run on events
+	Mouse *bool        `toml:"mouse"` // the terminal UI takes the wheel and clicks, default off
 
 	asked  bool              // the questions of the first run are behind us
 	file   string            // that they were read from, "" for none
@@ -231,6 +232,8 @@ func (s *Settings) put(key, v string) (known bool, err error) {
 		s.Engine = v
 	case "direct":
 		err = toggle(&s.Direct)
+	case "mouse":
+		err = toggle(&s.Mouse)
 	case "receive":
 		err = toggle(&s.Receive)
 	case "max_size":

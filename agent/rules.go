@@ -95,6 +95,7 @@ func newRules(s Settings, p policy.Policy) *rules {
 	}
 	show("intent", intent, false)
 	show("engine", s.Engine, false)
+	show("mouse", strconv.FormatBool(s.Mouse != nil && *s.Mouse), false)
 	toggle("receive", &r.Receive, p.Receive)
 	bound("max_size", &r.MaxSize, p.MaxSize)
 	bound("rate_up", &r.RateUp, p.RateUp)

@@ -50,7 +50,7 @@ func TestThePolicyIsOverTheSettings(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := LoadSettings(file, []string{"NIGH_TRANSFERS=9", "NIGH_RATE_DOWN=2MB/s", "NIGH_DEVICE_RATE_UP=none", "NIGH_PEERS_MAX=4", "NIGH_SOURCES=7"})
+	s, err := LoadSettings(file, []string{"NIGH_TRANSFERS=9", "NIGH_RATE_DOWN=2MB/s", "NIGH_DEVICE_RATE_UP=none", "NIGH_PEERS_MAX=4", "NIGH_SOURCES=7", "NIGH_MOUSE=1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestThePolicyIsOverTheSettings(t *testing.T) {
 		"accept": {"ask", path + ":2"}, "visibility": {"trusted", path + ":3"}, "receive": {"false", path + ":1"}, "direct": {"false", path + ":9"},
 		"max_size": {"1MB", file + ":4"}, "rate_up": {"5MB", path + ":5"}, "rate_down": {"2MB", "environment NIGH_RATE_DOWN"},
 		"device_rate_up": {"1MB", path + ":7"}, "device_rate_down": {"none", "default"}, "transfers": {"2", path + ":8"},
-		"peers.max": {"4", "environment NIGH_PEERS_MAX"}, "sources": {"7", "environment NIGH_SOURCES"}, "listen": {"127.0.0.1:0", "flag"}, "join": {"trusted", "default"},
+		"peers.max": {"4", "environment NIGH_PEERS_MAX"}, "sources": {"7", "environment NIGH_SOURCES"}, "listen": {"127.0.0.1:0", "flag"}, "mouse": {"true", "environment NIGH_MOUSE"}, "join": {"trusted", "default"},
 		"auto_accept": {"false", path + ":2"}, "shares": {"none", path + ":10"}, "devices": {"all", "default"}, "pairing": {"true", "default"},
 	} {
 		got := setting(t, list, key)

@@ -65,14 +65,11 @@ func (a *Agent) shareView(i share.Info) control.Share {
 
 // AddShare implements [control.Backend].
 func (b backend) AddShare(_ context.Context, r control.ShareRequest) (control.Share, error) {
-	req := share.AddRequest{Folder: r.Folder, Name: r.Name, Hidden: r.Hidden}
-	for _, word := range r.For {
-		id, err := b.a.trustedDevice(word)
-		if err != nil {
-			return control.Share{}, err
-		}
-		req.For = append(req.For, id)
+	devices, err := b.a.trustedDevices(r.For)
+	if err != nil {
+		return control.Share{}, err
 	}
+	req := share.AddRequest{Folder: r.Folder, Name: r.Name, For: devices, Hidden: r.Hidden}
 	if real, err := filepath.EvalSymlinks(r.Folder); err == nil && filepath.IsAbs(real) && !b.a.now().mayShare(real) {
 		return control.Share{}, &control.Error{Code: control.CodePermission, Message: "the policy of this machine does not let that folder be shared", Hint: "nigh config show has the folders that may be"}
 	}
@@ -81,6 +78,24 @@ func (b backend) AddShare(_ context.Context, r control.ShareRequest) (control.Sh
 	if err != nil {
 		return control.Share{}, failed(err)
 	}
+	return b.a.shareView(i), nil
+}
+
+// ChangeShare implements [control.Backend].
+func (b backend) ChangeShare(_ context.Context, name string, r control.ShareChange) (control.Share, error) {
+	c := share.Change{Name: r.Name, Hidden: r.Hidden}
+	if r.For != nil {
+		devices, err := b.a.trustedDevices(*r.For)
+		if err != nil {
+			return control.Share{}, err
+		}
+		c.For = &devices
+	}
+	i, err := b.a.shares.Change(name, c)
+	if err != nil {
+		return control.Share{}, failed(err)
+	}
+	b.a.deny()
 	return b.a.shareView(i), nil
 }
 
@@ -100,6 +115,19 @@ func (b backend) RemoveShare(_ context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// trustedDevices resolves words for devices that are in the trust book.
+func (a *Agent) trustedDevices(words []string) ([]identity.DeviceID, error) {
+	var ids []identity.DeviceID
+	for _, word := range words {
+		id, err := a.trustedDevice(word)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // trustedDevice resolves a word for a device that is in the trust book.

@@ -49,26 +49,33 @@ attach it to your report.`,
 			if len(args) == 1 {
 				path = args[0]
 			}
-			text := func() string { return a.env.Report(cmd.Context(), a.findings(cmd.Context())) }
 			if path == "-" {
-				_, err := a.env.Stdout.Write([]byte(text()))
+				_, err := a.env.Stdout.Write([]byte(a.env.Report(cmd.Context(), a.findings(cmd.Context()))))
 				return err
 			}
-			// Never over another file, and for this user alone: not everything can be known to be harmless.
-			f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if errors.Is(err, fs.ErrExist) {
-				return &control.Error{Code: control.CodeFailed, Message: path + " exists already", Hint: "name another file"}
-			}
-			if err != nil {
-				return &control.Error{Code: control.CodeFailed, Message: "the report cannot be written: " + err.Error(), Hint: "name a file in a folder of yours"}
-			}
-			_, err = f.WriteString(text())
-			if err = errors.Join(err, f.Close()); err != nil {
-				return &control.Error{Code: control.CodeFailed, Message: "the report cannot be written: " + err.Error(), Hint: "free some space, or name another file"}
+			if err := a.writeReport(cmd.Context(), path); err != nil {
+				return err
 			}
 			return a.print("Written to %s. Read it before you give it away.", path)
 		},
 	}
+}
+
+// writeReport writes a report into a new file.
+func (a *app) writeReport(ctx context.Context, path string) error {
+	// Never over another file, and for this user alone: not everything can be known to be harmless.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return &control.Error{Code: control.CodeFailed, Message: path + " exists already", Hint: "name another file"}
+	}
+	if err != nil {
+		return &control.Error{Code: control.CodeFailed, Message: "the report cannot be written: " + err.Error(), Hint: "name a file in a folder of yours"}
+	}
+	_, err = f.WriteString(a.env.Report(ctx, a.findings(ctx)))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return &control.Error{Code: control.CodeFailed, Message: "the report cannot be written: " + err.Error(), Hint: "free some space, or name another file"}
+	}
+	return nil
 }
 
 // findings asks the agent for all that a report has. An agent that does not answer is part of it.

@@ -52,7 +52,7 @@ var sample = map[string][]string{
 	"send": {"every_test.go", "--to", "ana"}, "inbox": {}, "accept": {"3f2a"}, "refuse": {"3f2a"}, "transfers": {}, "outbox": {}, "history": {},
 	"cancel": {"1111"}, "pause": {"1111"}, "resume": {"1111"}, "trust list": {}, "trust add": {"AAAA-BBBB"}, "trust set": {"ana", "--name", "Ana"},
 	"trust remove": {"ana"}, "trust block": {"ana"}, "trust export": {"-"}, "trust import": {"-"}, "pair": {"ana", "--yes"}, "setup-code": {},
-	"share add": {"."}, "share list": {}, "share remove": {"music"}, "browse": {"ana"}, "search": {"holiday"}, "get": {"ana:music/a.ogg"},
+	"share add": {"."}, "share list": {}, "share change": {"music", "--hidden"}, "share remove": {"music"}, "browse": {"ana"}, "search": {"holiday"}, "get": {"ana:music/a.ogg"},
 	"msg": {"hello", "--to", "ana"}, "messages": {}, "log": {}, "config show": {}, "config set": {"name", "pi"}, "config reload": {},
 }
 

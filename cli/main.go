@@ -78,6 +78,11 @@ type TUIOptions struct {
 	Socket string // path of the local API's socket, "" = control.FindSocket()
 	Color  bool   // colours are wanted
 	ASCII  bool   // no line drawing characters
+	Mouse  bool   // the wheel and clicks are taken
+	Plain  bool   // no boxes, labels before values
+	Still  bool   // as little redrawing as can be
+	// Report writes a bug report into a new file.
+	Report func(ctx context.Context, path string) error
 }
 
 // Identity is what `nigh id` prints.
@@ -186,6 +191,9 @@ On a terminal, nigh alone opens the terminal UI; elsewhere it is nigh status.`,
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "say nothing on standard error but errors")
 	p.BoolVarP(&a.verbose, "verbose", "v", false, "say more; for an agent, log at debug level")
 	root.Flags().BoolVar(&tui.ASCII, "ascii", false, "terminal UI without line drawing characters")
+	root.Flags().BoolVar(&tui.Mouse, "mouse", false, "terminal UI that takes the wheel and clicks")
+	root.Flags().BoolVar(&tui.Plain, "plain", false, "terminal UI without boxes and bars, with labels before values")
+	root.Flags().BoolVar(&tui.Still, "no-motion", false, "terminal UI that redraws figures at most once a second, clocks every ten")
 	complete(root, "color", "auto", "always", "never")
 	root.AddCommand(
 		a.agentCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.findCommand(),
@@ -240,6 +248,9 @@ func (a *app) bare(ctx context.Context, o TUIOptions) error {
 	}
 	o.Socket = a.socket
 	o.Color = a.colors(a.env.Stdout)
+	if a.env.Report != nil {
+		o.Report = a.writeReport
+	}
 	return a.env.RunTUI(ctx, o)
 }
 

@@ -23,7 +23,7 @@ that begin with a dot, are left out.`,
   nigh share list
   nigh share remove plans`,
 	})
-	cmd.AddCommand(a.shareAdd(), a.shareList(), a.shareRemove())
+	cmd.AddCommand(a.shareAdd(), a.shareList(), a.shareChange(), a.shareRemove())
 	return cmd
 }
 
@@ -68,10 +68,69 @@ followed.`,
 	f.StringVar(&r.Name, "name", "", "`NAME` of the share (default the folder's own)")
 	f.StringArrayVar(&r.For, "for", nil, "`WHO` may see it: trusted (all trusted devices, the default), or a device; may be given several times")
 	f.BoolVar(&r.Hidden, "hidden", false, "share names that begin with a dot too")
+	a.completeFor(cmd)
+	return cmd
+}
+
+// completeFor completes the devices of --for.
+func (a *app) completeFor(cmd *cobra.Command) {
 	// The only error is a flag that does not exist, which the tests would show.
 	if err := cmd.RegisterFlagCompletionFunc("for", a.completeDevice); err != nil {
 		panic(err)
 	}
+}
+
+func (a *app) shareChange() *cobra.Command {
+	var name string
+	var who []string
+	var hidden bool
+	cmd := &cobra.Command{
+		Use:   "change NAME",
+		Short: "Change a share: its name, who may see it, hidden names",
+		Long: `Change a share: its name, who may see it, whether names that begin with a dot are
+shared too. What is not given stays, and nothing is read anew. What is being sent to
+a device that may not see it any more ends.`,
+		Example: `  nigh share change plans --for workshop --for "Ana's laptop"
+  nigh share change plans --for trusted --name drawings`,
+		Args: takes(1, 1, "the name of a share"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var r control.ShareChange
+			given := cmd.Flags().Changed
+			if given("name") {
+				r.Name = &name
+			}
+			if given("hidden") {
+				r.Hidden = &hidden
+			}
+			if given("for") {
+				if len(who) == 1 && who[0] == "trusted" {
+					who = []string{}
+				}
+				r.For = &who
+			}
+			if r == (control.ShareChange{}) {
+				return usage(cmd, "give what to change: --name, --for or --hidden")
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), answerWait)
+			defer cancel()
+			s, err := a.agent().ChangeShare(ctx, args[0], r)
+			if err != nil {
+				return err
+			}
+			a.say("%s is shared as %s with %s", s.Folder, s.Name, audience(s))
+			if a.json {
+				return a.document(s)
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeShare,
+	}
+	a.jsonFlag(cmd, "the share as one JSON object")
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "new `NAME` of the share")
+	f.StringArrayVar(&who, "for", nil, "`WHO` may see it from now on: trusted (all trusted devices), or a device; may be given several times")
+	f.BoolVar(&hidden, "hidden", false, "share names that begin with a dot too; --hidden=false does not")
+	a.completeFor(cmd)
 	return cmd
 }
 
@@ -168,20 +227,23 @@ func (a *app) shareRemove() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
-				shares, err := c.Shares(ctx)
-				if err != nil {
-					return nil
-				}
-				var all []string
-				for _, s := range shares {
-					if oneWord(s.Name) {
-						all = append(all, s.Name+"\t"+describe(s.Folder))
-					}
-				}
-				return all
-			})
-		},
+		ValidArgsFunction: a.completeShare,
 	}
+}
+
+// completeShare completes a share of this device by its name.
+func (a *app) completeShare(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.candidates(cmd, prefix, func(ctx context.Context, c *control.Client) []string {
+		shares, err := c.Shares(ctx)
+		if err != nil {
+			return nil
+		}
+		var all []string
+		for _, s := range shares {
+			if oneWord(s.Name) {
+				all = append(all, s.Name+"\t"+describe(s.Folder))
+			}
+		}
+		return all
+	})
 }

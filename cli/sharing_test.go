@@ -21,6 +21,9 @@ func (s served) Shares(ctx context.Context) ([]control.Share, error) {
 func (s served) AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error) {
 	return s.b.Added, s.b.ask(ctx, "AddShare", r)
 }
+func (s served) ChangeShare(ctx context.Context, name string, r control.ShareChange) (control.Share, error) {
+	return s.b.Added, s.b.ask(ctx, "ChangeShare", name, r)
+}
 func (s served) RemoveShare(ctx context.Context, name string) error {
 	return s.b.ask(ctx, "RemoveShare", name)
 }

@@ -50,6 +50,13 @@ type app struct {
 	leaving  func(command string)             // the person leaves to have nigh as a service
 	welcomed bool                             // the questions of the first run were opened here
 	pace     time.Duration                    // between frames for events
+	still    bool                             // the clock goes on in steps of ten seconds
+
+	clipboard  func(ctx context.Context, text string) error // nil: the terminal has none
+	openFolder func(dir string) error                       // nil: no display; it may block for long
+	remedies   []Remedy
+	program    string                                       // how to call nigh
+	report     func(ctx context.Context, path string) error // nil: not possible
 
 	w, h  int
 	sized bool      // the size was asked for once more
@@ -61,7 +68,8 @@ type app struct {
 	tab     int
 	stack   []*layer // of dialogs, the top one last
 	notice  notice
-	serial  int // numbers notices and graces, so that old timers are known
+	serial  int    // numbers notices and graces, so that old timers are known
+	tabAt   [9]int // columns where the tabs begin, as drawn last
 }
 
 // notice is what the status line says about the last thing done.
@@ -84,18 +92,22 @@ type (
 
 func newApp(ctx context.Context, ctl Control, th *theme.Theme, now time.Time) *app {
 	return &app{
-		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {}, leaving: func(string) {},
+		ctx: ctx, ctl: ctl, th: th, now: now, ring: func() {}, program: "nigh", leaving: func(string) {},
 		screens: []screen{&peersScreen{}, &transfersScreen{}, &messagesScreen{}, &sharesScreen{}, &networkScreen{}, newLogScreen()},
 	}
 }
 
 // Init starts the watch and the clock.
 func (a *app) Init() tea.Cmd {
-	return tea.Batch(a.connect(), tick())
+	return tea.Batch(a.connect(), a.tick())
 }
 
-func tick() tea.Cmd {
-	return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tickMsg(t) })
+func (a *app) tick() tea.Cmd {
+	every := time.Second
+	if a.still && a.sized {
+		every = 10 * time.Second
+	}
+	return tea.Tick(every, func(t time.Time) tea.Msg { return tickMsg(t) })
 }
 
 // Update takes one message.
@@ -121,6 +133,8 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return a, a.welcome()
 	case tea.KeyMsg:
 		return a, a.keys(msg)
+	case tea.MouseMsg:
+		return a, a.mouse(msg)
 	case tea.ResumeMsg:
 		return a, tea.ClearScreen
 	case tickMsg:
@@ -129,9 +143,9 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			// A resize in the program's first moments is lost: bubbletea draws
 			// before it listens for the signal.
 			a.sized = true
-			return a, tea.Batch(tick(), tea.WindowSize())
+			return a, tea.Batch(a.tick(), tea.WindowSize())
 		}
-		return a, tick()
+		return a, a.tick()
 	case noticeEndMsg:
 		if int(msg) == a.notice.id {
 			a.notice = notice{}
@@ -154,7 +168,7 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 				return a, s.took(a, msg)
 			}
 		}
-	case checksMsg:
+	case checksMsg, fixMsg:
 		for _, s := range a.screens {
 			if s, ok := s.(*logScreen); ok {
 				return a, s.took(a, msg)
@@ -308,6 +322,8 @@ func (a *app) act(act action, key string) tea.Cmd {
 				return s.up(a)
 			}
 		}
+	case actCopy:
+		return a.copy()
 	case actIncoming:
 		return a.openIncoming()
 	default:

@@ -111,6 +111,11 @@ func (a *app) overlay(lines []string) []string {
 	if l == nil {
 		return lines
 	}
+	if full, ok := l.d.(interface{ whole(a *app) []string }); ok {
+		if whole := full.whole(a); whole != nil {
+			return append(whole, lines[len(lines)-1])
+		}
+	}
 	bw := min(a.w-4, 64)
 	if full, ok := l.d.(interface{ wide() bool }); ok && full.wide() {
 		bw = min(a.w-4, 120)
@@ -119,6 +124,15 @@ func (a *app) overlay(lines []string) []string {
 	box := a.box(p, bw, a.h-2)
 	bw += 2 // a column of air on both sides
 	left, top := (a.w-bw)/2, max(1, (a.h-len(box))/2)
+	if a.th.Linear { // alone, so that nothing else is read out
+		for i := range lines[:len(lines)-1] {
+			lines[i] = strings.Repeat(" ", a.w)
+			if i < len(box) {
+				lines[i] = fit(" "+box[i], a.w)
+			}
+		}
+		return lines
+	}
 	for i, line := range lines {
 		if i == len(lines)-1 {
 			break // the keys of the dialog
@@ -151,6 +165,9 @@ func (a *app) box(p panel, bw, bh int) []string {
 	title := cut(p.title, bw-6)
 	edge := th.TopLeft + th.Horizontal + " " + th.Bold.Render(title) + " " +
 		strings.Repeat(th.Horizontal, max(0, bw-5-width(title))) + th.TopRight
+	if th.Linear {
+		return append(append([]string{th.Bold.Render(title)}, content...), answers...)
+	}
 	lines := []string{edge}
 	for _, s := range append(content[:len(content):len(content)], answers...) {
 		lines = append(lines, th.Vertical+" "+fit(s, bw-4)+" "+th.Vertical)

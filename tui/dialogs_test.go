@@ -67,7 +67,7 @@ func TestNoDialogOverTextField(t *testing.T) {
 		u.typed("an")
 		u.offerNow(sampleOffer())
 		u.typed("y")
-		u.expect("filter: any", "1: i")
+		u.expect("filter: any", "1 waiting: i")
 		u.expectNot("Incoming files")
 		if n := u.rings.Load(); n != 1 {
 			t.Fatalf("the bell rang %d times, want once", n)

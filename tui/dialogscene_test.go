@@ -1,6 +1,8 @@
 package tui
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +34,36 @@ func onShare(keys ...string) func(u *ui) {
 		u.press("j")
 		u.press(keys...)
 	}
+}
+
+// onLogScreen goes to the log of an agent that found something.
+func onLogScreen(keys ...string) func(u *ui) {
+	return func(u *ui) {
+		u.agent.checks = logging().checks
+		lines := logging().log
+		lines = append(lines, control.LogLine{Time: lines[0].Time, Level: "WARN", Message: "Forming the group failed",
+			Attrs: `peer=K8SQ-4TVE interface=p2p-dev-wlan0 frequency=5180 stage=Negotiated err="the other side did not answer within 15 s, and was asked three times"`})
+		for _, l := range lines {
+			u.agent.emit(control.Event{Type: "log", Log: &l})
+		}
+		u.a.report = func(context.Context, string) error { return u.agent.called("report") }
+		u.a.remedies = sampleRemedies(u.agent)
+		u.press("6")
+		u.wait(3 * time.Second)
+		u.press(keys...)
+		u.wait(500 * time.Millisecond)
+	}
+}
+
+// sampleRemedies are one that only root may make, and one that this user may.
+func sampleRemedies(f *fakeAgent) []Remedy {
+	remedy := func(name, does string, allowed error) Remedy {
+		return Remedy{Name: name, Does: does, Path: "/etc/" + name + "/nigh.conf", Text: strings.Repeat("# Written by nigh doctor.\nallow = true\n", 12), Allowed: func() error { return allowed },
+			InForce: func() (bool, error) { return false, nil },
+			Plan:    func(context.Context) ([]string, error) { return []string{name + "ctl reload"}, nil },
+			Apply:   func(context.Context) error { return f.called("apply %s", name) }}
+	}
+	return []Remedy{remedy("networkmanager", "Keeps NetworkManager from removing groups.", errors.New("only root")), remedy("firewalld", "Lets other devices connect to nigh.", nil)}
 }
 
 // dialogScenes are the dialogs that a key opens.
@@ -77,6 +109,23 @@ var dialogScenes = []scene{
 		return s
 	}, func(u *ui) { u.press("5", "L") }},
 	{"take-back", talking, func(u *ui) { u.press("3", "g", "x") }},
+	{"pair-paired", sampleState, func(u *ui) {
+		u.offerNow(samplePairing())
+		u.wait(500 * time.Millisecond)
+		u.agent.outcome = nil
+		u.a.update(pairOverMsg{d: u.a.top().d.(*pairDialog)})
+		u.wait(500 * time.Millisecond)
+	}},
+	{"access", sampleState, func(u *ui) { u.press("a") }},
+	{"details", sampleState, func(u *ui) { u.press("2", "d") }},
+	{"share-who", sampleState, onShare("k", "w", "j")},
+	{"share-edit", sampleState, onShare("e")},
+	{"phone-large", sampleState, func(u *ui) { u.phone(); u.press("+") }},
+	{"phone-text", sampleState, func(u *ui) { u.phone(); u.press("t", "v") }},
+	{"log-wrapped", sampleState, onLogScreen("w")},
+	{"log-fix", sampleState, onLogScreen("g", "f")},
+	{"log-fix-root", sampleState, onLogScreen("g", "j", "f")},
+	{"log-report", sampleState, onLogScreen("b")},
 	{"filter", sampleState, func(u *ui) { u.press("/"); u.typed("pi") }},
 }
 

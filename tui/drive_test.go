@@ -112,7 +112,11 @@ func (f *fakeAgent) ResumeTransfer(_ context.Context, id string) error {
 	return f.called("resume %s", id)
 }
 func (f *fakeAgent) ChangeTrust(_ context.Context, r control.TrustRequest) (control.Trusted, error) {
-	return control.Trusted{}, f.called("trust %s %s", r.Action, shortID(r.Device))
+	set := ""
+	if r.AutoAccept != nil {
+		set = fmt.Sprintf(" auto=%v", *r.AutoAccept)
+	}
+	return control.Trusted{}, f.called("trust %s %s%s", r.Action, shortID(r.Device), set)
 }
 func (f *fakeAgent) Pair(ctx context.Context, r control.PairRequest) (control.Pairing, error) {
 	device := r.Device
@@ -191,6 +195,24 @@ func (f *fakeAgent) Shares(context.Context) ([]control.Share, error) {
 }
 func (f *fakeAgent) AddShare(_ context.Context, r control.ShareRequest) (control.Share, error) {
 	return control.Share{}, f.called("share %s for %v", r.Folder, r.For)
+}
+func (f *fakeAgent) ChangeShare(_ context.Context, name string, r control.ShareChange) (control.Share, error) {
+	text := ""
+	now := control.Share{Name: name}
+	if r.Name != nil {
+		now.Name = *r.Name
+		text += " name=" + *r.Name
+	}
+	if r.For != nil {
+		text += " for"
+		for _, id := range *r.For {
+			text += " " + shortID(id)
+		}
+	}
+	if r.Hidden != nil {
+		text += fmt.Sprintf(" hidden=%v", *r.Hidden)
+	}
+	return now, f.called("change share %s%s", name, text)
 }
 func (f *fakeAgent) RemoveShare(_ context.Context, name string) error {
 	return f.called("unshare %s", name)
@@ -372,7 +394,7 @@ var keyTypes = map[string]tea.KeyType{
 	"enter": tea.KeyEnter, "esc": tea.KeyEsc, "tab": tea.KeyTab, "shift+tab": tea.KeyShiftTab, "up": tea.KeyUp,
 	"down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight, "home": tea.KeyHome, "end": tea.KeyEnd,
 	"pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "backspace": tea.KeyBackspace, "ctrl+c": tea.KeyCtrlC,
-	"ctrl+z": tea.KeyCtrlZ, "ctrl+l": tea.KeyCtrlL, "ctrl+u": tea.KeyCtrlU, "ctrl+j": tea.KeyCtrlJ,
+	"ctrl+z": tea.KeyCtrlZ, "ctrl+l": tea.KeyCtrlL, "ctrl+f": tea.KeyCtrlF, "ctrl+u": tea.KeyCtrlU, "ctrl+j": tea.KeyCtrlJ,
 }
 
 func keyMsg(k string) tea.KeyMsg {

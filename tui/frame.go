@@ -101,7 +101,12 @@ func (a *app) frame() []string {
 }
 
 // rule is a line across, with a title when there is one.
-func (a *app) rule(title string) string { return ruleOf(a.th.Horizontal, a.th.Bold.Render, title, a.w) }
+func (a *app) rule(title string) string {
+	if a.th.Linear {
+		return fit(" "+a.th.Bold.Render(cut(title, a.w-2)), a.w)
+	}
+	return ruleOf(a.th.Horizontal, a.th.Bold.Render, title, a.w)
+}
 
 func ruleOf(line string, style func(string) string, title string, w int) string {
 	if title == "" {
@@ -214,12 +219,10 @@ func (a *app) tabs() string {
 		waits = []string{fmt.Sprintf("%d waiting for you: i ", n), fmt.Sprintf("%d waiting: i ", n), fmt.Sprintf("%d: i ", n)}
 	}
 	line, waiting := "", ""
-	for form := range 3 {
-		line = a.tabLine(form)
-		for _, waiting = range waits {
-			if width(line)+width(waiting) <= a.w {
-				return fit(line, a.w-width(waiting)) + a.th.Warn.Render(waiting)
-			}
+	for _, try := range [][2]int{{0, 0}, {0, 1}, {1, 1}, {0, 2}, {1, 2}, {2, 0}, {2, 1}, {2, 2}} {
+		line, waiting = a.tabLine(try[0]), waits[min(try[1], len(waits)-1)]
+		if width(line)+width(waiting) <= a.w {
+			break
 		}
 	}
 	return fit(line, a.w-width(waiting)) + a.th.Warn.Render(waiting)
@@ -239,6 +242,7 @@ func (a *app) tabLine(form int) string {
 				label = fmt.Sprintf("%d(%d)", i+1, n)
 			}
 		}
+		a.tabAt[i] = width(line)
 		switch {
 		case i == a.tab:
 			line += " " + a.th.Bold.Render("["+label+"]")

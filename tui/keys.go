@@ -21,6 +21,7 @@ const (
 	actPageUp
 	actPageDown
 	actFilter
+	actCopy
 	actIncoming
 	actRetry
 	actBack
@@ -35,12 +36,15 @@ const (
 	actBlock
 	actUnblock
 	actForget
+	actAccess
 	actScan
 	actOpen
 	actCancel
 	actPause
 	actResume
 	actClear
+	actFolder
+	actDetails
 	actCreate
 	actLeave
 	actPhones
@@ -56,8 +60,13 @@ const (
 	actFind
 	actAdd
 	actStop
+	actEdit
+	actWho
 	actCheck
+	actFix
 	actLevel
+	actWrap
+	actReport
 	// dialogs
 	actYes
 	actNo
@@ -74,9 +83,12 @@ const (
 	actChange
 	actStart
 	actNewLine
+	actAttach
 	actReveal
 	actNewCode
 	actInvert
+	actLarge
+	actTextOnly
 )
 
 // scope is where a key means something.
@@ -95,6 +107,8 @@ const (
 	inRequest
 	inPair
 	inQuestion
+	inFix
+	inAudience
 	inPicker
 	inForm
 	inSteps
@@ -129,6 +143,7 @@ var keymap = []section{
 		{actMessage, []string{"m"}, "m", "message", "write a message to the device"},
 		{actConnect, []string{"c"}, "c", "connect", "connect over Wi-Fi Direct (form or join a group)"},
 		{actPair, []string{"p"}, "p", "pair", "pair with the device: compare a code on both, or type its setup code"},
+		{actAccess, []string{"a"}, "a", "access", "what the device may do: send without asking"},
 		{actOwnCode, []string{"o"}, "o", "", "show this device's own setup code, for pairing without an answer here"},
 		{actBlock, []string{"b"}, "b", "block", "block the device: nothing from it gets through"},
 		{actUnblock, []string{"u"}, "u", "unblock", "unblock the device"},
@@ -140,6 +155,8 @@ var keymap = []section{
 		{actCancel, []string{"x"}, "x", "cancel", "cancel the transfer (asks first)"},
 		{actPause, []string{"p"}, "p", "pause", "pause the transfer"},
 		{actResume, []string{"r"}, "r", "resume", "resume it, or try a failed one again"},
+		{actFolder, []string{"o"}, "o", "open folder", "open the folder with it; without a display: show its path, and copy it"},
+		{actDetails, []string{"d"}, "d", "details", "all that is known about it"},
 		{actClear, []string{"c"}, "c", "clear done", "hide what is over, here only"},
 	}},
 	{onMessages, "Messages", []binding{
@@ -154,6 +171,8 @@ var keymap = []section{
 		{actGet, []string{"r"}, "r", "get", "get the file, the folder or the whole share (asks first)"},
 		{actFind, []string{"f"}, "f", "search", "search what all connected trusted devices share"},
 		{actAdd, []string{"a"}, "a", "share a folder", "share a folder of this device, read-only"},
+		{actEdit, []string{"e"}, "e", "edit", "change the name of a share of this device, and whether hidden names are shared"},
+		{actWho, []string{"w"}, "w", "who", "choose who may see a share of this device"},
 		{actStop, []string{"x"}, "x", "stop sharing", "stop sharing the folder (asks first)"},
 	}},
 	{onNetwork, "Network", []binding{
@@ -164,7 +183,10 @@ var keymap = []section{
 	}},
 	{onLog, "Log", []binding{
 		{actCheck, []string{"d"}, "d", "run checks", "run the checks of nigh doctor"},
+		{actFix, []string{"f"}, "f", "fix", "make the change that nigh doctor --fix has for the check (shows it first)"},
 		{actLevel, []string{"l"}, "l", "level", "show the log from another level on"},
+		{actWrap, []string{"w"}, "w", "wrap", "show long lines whole, or one line of each"},
+		{actReport, []string{"b"}, "b", "bug report", "write what helps to mend nigh into a file, without names and addresses"},
 	}},
 	{everywhere, "Everywhere", []binding{
 		{actTab, nil, "1-9", "", "go to the screen with that number"},
@@ -177,6 +199,7 @@ var keymap = []section{
 		{actPageUp, []string{"pgup"}, "pgup", "", "one page up; pgdown: one page down"},
 		{actPageDown, []string{"pgdown"}, "", "", ""},
 		{actFilter, []string{"/"}, "/", "filter", "filter the list; esc clears it"},
+		{actCopy, []string{"y"}, "y", "", "copy the ID, address, path or line that is shown, by the terminal's clipboard"},
 		{actIncoming, []string{"i"}, "i", "incoming", "open what waits for your answer"},
 		{actBack, []string{"esc"}, "esc", "", "close, clear the filter or the message; never quits"},
 		{actRedraw, []string{"ctrl+l"}, "ctrl+l", "", "redraw"},
@@ -209,6 +232,19 @@ var keymap = []section{
 		{actYes, []string{"y"}, "y", "yes", "yes"},
 		{actNo, []string{"n", "esc", "enter"}, "n", "no", "no; enter and esc mean no too"},
 	}},
+	{inFix, "A change of the system", []binding{
+		{actYes, []string{"y"}, "y", "make the change", "make the change; where only root may, copy the command"},
+		{actDown, []string{"down", "j", " "}, "j/k", "scroll", "scroll"},
+		{actUp, []string{"up", "k"}, "", "", ""},
+		{actNo, []string{"n", "esc", "enter"}, "n", "leave it", "change nothing; enter and esc mean no too"},
+	}},
+	{inAudience, "Who may see a share", []binding{
+		{actChoose, []string{" "}, "space", "choose", "choose the device, or take it back"},
+		{actStart, []string{"enter"}, "enter", "ok", "those that are chosen, and no others"},
+		{actDown, []string{"down", "j"}, "j/k", "", "down, up"},
+		{actUp, []string{"up", "k"}, "", "", ""},
+		{actBack, []string{"esc"}, "esc", "cancel", "cancel"},
+	}},
 	{inPicker, "Choosing files", []binding{
 		{actChoose, []string{" "}, "space", "choose", "choose, or take back"},
 		{actStart, []string{"enter"}, "enter", "open/send", "open the folder, or send what is chosen"},
@@ -232,6 +268,8 @@ var keymap = []section{
 	}},
 	{inPhone, "The code for phones", []binding{
 		{actReveal, []string{"v"}, "v", "passphrase", "show or hide the passphrase"},
+		{actLarge, []string{"+", "="}, "+", "larger", "draw it in whole cells, or in half ones again"},
+		{actTextOnly, []string{"t"}, "t", "text only", "without the code, or with it again"},
 		{actInvert, []string{"w"}, "w", "swap dark and light", "swap dark and light, where there are no colours"},
 		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
 	}},
@@ -262,6 +300,7 @@ var keymap = []section{
 	{inMessage, "Writing a message", []binding{
 		{actStart, []string{"enter"}, "enter", "send", "send it"},
 		{actNewLine, []string{"ctrl+j"}, "ctrl+j", "new line", "begin a new line"},
+		{actAttach, []string{"ctrl+f"}, "ctrl+f", "send files", "choose files or folders to send to the device"},
 		{actEarlier, []string{"pgup"}, "pgup", "earlier", "what was said before; pgdown: after"},
 		{actLater, []string{"pgdown"}, "", "", ""},
 		{actNext, []string{"tab"}, "tab", "", "back to the devices; what was written stays"},

@@ -3,10 +3,7 @@ package tui
 import (
 	"strings"
 
-	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
-
-	"nigh/tui/theme"
 )
 
 // list is the selection, scroll position and filter of one screen. The selection
@@ -18,6 +15,7 @@ type list struct {
 	sought string   // key of the row to select as soon as it is there
 	off    int      // first row that is drawn
 	height int      // rows that are drawn
+	drawn  []int    // by line of the body: the row there, as drawn last; -1 for none
 	filter string
 	input  *field // while the filter is typed
 }
@@ -51,7 +49,7 @@ func (l *list) seek(key string) { l.sought = key }
 
 // window returns the rows to draw in h lines.
 func (l *list) window(h int) (first, end int) {
-	l.height = max(1, h)
+	l.height, l.drawn = max(1, h), l.drawn[:0]
 	if l.at < l.off {
 		l.off = l.at
 	}
@@ -60,6 +58,23 @@ func (l *list) window(h int) (first, end int) {
 	}
 	l.off = max(0, min(l.off, len(l.keys)-l.height))
 	return l.off, min(len(l.keys), l.off+l.height)
+}
+
+// drew notes that a row is drawn in a line of the body.
+func (l *list) drew(line, row int) {
+	for len(l.drawn) <= line {
+		l.drawn = append(l.drawn, -1)
+	}
+	l.drawn[line] = row
+}
+
+// click selects the row that is drawn in a line of the body.
+func (l *list) click(line int) {
+	if line < 0 || line >= len(l.drawn) || l.drawn[line] < 0 || l.drawn[line] >= len(l.keys) {
+		return
+	}
+	l.at = l.drawn[line]
+	l.key, l.sought = l.keys[l.at], ""
 }
 
 // move takes the keys that change the selection.
@@ -116,61 +131,4 @@ func (l *list) matches(texts ...string) bool {
 		}
 	}
 	return false
-}
-
-// field is a line of text that is typed.
-type field struct{ in textinput.Model }
-
-// newField returns a field that takes at most limit characters.
-func newField(value string, limit int) *field {
-	in := textinput.New()
-	in.CharLimit = limit
-	in.KeyMap.Paste.SetEnabled(false) // it would run a program to read the clipboard
-	in.SetValue(value)
-	in.CursorEnd()
-	in.Focus()
-	return &field{in}
-}
-
-func (f *field) value() string { return f.in.Value() }
-
-func (f *field) set(v string) {
-	f.in.SetValue(v)
-	f.in.CursorEnd()
-}
-
-// split returns the text before the cursor and after it.
-func (f *field) split() (before, after string) {
-	r := []rune(f.in.Value())
-	at := min(f.in.Position(), len(r))
-	return string(r[:at]), string(r[at:])
-}
-
-// put moves the cursor behind so many characters.
-func (f *field) put(at int) { f.in.SetCursor(at) }
-
-// key edits. The command of the text field only blinks its cursor, which is
-// drawn still here.
-func (f *field) key(k tea.KeyMsg) { f.in, _ = f.in.Update(k) }
-
-// draw returns the text around the cursor, exactly w columns wide.
-func (f *field) draw(th *theme.Theme, w int) string {
-	var cells []string
-	for _, r := range f.in.Value() {
-		cells = append(cells, printable(string(r), th.ASCIIOnly))
-	}
-	cells = append(cells, " ")
-	pos := min(f.in.Position(), len(cells)-1)
-	first, used := pos, width(cells[pos])
-	for first > 0 && used+width(cells[first-1]) <= w {
-		first--
-		used += width(cells[first])
-	}
-	end := pos + 1
-	for end < len(cells) && used+width(cells[end]) <= w {
-		used += width(cells[end])
-		end++
-	}
-	return strings.Join(cells[first:pos], "") + th.Selected.Render(cells[pos]) +
-		strings.Join(cells[pos+1:end], "") + strings.Repeat(" ", max(0, w-used))
 }

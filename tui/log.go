@@ -20,6 +20,7 @@ type logScreen struct {
 	checks  []control.Check
 	ranAt   time.Time // of the checks
 	running bool
+	wrapped bool // long lines are shown whole
 	level   int  // index into levels: lines below it are not shown
 	begun   bool // both came once, and the selection was put where reading begins
 }
@@ -81,8 +82,12 @@ func (s *logScreen) run(a *app) tea.Cmd {
 	}
 }
 
-// took takes what the checks found.
-func (s *logScreen) took(a *app, m checksMsg) tea.Cmd {
+// took takes what the checks found, or what came of a change.
+func (s *logScreen) took(a *app, msg tea.Msg) tea.Cmd {
+	if m, ok := msg.(fixMsg); ok {
+		return s.fixed(a, m)
+	}
+	m := msg.(checksMsg)
 	s.running, s.ranAt = false, a.now
 	if m.err != nil {
 		return a.done(doneMsg{err: m.err})
@@ -184,21 +189,73 @@ func (s *logScreen) style(a *app, state string) func(string) string {
 func (s *logScreen) table(a *app, rows []logRow, w, h int) []string {
 	lines := []string{a.th.Dim.Render(fit("   "+s.summary(a), w))}
 	t := newTable(w, column{"", 10, false}, column{"", 7, false}, column{"", 0, false})
-	first, end := s.list.window(h - 1)
+	first, end := s.window(rows, h-1, t.cols[2].w-1)
 	for i := first; i < end; i++ {
 		selected := s.list.keys[i] == s.list.key
-		if c := rows[i].check; c != nil {
-			lines = append(lines, t.row(a, selected, cell{"check", nil}, cell{c.State, s.style(a, c.State)}, cell{c.Cause, nil}))
-			continue
+		one, two, text := rows[i].texts()
+		for _, part := range s.parts(text, t.cols[2].w-1) {
+			if len(lines) == h {
+				break
+			}
+			s.list.drew(len(lines), i)
+			lines = append(lines, t.row(a, selected, cell{one, nil}, cell{two, s.style(a, two)}, cell{part, nil}))
+			one, two = "", ""
 		}
-		l := rows[i].line
-		text := l.Message
-		if l.Attrs != "" {
-			text += "  " + l.Attrs
-		}
-		lines = append(lines, t.row(a, selected, cell{l.Time.Local().Format("15:04:05"), nil}, cell{l.Level, s.style(a, l.Level)}, cell{text, nil}))
 	}
 	return lines
+}
+
+// texts are the three columns of a row.
+func (r logRow) texts() (one, two, text string) {
+	if c := r.check; c != nil {
+		return "check", c.State, c.Cause
+	}
+	text = r.line.Message
+	if r.line.Attrs != "" {
+		text += "  " + r.line.Attrs
+	}
+	return r.line.Time.Local().Format("15:04:05"), r.line.Level, text
+}
+
+// parts is a text in the lines that it is shown in.
+func (s *logScreen) parts(text string, w int) []string {
+	if s.wrapped && text != "" {
+		return wrap(text, w)
+	}
+	return []string{text}
+}
+
+// window returns the rows to draw in h lines, of which the selected one is whole if it can be.
+func (s *logScreen) window(rows []logRow, h, w int) (first, end int) {
+	first, end = s.list.window(h)
+	if !s.wrapped {
+		return first, end
+	}
+	height := func(i int) int {
+		_, _, text := rows[i].texts()
+		return len(s.parts(text, w))
+	}
+	used := 0
+	for i := min(s.list.at, len(rows)-1); i >= first; i-- {
+		if used += height(i); used > h && i < s.list.at {
+			first = i + 1
+			break
+		}
+	}
+	return first, end
+}
+
+// copied is the line that is selected, or what to do about a check.
+func (s *logScreen) copied(a *app) (what, text string) {
+	rows := s.sync(a)
+	if s.list.at >= len(rows) {
+		return "", ""
+	}
+	if c := rows[s.list.at].check; c != nil && c.Fix != "" {
+		return "what to do", c.Fix
+	}
+	one, two, text := rows[s.list.at].texts()
+	return "the line", one + " " + two + " " + text
 }
 
 // summary says what the checks came to, and what is shown of the log.
@@ -227,7 +284,18 @@ func (s *logScreen) summary(a *app) string {
 	return text + "   LOG  from " + levels[s.level] + " on"
 }
 
-func (s *logScreen) idle(_ *app, act action) bool { return act == actCheck && s.running }
+func (s *logScreen) idle(a *app, act action) bool {
+	switch act {
+	case actCheck:
+		return s.running
+	case actFix:
+		rows := s.sync(a)
+		return s.list.at >= len(rows) || rows[s.list.at].check == nil || fixName(rows[s.list.at].check.Fix) == ""
+	case actReport:
+		return a.report == nil
+	}
+	return false
+}
 
 func (s *logScreen) act(a *app, act action) tea.Cmd {
 	switch act {
@@ -235,6 +303,12 @@ func (s *logScreen) act(a *app, act action) tea.Cmd {
 		return s.run(a)
 	case actLevel:
 		s.level = (s.level + 1) % len(levels)
+	case actWrap:
+		s.wrapped = !s.wrapped
+	case actFix:
+		return s.fix(a)
+	case actReport:
+		return s.report(a)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ func logging() *fakeAgent {
 		state: sampleState(),
 		checks: []control.Check{
 			{ID: "supplicant", State: "ok", Cause: "wpa_supplicant 2.10 answers, Wi-Fi Direct is on"},
-			{ID: "firewall", State: "warn", Cause: "firewalld closes UDP 5353 and TCP 7421 in the zone public", Fix: "sudo firewall-cmd --zone=public --add-service=nigh"},
+			{ID: "firewall", State: "warn", Cause: "firewalld closes UDP 5353 and TCP 7421 in the zone public", Fix: "sudo firewall-cmd --zone=public --add-service=nigh, or: sudo nigh doctor --fix firewalld"},
 			{ID: "manager", State: "fail", Cause: "NetworkManager may take groups away", Fix: "sudo nigh doctor --fix networkmanager"},
 		},
 		log: []control.LogLine{

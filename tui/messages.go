@@ -24,6 +24,7 @@ type messagesScreen struct {
 	list    list
 	drafts  map[string]*draft // by row: what was begun and not sent
 	writing bool              // the draft of the selected row has the keys
+	width   int               // of the list, as drawn last
 	off     int               // lines of the talk below the window
 	page    int               // lines of the talk in the window
 	most    int               // highest off
@@ -190,7 +191,9 @@ func (s *messagesScreen) idle(a *app, act action) bool {
 	t, ok := s.selected(a)
 	switch act {
 	case actWrite:
-		return !ok || !t.trusted
+		return !ok || !t.trusted || len(s.list.keys) == 1 && t.key == everyone
+	case actEarlier:
+		return s.most == 0
 	case actTakeBack:
 		return s.waiting(a) == nil
 	}
@@ -306,6 +309,8 @@ func (s *messagesScreen) typed(a *app, k tea.KeyMsg) tea.Cmd {
 		return s.send(a, d)
 	case act == actNewLine:
 		d.newLine()
+	case act == actAttach:
+		return s.attach(a)
 	case act == actBack, act == actNext:
 		s.writing = false
 	case act == actEarlier:
@@ -316,6 +321,27 @@ func (s *messagesScreen) typed(a *app, k tea.KeyMsg) tea.Cmd {
 		d.key(k)
 	}
 	return nil
+}
+
+// attach chooses files to send to the device that is written to.
+func (s *messagesScreen) attach(a *app) tea.Cmd {
+	t, ok := s.selected(a)
+	switch {
+	case !ok || !t.trusted || t.key == everyone:
+		return a.fail("Files go to one device.", "Choose it in the list: esc.")
+	case !a.conn.up:
+		return a.fail("Nothing can be sent while no agent answers.", "")
+	}
+	pick := newPicker(a, t.key, t.name)
+	return tea.Batch(a.open(pick, false), pick.read())
+}
+
+// copied is the ID of the device.
+func (s *messagesScreen) copied(a *app) (what, text string) {
+	if t, ok := s.selected(a); ok && t.key != everyone {
+		return "the ID", t.key
+	}
+	return "", ""
 }
 
 // send sends the draft. It is kept until the agent has the message.

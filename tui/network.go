@@ -88,6 +88,7 @@ func (s *networkScreen) table(a *app, groups []control.Group, links []control.Li
 	for i := first; i < end; i++ {
 		if i < len(groups) {
 			g := groups[i]
+			s.list.drew(len(lines), i)
 			lines = append(lines, gt.row(a, "group:"+g.Ifname == s.list.key,
 				cell{g.SSID, nil}, cell{roleText(g.Role), nil}, cell{frequencyText(g.Frequency), nil}, cell{clientsText(g), nil}))
 			continue
@@ -103,6 +104,7 @@ func (s *networkScreen) table(a *app, groups []control.Group, links []control.Li
 				what = "it has no address"
 			}
 		}
+		s.list.drew(len(lines), i)
 		lines = append(lines, lt.row(a, "link:"+l.Ifname == s.list.key,
 			cell{l.Ifname, nil}, cell{l.Kind, nil}, cell{used, style}, cell{what, nil}))
 	}
@@ -240,6 +242,22 @@ func linkPairs(l control.Link) []pair {
 		{"Link", l.Kind + ", " + state, nil},
 		{"Addresses", strings.Join(l.Addresses, ", "), nil},
 	}
+}
+
+// copied is the address on the selected group or link.
+func (s *networkScreen) copied(a *app) (what, text string) {
+	for _, g := range a.st.status.Groups {
+		if "group:"+g.Ifname == s.list.key {
+			return "the name of the group", g.SSID
+		}
+	}
+	for _, l := range a.st.status.Links {
+		if "link:"+l.Ifname == s.list.key && len(l.Addresses) > 0 {
+			address, _, _ := strings.Cut(l.Addresses[0], "/")
+			return "the address", address
+		}
+	}
+	return "", ""
 }
 
 func (s *networkScreen) idle(a *app, act action) bool {

@@ -387,7 +387,7 @@ func (d *pairDialog) begun(a *app, m pairBegunMsg) tea.Cmd {
 		d.err = m.err
 		return nil
 	case m.p.State == "paired":
-		return tea.Batch(a.close(d), a.say("Paired with "+d.name+": the two trust each other."))
+		return d.paired(a, m.p.Peer)
 	}
 	d.id = m.p.ID
 	d.asked = control.InboxItem{ID: m.p.ID, Kind: "pair", Peer: m.p.Peer, PeerName: m.p.PeerName, Trust: "new", Expires: m.p.Expires,
@@ -408,5 +408,30 @@ func (d *pairDialog) over(a *app, m pairOverMsg) tea.Cmd {
 		d.err = m.err
 		return nil
 	}
-	return tea.Batch(a.close(d), a.say("Paired with "+d.name+": the two trust each other."))
+	return d.paired(a, d.asked.Peer)
+}
+
+// paired closes the dialog and asks what else the device may do, unless it may already.
+func (d *pairDialog) paired(a *app, id string) tea.Cmd {
+	name := d.name
+	said := a.say("Paired with " + name + ": the two trust each other.")
+	asks := func(a *app) bool {
+		p := a.st.peer(id)
+		return p == nil || !p.AutoAccept && p.Trust != "blocked"
+	}
+	if id == "" || a.st.status.Agent.Accept != "ask" || !asks(a) {
+		return tea.Batch(a.close(d), said)
+	}
+	// It is put under the dialog before that is closed, so that no other question comes between.
+	question := &confirmation{
+		title: "Let it send without asking?",
+		text: []string{
+			"Paired with " + quoted(name) + ". From now on everything it sends may be taken without asking, as long as its key stays the same.",
+			"a on the device, in Peers, changes this at any time.",
+		},
+		yes: "let it", no: "ask each time",
+		do:      func(a *app) tea.Cmd { return a.mayAlwaysSend(id, name) },
+		subject: asks,
+	}
+	return tea.Batch(a.open(question, true), a.close(d), said)
 }

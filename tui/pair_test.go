@@ -48,6 +48,11 @@ func TestPairFromTheList(t *testing.T) {
 		u.expect("Paired with Pixel 8: the two trust each other.")
 		u.expectNot("4 8 2")
 		u.expectCalls("pair K8SQ-4TVE ", "accept pair-1 {Into: PIN: Always:false}")
+		u.expect("Let it send without asking?", `Paired with "Pixel 8".`, "n ask each time")
+		u.press("y") // meant for the dialog that was there
+		u.wait(500 * time.Millisecond)
+		u.press("enter") // the safe answer
+		u.expectCalls()
 		if len(u.a.stack) != 0 {
 			t.Errorf("%d dialogs are open", len(u.a.stack))
 		}
@@ -104,7 +109,13 @@ func TestPairAnsweredElsewhere(t *testing.T) {
 		u.settle()
 		u.expect("You said yes. Waiting for the answer on Pixel 8.")
 		u.endPairing(nil)
-		u.expect("Paired with Pixel 8")
+		u.expect("Paired with Pixel 8", "Let it send without asking?")
+		// What another face answers closes the question here too.
+		p := samplePeers()[2]
+		p.Trust, p.AutoAccept = "trusted", true
+		u.agent.emit(control.Event{Type: "peer", Peer: &p})
+		u.settle()
+		u.expectNot("Let it send without asking?")
 		// And a no of the other side is told with what to do.
 		u.press("esc")
 		i := samplePairing()
@@ -159,8 +170,12 @@ func TestPairWithSetupCode(t *testing.T) {
 		agent.fail = nil
 		agent.pairing = control.Pairing{Peer: idPixel, State: "paired"}
 		u.press("enter")
-		u.expect("Paired with Pixel 8: the two trust each other.")
+		u.expect("Paired with Pixel 8: the two trust each other.", "Let it send without asking?")
 		u.expectCalls("pair K8SQ-4TVE qn1", "pair K8SQ-4TVE CGRT-6U6B-SPIS-FLVL-4", "pair K8SQ-4TVE CGRT-6U6B-SPIS-FLVL-4")
+		u.wait(500 * time.Millisecond)
+		u.press("y")
+		u.expectCalls("trust set K8SQ-4TVE auto=true")
+		u.expect("Pixel 8 may send without asking.")
 	})
 }
 
@@ -212,7 +227,7 @@ func TestNoPairDialogOverTextField(t *testing.T) {
 		u.press("/")
 		u.offerNow(samplePairing())
 		u.typed("y")
-		u.expect("filter: y", "1: i")
+		u.expect("filter: y", "1 waiting: i")
 		u.expectNot("4 8 2")
 		u.press("esc", "i")
 		u.expect("4 8 2   9 1 3")

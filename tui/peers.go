@@ -54,10 +54,14 @@ func (s *peersScreen) table(a *app, shown []*peer, w, h int) []string {
 	if !signal {
 		cols = append(cols[:3], cols[4:]...)
 	}
+	if a.th.Linear {
+		cols = []column{cols[0], cols[len(cols)-1], cols[1], cols[2], {"SIGNAL", 1, false}, {"SEEN", 1, false}}
+	}
 	t := newTable(w, cols...)
 	lines := []string{t.head(a)}
 	first, end := s.list.window(h - 1)
 	for i := first; i < end; i++ {
+		s.list.drew(len(lines), i)
 		p := shown[i]
 		cells := []cell{
 			{nameOf(p.Peer), nil},
@@ -67,7 +71,9 @@ func (s *peersScreen) table(a *app, shown []*peer, w, h int) []string {
 			{seenText(a, p), nil},
 			{p.State, a.peerStyle(p)},
 		}
-		if !signal {
+		if a.th.Linear { // what is cut off in a narrow window is what matters least
+			cells = []cell{cells[0], cells[5], cells[1], cells[2], cells[3], cells[4]}
+		} else if !signal {
 			cells = append(cells[:3], cells[4:]...)
 		}
 		lines = append(lines, t.row(a, p.Key() == s.list.key, cells...))
@@ -129,6 +135,9 @@ func kindText(kind string) string {
 func signalText(a *app, paths []control.Path) string {
 	for _, p := range paths {
 		if p.Signal != 0 {
+			if a.th.Linear {
+				return fmt.Sprintf("%d dBm", p.Signal)
+			}
 			return fit(bars(a, p.Signal), 4) + fmt.Sprintf(" %d", p.Signal)
 		}
 	}

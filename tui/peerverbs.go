@@ -30,6 +30,8 @@ func (s *peersScreen) idle(a *app, act action) bool {
 		return p.Trust != "blocked"
 	case act == actForget:
 		return p.Trust == "new"
+	case act == actAccess:
+		return p.Trust != "trusted"
 	case act == actSend:
 		return p.Trust == "blocked" || p.ID == ""
 	}
@@ -68,6 +70,8 @@ func (s *peersScreen) act(a *app, act action) tea.Cmd {
 		return a.changeTrust(control.TrustRequest{Action: "remove", Device: p.ID}, nameOf(p.Peer)+" is not blocked any more; it is new again.")
 	case actForget:
 		return s.forget(a, p)
+	case actAccess:
+		return s.access(a, p)
 	}
 	return nil
 }
@@ -192,6 +196,50 @@ func (s *peersScreen) block(a *app, p *peer) tea.Cmd {
 			return a.changeTrust(control.TrustRequest{Action: "block", Device: id}, name+" is blocked.")
 		},
 	}, false)
+}
+
+// copied is the ID of the device, or its address while that is not known.
+func (s *peersScreen) copied(a *app) (what, text string) {
+	p := s.peer(a)
+	switch {
+	case p == nil:
+		return "", ""
+	case p.ID != "":
+		return "the ID", p.ID
+	case len(p.Paths) > 0:
+		return "the address", p.Paths[0].Address
+	}
+	return "", ""
+}
+
+// access asks what a trusted device may do.
+func (s *peersScreen) access(a *app, p *peer) tea.Cmd {
+	name, id := nameOf(p.Peer), p.ID
+	if p.Trust != "trusted" {
+		return a.fail(name+" is not trusted: every offer asks.", "Pair with it first: p.")
+	}
+	may := &choice{"Sends files", []string{"after a yes here, each time", "without asking"}, 0}
+	if p.AutoAccept {
+		may.at = 1
+	}
+	return a.open(&form{
+		title: "What " + cut(name, 30) + " may do", lines: []*choice{may},
+		intro: "Which shares it sees is said in each share: Shares, then w. nigh trust set has sizes, rates and folders.",
+		take: func(a *app, _ string) (tea.Cmd, string) {
+			if may.at == 1 {
+				return a.mayAlwaysSend(id, name), ""
+			}
+			no := false
+			return a.changeTrust(control.TrustRequest{Action: "set", Device: id, AutoAccept: &no}, name+" is asked about before it sends."), ""
+		},
+		subject: func(a *app) bool { p := a.st.peer(id); return p != nil && p.Trust == "trusted" },
+	}, false)
+}
+
+// mayAlwaysSend has what a device sends taken without asking from now on.
+func (a *app) mayAlwaysSend(id, name string) tea.Cmd {
+	yes := true
+	return a.changeTrust(control.TrustRequest{Action: "set", Device: id, AutoAccept: &yes}, name+" may send without asking.")
 }
 
 func (s *peersScreen) forget(a *app, p *peer) tea.Cmd {

@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -19,6 +20,8 @@ type phoneDialog struct {
 	ifname string
 	group  control.Group // with its passphrase, once the agent has answered
 	shown  bool          // the passphrase is shown in letters
+	large  bool          // a module is two cells, not half a one
+	text   bool          // no code
 	dark   bool          // dark modules are drawn, for a light terminal without colours
 	why    string        // why there is no code
 }
@@ -82,41 +85,92 @@ func (d *phoneDialog) alive(a *app) bool {
 	return false
 }
 
+// words are what is said beside the code, in w columns.
+func (d *phoneDialog) words(a *app, w int) []string {
+	clean := func(s string) string { return printable(s, a.th.ASCIIOnly) }
+	key := "hidden: v shows it"
+	if d.shown {
+		key = clean(d.group.Passphrase)
+	}
+	lines := []string{a.th.Bold.Render("Wi-Fi network"), clean(d.group.SSID), "", a.th.Bold.Render("passphrase"), key, ""}
+	return append(lines, wrap("Who sees the code can join until the group ends.", w)...)
+}
+
+// cells is the code in whole cells, nil when it is not to be drawn so or the window is too small for it.
+func (d *phoneDialog) cells(a *app) []string {
+	if d.group.Passphrase == "" || d.text || a.th.HalfBlocks && !d.large {
+		return nil
+	}
+	rows, err := wificode.Cells(wificode.URI(d.group.SSID, d.group.Passphrase))
+	if err != nil || len(rows) > a.h-1 || len(rows[0]) > a.w {
+		return nil
+	}
+	return rows
+}
+
+// whole draws the code in whole cells on all of the window: it needs that much.
+func (d *phoneDialog) whole(a *app) []string {
+	rows := d.cells(a)
+	if rows == nil {
+		return nil
+	}
+	side := a.w - len(rows[0]) - 2
+	var beside []string
+	if side >= 20 {
+		beside = append(append(wrap("Point the phone's camera at it.", side), ""), d.words(a, side)...)
+	}
+	lines := make([]string, a.h-1)
+	for y := range lines {
+		line, text := "", ""
+		if y < len(rows) {
+			for rest := rows[y]; rest != ""; {
+				n := len(rest) - len(strings.TrimLeft(rest, rest[:1]))
+				line += a.th.Cells((rest[0] == 'X') != (d.dark && !a.th.Coloured())).Render(strings.Repeat(" ", n))
+				rest = rest[n:]
+			}
+		} else {
+			line = strings.Repeat(" ", len(rows[0]))
+		}
+		if y < len(beside) {
+			text = beside[y]
+		}
+		lines[y] = line + fit("  "+text, a.w-len(rows[0]))
+	}
+	return lines
+}
+
 func (d *phoneDialog) draw(a *app, w, h int) panel {
 	p := panel{title: "Let a phone join"}
-	clean := func(s string) string { return printable(s, a.th.ASCIIOnly) }
 	if d.group.Passphrase == "" {
 		why := d.why
 		if why == "" {
 			why = "Asking the agent..."
 		}
-		p.content = append([]string{""}, wrap(clean(why), w)...)
-		p.answers = []string{"", a.th.Dim.Render(hintsOf(inPhone, nil)[2])}
+		p.content = append([]string{""}, wrap(printable(why, a.th.ASCIIOnly), w)...)
+		p.answers = []string{"", a.th.Dim.Render(strings.Join(d.hints(a), "   "))}
 		return p
 	}
-	key := "hidden: v shows it"
-	if d.shown {
-		key = clean(d.group.Passphrase)
-	}
-	words := func(w int) []string {
-		lines := []string{a.th.Bold.Render("Wi-Fi network"), clean(d.group.SSID), "", a.th.Bold.Render("passphrase"), key, ""}
-		return append(lines, wrap("Who sees the code can join until the group ends.", w)...)
-	}
 	rows, err := wificode.Rows(wificode.URI(d.group.SSID, d.group.Passphrase), d.dark && !a.th.Coloured())
-	side := 0
+	side, full := 0, 0
 	if len(rows) > 0 {
-		side = w - len([]rune(rows[0])) - 2
+		full = len([]rune(rows[0]))
+		side = w - full - 2
 	}
+	instead := ""
 	switch {
-	case err != nil || !a.th.HalfBlocks:
-		p.content = append(wrap("This terminal cannot draw the code: type the passphrase on the phone.", w), "")
-		p.content = append(p.content, words(w)...)
+	case d.text:
+		instead = "Type the passphrase on the phone."
+	case err != nil:
+		instead = "There is no code for this name and passphrase: type the passphrase on the phone."
+	case d.large || !a.th.HalfBlocks: // in whole cells; where they fit they are drawn elsewhere
+		instead = fmt.Sprintf("The code needs %d lines and %d columns so: make the window larger, or type the passphrase on the phone.", full+1, 2*full)
 	case len(rows)+1 > h || side < 20:
-		p.content = append(wrap(fmt.Sprintf("The code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", len(rows)+5, len([]rune(rows[0]))+28), w), "")
-		p.content = append(p.content, words(w)...)
-	default:
-		beside := append(wrap("Point the phone's camera at it.", side), "")
-		beside = append(beside, words(side)...)
+		instead = fmt.Sprintf("The code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", len(rows)+5, full+28)
+	}
+	if instead != "" {
+		p.content = append(append(wrap(instead, w), ""), d.words(a, w)...)
+	} else {
+		beside := append(append(wrap("Point the phone's camera at it.", side), ""), d.words(a, side)...)
 		for i, row := range rows {
 			text := ""
 			if i < len(beside) {
@@ -125,13 +179,20 @@ func (d *phoneDialog) draw(a *app, w, h int) panel {
 			p.content = append(p.content, a.th.QR.Render(row)+"  "+fit(text, side))
 		}
 	}
-	hints := hintsOf(inPhone, func(act action) bool { return act == actInvert && (a.th.Coloured() || !a.th.HalfBlocks) })
-	p.answers = []string{a.th.Dim.Render(cut(hintLine(hints, 1, w), w))}
+	p.answers = []string{a.th.Dim.Render(cut(strings.Join(d.hints(a), "   "), w))}
 	return p
 }
 
 func (d *phoneDialog) hints(a *app) []string {
-	return hintsOf(inPhone, func(act action) bool { return act == actInvert && (a.th.Coloured() || !a.th.HalfBlocks) })
+	return hintsOf(inPhone, func(act action) bool {
+		switch act {
+		case actLarge:
+			return d.text || !a.th.HalfBlocks
+		case actInvert:
+			return d.text || a.th.Coloured()
+		}
+		return act != actBack && d.group.Passphrase == ""
+	})
 }
 
 func (d *phoneDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
@@ -140,6 +201,12 @@ func (d *phoneDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 		d.shown = !d.shown
 	case actInvert:
 		d.dark = !d.dark
+	case actLarge:
+		if a.th.HalfBlocks { // else there are only whole cells
+			d.large = !d.large
+		}
+	case actTextOnly:
+		d.text = !d.text
 	case actBack:
 		return a.close(d)
 	}

@@ -145,9 +145,11 @@ type scroller struct {
 	title string
 	lines func(w int) []string
 	full  bool // as wide as the screen
-	off   int
-	page  int
-	most  int // the last line that may be at the top
+	// subject is false when what it shows is gone; nil = never
+	subject func(a *app) bool
+	off     int
+	page    int
+	most    int // the last line that may be at the top
 }
 
 func (d *scroller) draw(a *app, w, h int) panel {
@@ -162,13 +164,17 @@ func (d *scroller) draw(a *app, w, h int) panel {
 	if d.most > 0 {
 		where = "   more: " + map[bool]string{true: "below", false: "above"}[d.off < d.most]
 	}
-	p.answers = []string{"", a.th.Dim.Render(strings.Join(hintsOf(inHelp, nil), "   ") + where)}
+	p.answers = []string{"", a.th.Dim.Render(strings.Join(d.hints(a), "   ") + where)}
 	return p
 }
 
+func (d *scroller) alive(a *app) bool { return d.subject == nil || d.subject(a) }
+
 func (d *scroller) wide() bool { return d.full }
 
-func (d *scroller) hints(*app) []string { return hintsOf(inHelp, nil) }
+func (d *scroller) hints(*app) []string {
+	return hintsOf(inHelp, func(act action) bool { return act == actDown && d.most == 0 })
+}
 
 func (d *scroller) key(a *app, k tea.KeyMsg) tea.Cmd {
 	switch find(k.String(), inHelp) {

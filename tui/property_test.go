@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
 	"nigh/agent/control"
@@ -160,7 +162,7 @@ func (d dice) event() control.Event {
 }
 
 var anyKeys = []string{"enter", "esc", "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "pgup", "pgdown", "backspace", "ctrl+u",
-	"1", "2", "3", "4", "4", "5", "6", "f", "d", "enter", "pgup", "ctrl+j", "m", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
+	"1", "2", "3", "4", "4", "5", "6", "f", "d", "enter", "pgup", "ctrl+j", "m", "j", "k", "g", "G", "/", "?", "i", "c", "t", "b", "w", "o", "+", "ctrl+f", "u", "X", "s", "x", "p", "r", "L", "y", "n", "a", "l", " ", ".", "e", "~", "é", "猫"}
 
 // TestEveryFrameFits walks at random through states, sizes, events and keys, and
 // checks each frame.
@@ -178,6 +180,8 @@ func TestEveryFrameFits(t *testing.T) {
 			}
 			u := newUI(t, agent, theme.New(d.IntN(3) == 0, d.IntN(3) > 0, theme.Background(d.IntN(3))))
 			u.a.dir = "/"
+			u.a.th.Linear = d.IntN(4) == 0
+			u.a.remedies, u.a.report = sampleRemedies(agent), func(context.Context, string) error { return agent.called("report") }
 			defer u.end()
 			u.resize(80, 24)
 			u.run(u.a.Init())
@@ -203,6 +207,13 @@ func TestEveryFrameFits(t *testing.T) {
 						u.settle()
 					}
 				case 3:
+					if d.IntN(3) == 0 {
+						m := tea.MouseMsg{X: d.IntN(u.a.w + 1), Y: d.IntN(u.a.h + 1), Button: []tea.MouseButton{tea.MouseButtonLeft, tea.MouseButtonWheelUp, tea.MouseButtonWheelDown}[d.IntN(3)]}
+						what = fmt.Sprintf("mouse %+v", m)
+						u.send(m)
+						u.settle()
+						break
+					}
 					what = "wait"
 					u.wait(time.Duration(d.IntN(1500)) * time.Millisecond)
 				default:

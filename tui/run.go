@@ -43,6 +43,7 @@ type Control interface {
 	Doctor(ctx context.Context) ([]control.Check, error)
 	Shares(ctx context.Context) ([]control.Share, error)
 	AddShare(ctx context.Context, r control.ShareRequest) (control.Share, error)
+	ChangeShare(ctx context.Context, name string, r control.ShareChange) (control.Share, error)
 	RemoveShare(ctx context.Context, name string) error
 	Browse(ctx context.Context, r control.BrowseRequest) (control.Listing, error)
 	SearchEach(ctx context.Context, r control.SearchRequest, each func([]control.ShareEntry) error) (control.SearchAnswer, error)
@@ -65,6 +66,19 @@ type Options struct {
 	// Background is "dark", "light" or "auto" (also ""). Auto reads COLORFGBG,
 	// and else uses only colours that are readable on both.
 	Background string
+	// Mouse takes the wheel and clicks; selecting text with the mouse then needs the
+	// shift key in most terminals.
+	Mouse bool
+	// Still redraws figures that change by themselves (rates, bars, times) at most once
+	// a second, and clocks every ten.
+	Still bool
+	// Linear draws no boxes and no bars, and a label before each value, for screen
+	// readers and braille displays. It is Still too.
+	Linear bool
+	// Remedies are the changes of the system that the Log screen offers.
+	Remedies []Remedy
+	// Report writes a bug report into a new file; nil = that cannot be done here.
+	Report func(ctx context.Context, path string) error
 	// Embedded says that the agent runs inside this program, so that quitting
 	// stops it.
 	Embedded bool
@@ -109,12 +123,23 @@ func Run(ctx context.Context, o Options) error {
 		a.dir, _ = os.Getwd()
 	}
 	a.ring = func() { _, _ = io.WriteString(o.Output, "\a") }
+	a.clipboard, a.openFolder = clipboardOf(o), openerOf(o.Env)
+	a.remedies, a.report = o.Remedies, o.Report
+	if path, err := os.Executable(); err == nil {
+		a.program = path // root's PATH may not have it
+	}
 	// The events are paced, so that a slow link (a serial line, ssh from far) is not
 	// flooded with frames; a key is drawn within a fiftieth of a second.
 	a.pace = framePace
+	if a.still = o.Still || o.Linear; a.still {
+		a.pace = stillPace
+	}
 	const framesPerSecond = 50
-	_, err := tea.NewProgram(a, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond),
-		tea.WithInput(o.Input), tea.WithOutput(o.Output)).Run()
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond), tea.WithInput(o.Input), tea.WithOutput(o.Output)}
+	if o.Mouse {
+		options = append(options, tea.WithMouseCellMotion())
+	}
+	_, err := tea.NewProgram(a, options...).Run()
 	if o.Env("TERM") == "linux" {
 		// The console has no second screen to come back from: what is left of
 		// the last frame goes away.
@@ -157,6 +182,9 @@ func themeOf(o Options) *theme.Theme {
 	}
 	th := theme.New(o.ASCII || !utf8Locale(o.Env), colour, bg)
 	// The fonts of the Linux console have none.
+	if th.Linear = o.Linear; o.Linear {
+		th.Up, th.Down = "up", "down"
+	}
 	th.HalfBlocks = !th.ASCIIOnly && o.Env("TERM") != "linux"
 	return th
 }

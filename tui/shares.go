@@ -323,6 +323,24 @@ func entryOf(e control.ShareEntry, share, at, label, detail string) shared {
 		holders: e.Holders, label: label, detail: detail}
 }
 
+// copied is the path of a folder of ours, the ID of a device, the hash of a file or its name.
+func (s *sharesScreen) copied(a *app) (what, text string) {
+	if m := s.own(); m != nil {
+		return "the path", m.Folder
+	}
+	if p := s.device(a); p != nil {
+		return "the ID", p.ID
+	}
+	switch e := s.entry(); {
+	case e == nil:
+		return "", ""
+	case e.hash != "":
+		return "the hash", printable(e.hash, true)
+	default:
+		return "the name", e.label
+	}
+}
+
 func (s *sharesScreen) idle(a *app, act action) bool {
 	e := s.entry()
 	switch act {
@@ -332,7 +350,7 @@ func (s *sharesScreen) idle(a *app, act action) bool {
 		return e == nil
 	case actOutside:
 		return s.place.top()
-	case actStop:
+	case actStop, actEdit, actWho:
 		return s.own() == nil
 	case actAdd:
 		return !s.place.top()
@@ -371,6 +389,10 @@ func (s *sharesScreen) act(a *app, act action) tea.Cmd {
 		return s.add(a)
 	case actStop:
 		return s.stop(a)
+	case actEdit:
+		return s.edit(a)
+	case actWho:
+		return s.who(a)
 	}
 	return nil
 }

@@ -76,6 +76,7 @@ func (s *sharesScreen) home(a *app, w, h int) []string {
 				if who == 0 {
 					cells = append(cells[:2], cells[3:]...)
 				}
+				s.list.drew(len(lines), i)
 				lines = append(lines, t.row(a, key == s.list.key, cells...))
 			}
 			continue
@@ -92,6 +93,7 @@ func (s *sharesScreen) home(a *app, w, h int) []string {
 		if p.State != "ready" {
 			state = "away"
 		}
+		s.list.drew(len(lines), i)
 		lines = append(lines, devices.row(a, key == s.list.key, cell{nameOf(p.Peer), nil}, cell{state, nil}))
 	}
 	return lines[:min(len(lines), h)]
@@ -148,6 +150,7 @@ func (s *sharesScreen) listing(a *app, w, h int) []string {
 		if where > 0 {
 			last = e.detail
 		}
+		s.list.drew(len(lines), i)
 		lines = append(lines, t.row(a, key == s.list.key, cell{cutMiddle(name, t.cols[0].w-1), nil}, cell{size, nil}, cell{last, nil}))
 	}
 	note := s.note

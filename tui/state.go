@@ -139,7 +139,7 @@ func (s *state) reset(n control.State, at time.Time) {
 	for _, p := range n.Peers {
 		s.peers = append(s.peers, &peer{p, at})
 	}
-	slices.SortFunc(s.peers, comparePeers)
+	sort.Slice(s.peers, func(i, j int) bool { return comparePeers(s.peers[i], s.peers[j]) < 0 })
 	sort.SliceStable(n.Transfers, func(i, j int) bool {
 		a, b := n.Transfers[i], n.Transfers[j]
 		return cmp.Compare(b.Age, a.Age) < 0
@@ -147,7 +147,7 @@ func (s *state) reset(n control.State, at time.Time) {
 	for _, t := range n.Transfers {
 		s.transfers = append(s.transfers, s.transferOf(t, old.transfer(t.ID), at))
 	}
-	slices.SortFunc(s.transfers, compareTransfers)
+	sort.Slice(s.transfers, func(i, j int) bool { return compareTransfers(s.transfers[i], s.transfers[j]) < 0 })
 	for _, i := range n.Inbox {
 		q := &question{InboxItem: i, at: at}
 		if was := old.question(i.ID); was != nil {

@@ -1,5 +1,7 @@
 package tui
 
+import "strings"
+
 // column is one column of a table. The one with width 0 takes what is left.
 type column struct {
 	title string
@@ -37,6 +39,9 @@ func (t table) head(a *app) string {
 	for _, c := range t.cols {
 		line += t.pad(c, c.title)
 	}
+	if a.th.Linear {
+		line = "" // each row has its labels
+	}
 	return a.th.Dim.Render(fit(line, t.w))
 }
 
@@ -58,6 +63,10 @@ func (t table) row(a *app, selected bool, cells ...cell) string {
 		if i >= len(t.cols) {
 			break
 		}
+		if a.th.Linear {
+			line += t.labelled(i, c, len(line) > 3)
+			continue
+		}
 		text := t.pad(t.cols[i], c.text)
 		if c.style != nil && !selected {
 			text = c.style(text)
@@ -71,9 +80,24 @@ func (t table) row(a *app, selected bool, cells ...cell) string {
 	return line
 }
 
+// labelled writes a cell after the name of its column.
+func (t table) labelled(i int, c cell, more bool) string {
+	if c.text == "" || c.text == "-" {
+		return ""
+	}
+	text := strings.ToLower(t.cols[i].title)
+	if text != "" {
+		text += " "
+	}
+	if text += c.text; more {
+		text = ", " + text
+	}
+	return text
+}
+
 // wide reports whether details go beside the list, and how wide the list is then.
-func wide(w int) (bool, int) {
-	if w < 110 {
+func (a *app) wide(w int) (bool, int) {
+	if w < 110 || a.th.Linear {
 		return false, w
 	}
 	return true, w - max(40, w/3)
@@ -81,7 +105,7 @@ func wide(w int) (bool, int) {
 
 // withDetail puts a list and the details of its selected row together.
 func (a *app) withDetail(w, h int, title string, draw func(w, h int) []string, detail func(w, h int) []string) []string {
-	side, lw := wide(w)
+	side, lw := a.wide(w)
 	if !side {
 		dh := max(3, min(8, h/3))
 		lines := draw(w, h-dh-1)

@@ -13,6 +13,12 @@ func (s *messagesScreen) draw(a *app, w, h int) []string {
 		return s.empty(a, w, h)
 	}
 	lw := min(26, max(16, w/4))
+	s.width = lw
+	if a.th.Linear {
+		lh := max(2, min(len(rows), h/3))
+		names := s.names(a, rows, w, lh)
+		return append(append(names, ""), s.talk(a, w, h-len(names)-1)...)
+	}
 	left := s.names(a, rows, lw, h)
 	right := s.talk(a, w-lw-2, h)
 	lines := make([]string, h)
@@ -60,6 +66,7 @@ func (s *messagesScreen) names(a *app, rows []talk, w, h int) []string {
 			unread = " " + count(t.unread, "new")
 			unread = strings.TrimSuffix(unread, "s")
 		}
+		s.list.drew(len(lines), i)
 		line := " " + mark + fit(t.name, w-4-width(unread)) + unread + " "
 		switch {
 		case t.key == s.list.key:
@@ -93,7 +100,11 @@ func (s *messagesScreen) talk(a *app, w, h int) []string {
 	}
 	var below []string
 	if t.trusted {
-		below = append([]string{strings.Repeat(a.th.Horizontal, w)}, s.draft().draw(a.th, w, s.writing)...)
+		edge := strings.Repeat(a.th.Horizontal, w)
+		if a.th.Linear {
+			edge = "Write:"
+		}
+		below = append([]string{edge}, s.draft().draw(a.th, w, s.writing)...)
 	}
 	room := max(1, h-2-len(below))
 	lines := s.said(a, t, w)

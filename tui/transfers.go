@@ -104,12 +104,22 @@ func (s *transfersScreen) table(a *app, shown []*transfer, w, h int) []string {
 		if i == split && i > 0 && i > first {
 			lines = append(lines, "", a.th.Dim.Render("   over"))
 		}
+		s.list.drew(len(lines), i)
 		arrow := a.th.Down
 		if x.Direction == "send" {
 			arrow = a.th.Up
 		}
 		text, style := s.progress(a, x)
 		name := head.cols[0].w - 3
+		if a.th.Linear {
+			text = strings.Join(strings.Fields(text), " ")
+			if x.State == "running" {
+				text = "running " + text
+			}
+			row := table{[]column{{title: "file"}, {title: "device"}, {title: "state"}}, w}
+			lines = append(lines, row.row(a, x.ID == s.list.key, cell{x.Direction + " " + x.Name, nil}, cell{x.PeerName, nil}, cell{text, nil}))
+			continue
+		}
 		cells := []cell{{arrow + " " + cutMiddle(x.Name, name), nil}, {x.PeerName, nil}, {text, style}}
 		if peer == 0 {
 			cells = append(cells[:1], cells[2:]...)
@@ -181,6 +191,9 @@ func percent(t *transfer) int {
 
 // bar draws how much is done. The last block says that some of it is.
 func bar(a *app, t *transfer) string {
+	if a.th.Linear {
+		return ""
+	}
 	n := percent(t) * barWidth / 100
 	text := strings.Repeat(a.th.Full, n)
 	if n < barWidth && percent(t) > 0 {
@@ -206,6 +219,27 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 	if t == nil {
 		return nil
 	}
+	return pairs(w, h, s.facts(a, t, w, 3)...)
+}
+
+// copied is the path of the transfer, or its ID.
+func (s *transfersScreen) copied(a *app) (what, text string) {
+	t := a.st.transfer(s.list.key)
+	switch {
+	case t == nil:
+		return "", ""
+	case t.Path != "":
+		return "the path", t.Path
+	}
+	return "the ID", t.ID
+}
+
+// maxFacts bounds the lines of a list of names that is shown whole.
+const maxFacts = 1000
+
+// facts are what is known about a transfer, lists of names in so many lines of w columns.
+func (s *transfersScreen) facts(a *app, t *transfer, w, most int) []pair {
+	most *= w - 13
 	amount := fmt.Sprintf("%s of %s, %d %%", bytesText(t.BytesDone), bytesText(t.BytesTotal), percent(t))
 	if t.PathKind != "" {
 		amount += ", over " + map[string]string{"direct": "Wi-Fi Direct", "lan": "the LAN", "manual": "a typed address"}[t.PathKind]
@@ -221,7 +255,7 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 	if t.Direction == "send" {
 		where = "From"
 	}
-	path := cutMiddle(t.Path, 2*(w-13))
+	path := cutMiddle(t.Path, most*2/3)
 	device := t.PeerName + "  " + shortID(t.Peer)
 	if t.Direction == "send" {
 		device = "to " + device
@@ -241,7 +275,7 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 		pair{where, path, nil},
 		pair{"What", what, nil})
 	if len(t.Names) > 1 {
-		list = append(list, pair{"Names", cut(strings.Join(t.Names, ", "), 3*(w-13)), nil})
+		list = append(list, pair{"Names", cut(strings.Join(t.Names, ", "), most), nil})
 	}
 	if t.Sources > 1 {
 		list = append(list, pair{"Sources", count(t.Sources, "device"), nil})
@@ -255,7 +289,7 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 			}
 			each = append(each, text)
 		}
-		list = append(list, pair{"Holders", cut(strings.Join(each, ", "), 3*(w-13)), nil})
+		list = append(list, pair{"Holders", cut(strings.Join(each, ", "), most), nil})
 	}
 	switch {
 	case t.State == "done":
@@ -263,7 +297,7 @@ func (s *transfersScreen) detail(a *app, t *transfer, w, h int) []string {
 	case !t.over() && t.State != "waiting":
 		list = append(list, pair{"Resumes", "by itself after a break, when the device is near", nil})
 	}
-	return pairs(w, h, list...)
+	return list
 }
 
 func (s *transfersScreen) idle(a *app, act action) bool {
@@ -273,6 +307,8 @@ func (s *transfersScreen) idle(a *app, act action) bool {
 		return len(a.st.transfers) == a.st.running()
 	case t == nil:
 		return true
+	case act == actFolder:
+		return t.Path == ""
 	case act == actOpen:
 		return t.State != "waiting" || t.Direction != "receive"
 	case act == actCancel:
@@ -304,6 +340,16 @@ func (s *transfersScreen) act(a *app, act action) tea.Cmd {
 	}
 	id, name, ctl := t.ID, cut(t.Name, 40), a.ctl
 	switch act {
+	case actFolder:
+		return s.folder(a, t)
+	case actDetails:
+		return a.open(&scroller{title: cut(t.Name, 40), full: true, subject: func(a *app) bool { return a.st.transfer(id) != nil }, lines: func(w int) []string {
+			t := a.st.transfer(id)
+			if t == nil {
+				return nil
+			}
+			return pairs(w, maxEntries, append(s.facts(a, t, w, maxFacts), pair{"ID", t.ID, nil})...)
+		}}, false)
 	case actOpen:
 		for _, q := range a.st.inbox {
 			if q.Transfer != nil && q.Transfer.ID == id {

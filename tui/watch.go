@@ -45,6 +45,9 @@ type (
 // for: what hundreds of devices tell is not drawn each by each. Keys do not wait.
 const framePace = 100 * time.Millisecond
 
+// stillPace is framePace where little is to move.
+const stillPace = time.Second
+
 // maxEvents bounds the events that are taken between two frames.
 const maxEvents = 256
 

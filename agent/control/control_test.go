@@ -241,6 +241,7 @@ func TestEveryRoute(t *testing.T) {
 	yes, intent := true, 15
 	send := control.SendRequest{Paths: []string{"/a b/ü"}, To: []string{"Ana's laptop"}, Name: "x"}
 	trust := control.TrustRequest{Action: "set", Device: "ana", AutoAccept: &yes}
+	unshared := control.ShareChange{For: &[]string{}}
 	query := control.MessageQuery{Since: 1 << 60, Before: 3, Oldest: true, Limit: 5, Search: "a&b=ü ?", From: "Ana's laptop", Waiting: true}
 	say := control.MessageRequest{Text: "a\n<\tb>", To: []string{"ana"}, All: true}
 	group := control.GroupRequest{Action: "join", Device: "ana", Intent: &intent}
@@ -290,6 +291,7 @@ func TestEveryRoute(t *testing.T) {
 		{"leave", func() (any, error) { return nil, c.LeaveGroup(ctx, "p2p-wlan0-0") }, []any{"leave", "p2p-wlan0-0"}, nil},
 		{"shares", func() (any, error) { return c.Shares(ctx) }, "shares", []control.Share{sampleShare}},
 		{"add share", func() (any, error) { return c.AddShare(ctx, control.ShareRequest{Folder: "/srv"}) }, control.ShareRequest{Folder: "/srv"}, sampleShare},
+		{"change share", func() (any, error) { return c.ChangeShare(ctx, "a/ü ?", unshared) }, []any{"change share", "a/ü ?", unshared}, sampleShare},
 		{"remove share", func() (any, error) { return nil, c.RemoveShare(ctx, "a/ü ?") }, []any{"remove share", "a/ü ?"}, nil},
 		{"browse", func() (any, error) { return c.Browse(ctx, control.BrowseRequest{Device: "ana", Share: "photos"}) }, control.BrowseRequest{Device: "ana", Share: "photos"}, sampleListing},
 		{"search", func() (any, error) { return c.Search(ctx, control.SearchRequest{Query: "a"}) }, control.SearchRequest{Query: "a"}, control.SearchAnswer{Results: []control.ShareEntry{sampleEntry}, Asked: 2}},

@@ -14,6 +14,8 @@ type Sharing interface {
 	Shares(ctx context.Context) ([]Share, error)
 	// AddShare makes a share and returns it; its index is made in the background.
 	AddShare(ctx context.Context, r ShareRequest) (Share, error)
+	// ChangeShare changes a share by its name and returns it. What is being sent to a device that may not see it any more ends.
+	ChangeShare(ctx context.Context, name string, r ShareChange) (Share, error)
 	// RemoveShare ends a share by its name. The folder stays.
 	RemoveShare(ctx context.Context, name string) error
 	// Browse returns the shares of a device, or a page of a folder of one.
@@ -59,6 +61,13 @@ type ShareRequest struct {
 	Name   string   `json:"name,omitempty"`
 	For    []string `json:"for,omitempty"`    // trusted devices; empty: all of them
 	Hidden bool     `json:"hidden,omitempty"` // with names that begin with a dot
+}
+
+// ShareChange changes a share. What is nil stays as it is.
+type ShareChange struct {
+	Name   *string   `json:"name,omitempty"`
+	For    *[]string `json:"for,omitempty"`    // trusted devices; empty: all of them
+	Hidden *bool     `json:"hidden,omitempty"` // with names that begin with a dot
 }
 
 // BrowseRequest asks for what a device shares.
@@ -150,6 +159,14 @@ func sharingRoutes(handle handler, b Sharing) {
 		}
 		return b.AddShare(r.Context(), q)
 	})
+	handle("POST /v1/shares/{id}", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var q ShareChange
+		name, err := read(w, r, &q)
+		if err != nil {
+			return nil, err
+		}
+		return b.ChangeShare(r.Context(), name, q)
+	})
 	handle("DELETE /v1/shares/{id}", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		id, err := read(w, r, &empty{})
 		if err != nil {
@@ -224,6 +241,11 @@ func (c *Client) Shares(ctx context.Context) ([]Share, error) {
 // AddShare makes a share and returns it.
 func (c *Client) AddShare(ctx context.Context, r ShareRequest) (Share, error) {
 	return call[Share](c, ctx, http.MethodPost, "/v1/shares", r)
+}
+
+// ChangeShare changes a share by its name and returns it.
+func (c *Client) ChangeShare(ctx context.Context, name string, r ShareChange) (Share, error) {
+	return call[Share](c, ctx, http.MethodPost, "/v1/shares/"+url.PathEscape(name), r)
 }
 
 // RemoveShare ends a share by its name.

@@ -18,6 +18,9 @@ func (b *backend) Shares(context.Context) ([]control.Share, error) {
 func (b *backend) AddShare(_ context.Context, r control.ShareRequest) (control.Share, error) {
 	return sampleShare, b.note(r)
 }
+func (b *backend) ChangeShare(_ context.Context, name string, r control.ShareChange) (control.Share, error) {
+	return sampleShare, b.note([]any{"change share", name, r})
+}
 func (b *backend) RemoveShare(_ context.Context, name string) error {
 	return b.note([]any{"remove share", name})
 }

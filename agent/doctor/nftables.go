@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sort"
 )
 
 const (
@@ -158,7 +159,7 @@ func (r *ruleset) input(p packet, except ...string) (fate, place) {
 			base = append(base, c)
 		}
 	}
-	slices.SortFunc(base, func(a, b *chain) int { return a.prio - b.prio })
+	sort.Slice(base, func(i, j int) bool { return base[i].prio < base[j].prio })
 	all := accepted
 	for _, c := range base {
 		w := walk{r: r, p: p}

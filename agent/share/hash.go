@@ -44,10 +44,9 @@ func (s *Shares) hashAll(ctx context.Context) error {
 		case <-rest.C:
 		}
 		began := time.Now()
-		for _, f := range s.unhashed() {
-			h := &hasher{s: s, f: f, rec: f.record}
+		for _, h := range s.unhashed() {
 			if err := h.pass(ctx); err != nil && ctx.Err() == nil {
-				s.log.Debug("Hashing a share was given up", "share", f.ID, "err", err)
+				s.log.Debug("Hashing a share was given up", "share", h.rec.ID, "err", err)
 			}
 			s.cfg.Changed()
 		}
@@ -68,14 +67,14 @@ func (s *Shares) tidy() {
 	debug.FreeOSMemory()
 }
 
-// unhashed returns the shares that have files without a hash.
-func (s *Shares) unhashed() []*folder {
+// unhashed returns a pass for each share that has files without a hash.
+func (s *Shares) unhashed() []*hasher {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []*folder
+	var list []*hasher
 	for _, f := range s.folders {
 		if f.hashed < f.files && f.state != Missing {
-			list = append(list, f)
+			list = append(list, &hasher{s: s, f: f, rec: f.record})
 		}
 	}
 	return list

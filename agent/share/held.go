@@ -39,20 +39,21 @@ func (s *Shares) Held(ctx context.Context, peer identity.DeviceID, of []content.
 		want[h] = !h.IsZero()
 	}
 	var found []Held
-	for _, f := range list {
-		if !s.present(f) {
+	for _, sight := range list {
+		if !s.present(sight.f) {
 			continue
 		}
-		s.mu.Lock()
-		rec := f.record
-		s.mu.Unlock()
+		rec := sight.rec
 		err := s.db.scan(ctx, rec.ID, func(v *visit) error {
 			e, err := decode(v.raw)
 			if err != nil || e.dir || !want[e.hash] {
 				return nil
 			}
-			want[e.hash] = false // one file of each
 			path := v.path()
+			if rec.skips(path) {
+				return nil
+			}
+			want[e.hash] = false // one file of each
 			found = append(found, Held{Hash: e.hash, Root: rec.Folder, Path: path, Known: known(path, &e),
 				Still: func() bool { return s.Sees(peer, rec.ID) }})
 			return nil

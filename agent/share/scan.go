@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func (s *Shares) toScan() []*folder {
 			list = append(list, f)
 		}
 	}
-	slices.SortFunc(list, func(a, b *folder) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	return list
 }
 

@@ -85,9 +85,9 @@ func (s *Shares) searched(done func() (last bool)) {
 }
 
 // find calls fn for what the query finds in a share, until fn returns false or ctx ends. It reports whether it came to the end.
-func (s *Shares) find(ctx context.Context, id string, q query, fn func(path string, e *entry) bool) (whole bool, err error) {
+func (s *Shares) find(ctx context.Context, rec *record, q query, fn func(path string, e *entry) bool) (whole bool, err error) {
 	m := matcher{query: q}
-	err = s.db.scan(ctx, id, func(v *visit) error {
+	err = s.db.scan(ctx, rec.ID, func(v *visit) error {
 		if q.hash.IsZero() && !m.match(v) {
 			return nil
 		}
@@ -95,7 +95,10 @@ func (s *Shares) find(ctx context.Context, id string, q query, fn func(path stri
 		if err != nil {
 			return nil // the next scan finds it different and writes it anew
 		}
-		if !q.hash.IsZero() && (e.dir || e.hash != q.hash) || fn(v.path(), &e) {
+		if !q.hash.IsZero() && (e.dir || e.hash != q.hash) {
+			return nil
+		}
+		if path := v.path(); rec.skips(path) || fn(path, &e) {
 			return nil
 		}
 		return errEnough

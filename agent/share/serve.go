@@ -7,8 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
+	"sort"
 
 	"golang.org/x/sys/unix"
 
@@ -50,29 +49,35 @@ func (s *Shares) Handler() http.Handler {
 	return mux
 }
 
+// seen is a share that a device may see, as it was when the device asked.
+type seen struct {
+	f   *folder
+	rec record
+}
+
 // of returns what a device may see, by name.
-func (s *Shares) of(peer identity.DeviceID) []*folder {
+func (s *Shares) of(peer identity.DeviceID) []seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []*folder
+	var list []seen
 	for _, f := range s.folders {
 		if s.sees(peer, f) {
-			list = append(list, f)
+			list = append(list, seen{f, f.record})
 		}
 	}
-	slices.SortFunc(list, func(a, b *folder) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(i, j int) bool { return list[i].rec.Name < list[j].rec.Name })
 	return list
 }
 
 func (s *Shares) serveShares(_ context.Context, _ *http.Request, peer identity.DeviceID) (int, any, error) {
 	answer := sharesAnswer{Shares: []Remote{}}
-	for _, f := range s.of(peer) {
-		there := s.present(f)
+	for _, v := range s.of(peer) {
+		there := s.present(v.f)
 		s.mu.Lock()
-		r := Remote{Name: f.Name, Files: f.files, Dirs: f.dirs, Bytes: f.bytes, State: f.state}
+		r := Remote{Name: v.rec.Name, Files: v.f.files, Dirs: v.f.dirs, Bytes: v.f.bytes, State: v.f.state}
 		s.mu.Unlock()
 		if !there {
-			r = Remote{Name: f.Name, State: Missing}
+			r = Remote{Name: v.rec.Name, State: Missing}
 		}
 		answer.Shares = append(answer.Shares, r)
 	}
@@ -111,6 +116,9 @@ func (s *Shares) serveBrowse(_ context.Context, r *http.Request, peer identity.D
 	if err != nil {
 		return 0, nil, err
 	}
+	if rec.skips(path) {
+		return 0, nil, ErrNotFound
+	}
 	if !s.present(f) {
 		return 0, nil, ErrUnavailable
 	}
@@ -128,31 +136,35 @@ func (s *Shares) serveBrowse(_ context.Context, r *http.Request, peer identity.D
 		}
 		dir = path
 	}
-	page, err := s.page(rec.ID, dir, req.After, req.Limit)
+	page, err := s.page(&rec, dir, req.After, req.Limit)
 	return http.StatusOK, page, err
 }
 
 // page returns the entries of a directory after a name.
-func (s *Shares) page(id, dir, after string, limit int) (Page, error) {
+func (s *Shares) page(rec *record, dir, after string, limit int) (Page, error) {
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
 	page := Page{Entries: []Entry{}}
-	from, size := dirKey(id, dir), 0
+	from, size := dirKey(rec.ID, dir), 0
 	if after != "" {
-		from = append(entryKey(id, dir, after), 0)
+		from = append(entryKey(rec.ID, dir, after), 0)
 	}
-	err := s.db.s.Bucket(bucketIndex).ForEachFrom(dirKey(id, dir), from, func(key, raw []byte) error {
+	err := s.db.s.Bucket(bucketIndex).ForEachFrom(dirKey(rec.ID, dir), from, func(key, raw []byte) error {
 		e, err := decode(raw)
 		if err != nil {
 			return nil // the next scan finds it different and writes it anew
+		}
+		_, name := splitKey(key)
+		if rec.skips(name) {
+			return nil
 		}
 		if len(page.Entries) == limit || size > maxPageBytes {
 			page.More = true
 			return errEnough
 		}
 		entry := e.wire()
-		_, entry.Name = splitKey(key)
+		entry.Name = name
 		size += len(entry.Name)
 		page.Entries = append(page.Entries, entry)
 		return nil
@@ -186,17 +198,17 @@ func (s *Shares) serveSearch(ctx context.Context, r *http.Request, peer identity
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
 	answer, size := searchAnswer{Results: []Entry{}}, 0
-	for _, f := range s.of(peer) {
-		if !s.present(f) {
+	for _, v := range s.of(peer) {
+		if !s.present(v.f) {
 			continue
 		}
-		whole, err := s.find(ctx, f.ID, q, func(path string, e *entry) bool {
+		whole, err := s.find(ctx, &v.rec, q, func(path string, e *entry) bool {
 			if len(answer.Results) == req.Limit || size > maxPageBytes {
 				return false
 			}
 			entry := e.wire()
-			entry.Share, entry.Path = f.Name, path
-			size += len(path) + len(f.Name)
+			entry.Share, entry.Path = v.rec.Name, path
+			size += len(path) + len(v.rec.Name)
 			answer.Results = append(answer.Results, entry)
 			return true
 		})
@@ -239,6 +251,9 @@ func (s *Shares) serveGet(ctx context.Context, r *http.Request, peer identity.De
 	if err != nil {
 		return 0, nil, err
 	}
+	if rec.skips(path) {
+		return 0, nil, ErrNotFound
+	}
 	offer := Offer{Peer: peer, X: req.X, Share: rec.ID, Name: rec.Name, Root: rec.Folder, Path: path, Skip: rec.skip}
 	if path != "." {
 		e, err := s.db.lookup(rec.ID, path)
@@ -275,11 +290,11 @@ func known(path string, e *entry) func(string, *unix.Stat_t) content.Hash {
 func (s *Shares) holds(ctx context.Context, peer identity.DeviceID, hash content.Hash) (share, path string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
-	for _, f := range s.of(peer) {
-		if !s.present(f) {
+	for _, v := range s.of(peer) {
+		if !s.present(v.f) {
 			continue
 		}
-		_, err := s.find(ctx, f.ID, query{hash: hash}, func(p string, _ *entry) bool {
+		_, err := s.find(ctx, &v.rec, query{hash: hash}, func(p string, _ *entry) bool {
 			path = p
 			return false
 		})
@@ -287,7 +302,7 @@ func (s *Shares) holds(ctx context.Context, peer identity.DeviceID, hash content
 			return "", "", fmt.Errorf("%w: %w", ErrInternal, err)
 		}
 		if path != "" {
-			return f.Name, path, nil
+			return v.rec.Name, path, nil
 		}
 	}
 	return "", "", ErrNotFound

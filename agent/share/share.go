@@ -297,12 +297,7 @@ func (s *Shares) Add(req AddRequest) (Info, error) {
 // Remove ends a share; the folder itself is not touched. It returns what was removed, or [ErrUnknown].
 func (s *Shares) Remove(name string) (Info, error) {
 	s.mu.Lock()
-	var f *folder
-	for _, c := range s.folders {
-		if receive.Fold(c.Name) == receive.Fold(name) {
-			f = c
-		}
-	}
+	f := s.named(name)
 	if f == nil {
 		s.mu.Unlock()
 		return Info{}, ErrUnknown

@@ -2,7 +2,7 @@ package transfer
 
 import (
 	"context"
-	"slices"
+	"sort"
 	"time"
 
 	"nigh/agent/identity"
@@ -110,6 +110,6 @@ func (e *Engine) inOrder() []*transfer {
 			list = append(list, t)
 		}
 	}
-	slices.SortFunc(list, func(a, b *transfer) int { return a.rec.Started.Compare(b.rec.Started) })
+	sort.Slice(list, func(i, j int) bool { return list[i].rec.Started.Before(list[j].rec.Started) })
 	return list
 }

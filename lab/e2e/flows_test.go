@@ -53,8 +53,18 @@ func TestFlowPair(t *testing.T) {
 	atAda.press("y")
 	atAda.shows(`Paired with bob`)
 	atBob.shows(`Paired with ada`)
-	atAda.shows(`> bob +trusted`)
 	bothTrust(t, ada, bob)
+	// One more question on each side: ada may send to bob without asking, bob is asked about by ada.
+	atBob.until(`enter send +m message`, "y")
+	atAda.until(`enter send +m message`, "n")
+	for _, w := range []struct {
+		on   *node.Agent
+		auto bool
+	}{{ada, false}, {bob, true}} {
+		if err := w.on.Await(within(t, paneDeadline), func(s control.State) bool { return len(s.Peers) == 1 && s.Peers[0].AutoAccept == w.auto }); err != nil {
+			t.Errorf("%s: %v", w.on.Name, err)
+		}
+	}
 	atAda.press("?")
 	atAda.shows(`Keys on Peers`)
 	atAda.resize(120, 40)

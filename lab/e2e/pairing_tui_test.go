@@ -239,6 +239,9 @@ func TestPairWithAHeadlessDevice(t *testing.T) {
 	window.press("\r")
 	_, at = window.shows(at, `Paired with bob`, "")
 	bothTrust(t, ada, bob)
+	// A key counts only after a moment of quiet; n means nothing on the screen below.
+	_, at = window.shows(at, `Let it send without asking`, "")
+	_, at = window.shows(at, `enter send +m message`, "n")
 	window.press("o")
 	_, at = window.shows(at, wrong, "") // ada's own
 	window.press("n")

@@ -90,7 +90,8 @@ func (s Style) Render(text string) string {
 type Theme struct {
 	Glyphs
 	ASCIIOnly  bool // text from outside must be ASCII too
-	HalfBlocks bool // '▀' and '▄' can be drawn: QR codes can
+	HalfBlocks bool // '▀' and '▄' can be drawn: QR codes can be half as high
+	Linear     bool // no boxes and no bars, and a label before each value
 
 	Plain    Style
 	Bold     Style
@@ -101,6 +102,15 @@ type Theme struct {
 	Warn     Style
 	Bad      Style
 	QR       Style // the modules of a code, the same on every background; empty without colours
+}
+
+// Cells returns a style for spaces that makes them light or dark modules of a code. Without colours
+// the dark ones have the terminal's background.
+func (t *Theme) Cells(light bool) Style {
+	if !light {
+		return t.QR
+	}
+	return Style{append(append(ansi.Style{}, t.QR.Style...), ansi.Style{}.Reverse(true)...)}
 }
 
 // Coloured reports whether colours are used.

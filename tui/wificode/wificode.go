@@ -30,8 +30,7 @@ func Rows(text string, dark bool) ([]string, error) {
 		return nil, fmt.Errorf("wificode: %w", err)
 	}
 	drawn := func(x, y int) bool {
-		light := x < 0 || y < 0 || x >= code.Size || y >= code.Size || !code.Black(x, y)
-		return light != dark && y < code.Size+quiet // the last row of characters may be half used
+		return light(code, x, y) != dark && y < code.Size+quiet // the last row of characters may be half used
 	}
 	var rows []string
 	for y := -quiet; y < code.Size+quiet; y += 2 {
@@ -51,4 +50,31 @@ func Rows(text string, dark bool) ([]string, error) {
 		rows = append(rows, row.String())
 	}
 	return rows, nil
+}
+
+// Cells draws the code of a text with one module in two character cells: 'X' where it is light, ' ' where
+// it is dark. It fails for a text that no code can hold.
+func Cells(text string) ([]string, error) {
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		return nil, fmt.Errorf("wificode: %w", err)
+	}
+	var rows []string
+	for y := -quiet; y < code.Size+quiet; y++ {
+		row := ""
+		for x := -quiet; x < code.Size+quiet; x++ {
+			if light(code, x, y) {
+				row += "XX"
+			} else {
+				row += "  "
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// light reports whether a module, or the border around the code, is light.
+func light(code *qr.Code, x, y int) bool {
+	return x < 0 || y < 0 || x >= code.Size || y >= code.Size || !code.Black(x, y)
 }
