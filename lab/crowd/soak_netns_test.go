@@ -197,7 +197,7 @@ func (s *soak) one() {
 // sent sends a file and waits until the transfer has ended; when cancelled, it is ended as soon as it has begun.
 func (s *soak) sent(a, b *node.Agent, path string, cancelled bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute) // the soak may run beside other work, which then comes first
 	defer cancel()
 	list, err := a.Client().Send(ctx, control.SendRequest{Paths: []string{path}, To: []string{b.Name}})
 	if err != nil || len(list) != 1 {
