@@ -13,12 +13,13 @@ import (
 // Usage is what a process has taken of its machine.
 type Usage struct {
 	RSS     int64         // resident bytes, with what the program's file shares with others
+	Anon    int64         // of them, those that no file holds: heaps and stacks
 	Peak    int64         // the most that RSS was
 	CPU     time.Duration // processor time of the threads that live
 	Wakeups int           // how often one of them went to sleep by itself, which is how often it was woken
 }
 
-// Sub is the usage since an earlier reading, but for RSS and Peak, which are those of u.
+// Sub is the usage since an earlier reading, but for RSS, Anon and Peak, which are those of u.
 func (u Usage) Sub(earlier Usage) Usage {
 	u.CPU -= earlier.CPU
 	u.Wakeups -= earlier.Wakeups
@@ -36,7 +37,7 @@ func UsageOf(pid int) (Usage, error) {
 	if err != nil {
 		return u, fmt.Errorf("node: %w", err)
 	}
-	u.RSS, u.Peak = status["VmRSS"]<<10, status["VmHWM"]<<10
+	u.RSS, u.Anon, u.Peak = status["VmRSS"]<<10, status["RssAnon"]<<10, status["VmHWM"]<<10
 	threads, err := filepath.Glob(filepath.Join(folder, "task", "*"))
 	if err != nil || len(threads) == 0 {
 		return u, fmt.Errorf("node: no threads of process %d: %w", pid, os.ErrProcessDone)
