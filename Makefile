@@ -13,6 +13,7 @@ BENCH_N ?= 5
 BENCH ?=
 FUZZ_TIME ?= 10m
 TEST ?=
+QEMU ?= arm64 armv6
 ARCH ?=
 FORMATS ?=
 
@@ -29,6 +30,8 @@ unpacked_packages := systemd-resolved
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync syncthing magic-wormhole python3-twisted \
 	python3-magic-wormhole-mailbox-server systemd
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
+qemu_packages := $(addprefix ./,agent/clean agent/content agent/control agent/identity agent/message agent/policy agent/private agent/recognise \
+	agent/store agent/trust agent/receive link/dhcp tui/theme tui/wificode wpa/dbusapi)
 # Exact, like everything that is run and not built in.
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -113,6 +116,24 @@ reproducible: ## Make the packages of the last commit twice, in two folders and 
 	done; \
 	diff "$$work/one/sources/dist/SHA256SUMS" "$$work/another/dist/SHA256SUMS"; \
 	cat "$$work/another/dist/SHA256SUMS"; echo 'The same in both folders.'
+
+# Programs of other processors, one system call at a time: what asks for namespaces, netlink or processes of its own is left out.
+qemu: ## Run programs and tests for arm64 and armv6 under qemu-user (QEMU=armv6: one)
+	@.ci/packages qemu-user-static
+	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; mkdir "$$home/run"; \
+	for machine in $(QEMU); do \
+		case $$machine in \
+		arm64) export GOARCH=arm64; run='qemu-aarch64-static -cpu cortex-a53' ;; \
+		armv6) export GOARCH=arm GOARM=6; run='qemu-arm-static -cpu arm1176' ;; \
+		*) echo "no machine $$machine" >&2; exit 1 ;; \
+		esac; \
+		echo "== $$machine"; \
+		$(MAKE) --no-print-directory build PROGRAM="$$home/nigh"; \
+		for call in version id doctor; do \
+			env -i HOME="$$home" XDG_RUNTIME_DIR="$$home/run" PATH="$$PATH" $$run "$$home/nigh" $$call; \
+		done; \
+		CGO_ENABLED=0 go test -exec "$$run" $(qemu_packages); \
+	done
 
 # With sudo there may be no go command: what make build has built is taken.
 install: ## Install program, units and policies (DESTDIR, PREFIX)

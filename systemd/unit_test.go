@@ -176,6 +176,27 @@ func TestInstallAndUninstall(t *testing.T) {
 	}
 }
 
+// Where /usr cannot be written nothing is half done, and what is wrong is said.
+func TestInstallBelowReadOnlyUsr(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts a folder read-only, for itself alone")
+	}
+	destdir := t.TempDir()
+	usr := filepath.Join(destdir, "usr")
+	if err := os.Mkdir(usr, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec ./install install`, usr)
+	cmd.Env = append(os.Environ(), "DESTDIR="+destdir, "BINARY="+stub(t))
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Read-only file system") {
+		t.Errorf("install: %v, said: %s", err, out)
+	}
+	if left := tree(t, destdir); len(left) > 0 {
+		t.Errorf("half done: %v", left)
+	}
+}
+
 // tree lists the files below root.
 func tree(t *testing.T, root string) []string {
 	t.Helper()

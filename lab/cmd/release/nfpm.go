@@ -123,6 +123,7 @@ func (p *packed) writePackage(ctx context.Context, format, name string) error {
 			return err
 		}
 	case "rpm":
+		_, c.Description, _ = strings.Cut(description, "\n") // the first line is the summary
 		c.Recommends = []string{"wpa_supplicant", "dbus"}
 		c.RPM = &rpmOptions{BuildHost: "localhost", Summary: summary}
 	case "apk":

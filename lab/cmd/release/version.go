@@ -19,8 +19,8 @@ type version struct {
 }
 
 var (
-	numbers = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(alpha|beta|rc|git)\d+)?$`)
-	tags    = regexp.MustCompile(`^v(\d+)\.(\d+)\.(\d+)(-\d+-g[0-9a-f]+)?$`)
+	numbers  = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(alpha|beta|rc|git)\d+)?$`)
+	finished = regexp.MustCompile(`^v(\d+\.\d+)\.(\d+)$`)
 )
 
 // versionOf is the version of the sources in a folder: the one given, else the one of its tags. With tagged a commit without a
@@ -71,11 +71,14 @@ func versionOf(ctx context.Context, sources, given string, tagged bool) (version
 	if err != nil {
 		return v, err
 	}
-	last, err := git("describe", "--tags", "--match", "v[0-9]*", "--abbrev=12", "HEAD")
+	last, err := git("describe", "--tags", "--match", "v[0-9]*", "--exclude", "*-*", "--abbrev=0", "HEAD")
 	if err != nil {
 		last = "v0.0.0" // no tag yet
 	}
-	v.number = next(last) + "-git" + v.date.Format("20060102150405")
+	if v.number, err = next(last); err != nil {
+		return v, err
+	}
+	v.number += "-git" + v.date.Format("20060102150405")
 	v.program = v.number + "+" + commit
 	if changed != "" {
 		v.program += ".changes"
@@ -83,14 +86,12 @@ func versionOf(ctx context.Context, sources, given string, tagged bool) (version
 	return v, nil
 }
 
-// next is the first version after a tag: what is built after v1.2.3 is on its way to 1.2.4, what is built after v1.3.0-rc1 to
-// 1.3.0.
-func next(described string) string {
-	m := tags.FindStringSubmatch(described)
+// next is the first version after a tag: what is built after v1.2.3 is on its way to 1.2.4.
+func next(tag string) (string, error) {
+	m := finished.FindStringSubmatch(tag)
 	if m == nil {
-		number, _, _ := strings.Cut(strings.TrimPrefix(described, "v"), "-")
-		return number
+		return "", fmt.Errorf("the tag %q is not a version such as v1.2.3", tag)
 	}
-	patch, _ := strconv.Atoi(m[3])
-	return fmt.Sprintf("%s.%s.%d", m[1], m[2], patch+1)
+	patch, err := strconv.Atoi(m[2])
+	return fmt.Sprintf("%s.%d", m[1], patch+1), err
 }
