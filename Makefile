@@ -108,12 +108,11 @@ release: ## Make packages of a tagged commit, with nothing changed, into dist/
 	@rm -rf dist
 	@go run ./lab/cmd/release -tagged
 
-reproducible: ## Make the packages of the last commit twice, in two folders and with nothing cached, and compare them
+reproducible: ## Make the packages of the last commit twice, in two folders, once with nothing cached, and compare
 	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
-	for folder in one/sources another; do \
-		git clone -q . "$$work/$$folder"; \
-		GOCACHE="$$work/$$folder.cache" $(MAKE) --no-print-directory -C "$$work/$$folder" packages; \
-	done; \
+	git clone -q . "$$work/one/sources"; git clone -q . "$$work/another"; \
+	$(MAKE) --no-print-directory -C "$$work/one/sources" packages; \
+	GOCACHE="$$work/cache" $(MAKE) --no-print-directory -C "$$work/another" packages; \
 	diff "$$work/one/sources/dist/SHA256SUMS" "$$work/another/dist/SHA256SUMS"; \
 	cat "$$work/another/dist/SHA256SUMS"; echo 'The same in both folders.'
 

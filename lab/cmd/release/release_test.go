@@ -145,6 +145,35 @@ func TestPackagesHaveWhatInstallDoes(t *testing.T) {
 	}
 }
 
+// The files are the same, too, and the units as they are packaged keep to the goal of systemd-analyze security.
+func TestPackagedFiles(t *testing.T) {
+	needs(t, "systemd-analyze", "systemd")
+	unpacked, destdir := t.TempDir(), t.TempDir()
+	command(t, nil, "dpkg-deb", "-x", path(t, ".deb"), unpacked)
+	program := filepath.Join(unpacked, "usr/bin/nigh")
+	command(t, []string{"DESTDIR=" + destdir, "PREFIX=/usr", "BINARY=" + program}, "../../../systemd/install", "install")
+	for name := range strings.Lines(command(t, nil, "find", destdir, "-type", "f", "-printf", "/%P\n")) {
+		name = strings.TrimSpace(name)
+		if strings.HasSuffix(name, "/nigh.1") {
+			continue // compressed in packages
+		}
+		here, there := filepath.Join(destdir, name), filepath.Join(unpacked, onDebian(name))
+		if text(t, here) != text(t, there) {
+			t.Errorf("%s is another one in the package", name)
+		}
+		a, err := os.Stat(here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.Stat(there); err != nil || a.Mode() != b.Mode() {
+			t.Errorf("%s has another mode in the package (%v)", name, err)
+		}
+	}
+	for _, unit := range []string{"nigh@.service", "nigh-wifi.service"} {
+		command(t, nil, "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=22", filepath.Join(unpacked, "usr/lib/systemd/system", unit))
+	}
+}
+
 // filesOfAPK lists the files of an .apk, which is some tar archives, compressed one after the other.
 func filesOfAPK(t *testing.T, path string) []string {
 	t.Helper()
