@@ -38,7 +38,7 @@ func (e *Engine) serveBatch(q *request) error {
 	files := q.src.newReader()
 	defer files.close()
 	files.expect(entries)
-	buf := buffers.get(int(largest) + frameHeader + content.HashSize)
+	buf := buffers.get(frameRoom + int(largest) + content.HashSize)
 	defer buffers.put(buf)
 	q.w.Header().Set("Content-Type", "application/octet-stream")
 	out := writers.Get().(*bufio.Writer)
@@ -50,20 +50,21 @@ func (e *Engine) serveBatch(q *request) error {
 	unreported := int64(0)
 	for i := range entries {
 		entry := &entries[i]
-		n, status := e.readSmall(files, entry, buf[frameHeader:])
+		head, data := buf[frameRoom-frameHeader:], buf[frameRoom:]
+		n, status := e.readSmall(files, entry, data)
 		var sum content.Hash
 		if status == frameOK {
-			sum = content.Sum(buf[frameHeader : frameHeader+n])
+			sum = content.Sum(data[:n])
 			if req.Hashes {
 				n, status = 0, frameHash
 			}
 		}
-		binary.BigEndian.PutUint32(buf, uint32(entry.Index))
-		buf[4] = status
-		binary.BigEndian.PutUint32(buf[5:], uint32(n))
-		frame := buf[:frameHeader]
+		binary.BigEndian.PutUint32(head, uint32(entry.Index))
+		head[4] = status
+		binary.BigEndian.PutUint32(head[5:], uint32(n))
+		frame := head[:frameHeader]
 		if status == frameOK || status == frameHash {
-			frame = append(buf[:frameHeader+n], sum[:]...)
+			frame = append(head[:frameHeader+n], sum[:]...)
 		}
 		if _, err := out.Write(frame); err != nil {
 			return err
