@@ -23,6 +23,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/sandbox"
 	"nigh/cli"
+	"nigh/desktop"
 )
 
 // version is set by the release build; a build from a checkout says which.
@@ -177,10 +178,23 @@ func serve(ctx context.Context, cfg agent.Config) error {
 		stop := reloadAtHangup(a)
 		defer stop()
 	}
+	defer notify(ctx, a.Socket())()
 	if err := a.Run(ctx); err != nil {
 		return agent.Explain(err)
 	}
 	return nil
+}
+
+// notify shows on the desktop of this process, if it has one, what the agent at a socket tells, until the returned function
+// ends that.
+func notify(ctx context.Context, socket string) (stop func()) {
+	ctx, end := context.WithCancel(ctx)
+	var showing sync.WaitGroup
+	showing.Go(func() { desktop.Follow(ctx, &control.Client{Socket: socket}, desktop.Bus()) })
+	return func() {
+		end()
+		showing.Wait()
+	}
 }
 
 // reloadAtHangup has an agent read its configuration and the policy again at SIGHUP,

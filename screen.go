@@ -66,13 +66,16 @@ func screens(ctx context.Context, o cli.TUIOptions) (wanted string, err error) {
 		running.Go(func() { _ = a.Run(life) }) // what breaks shows as "agent not running"
 		client.Socket, embedded = a.Socket(), true
 	}
+	defer notify(ctx, client.Socket)()
+	chosen := cfg
+	_ = chosen.Complete() // what is wrong with it was said, or is the agent's matter
 	color := "never"
 	if o.Color {
 		color = "always"
 	}
 	options := tui.Options{
 		Client: client, Input: os.Stdin, Output: os.Stdout, Embedded: embedded,
-		ASCII: o.ASCII, Color: color, Mouse: o.Mouse || cfg.Mouse != nil && *cfg.Mouse, Linear: o.Plain, Still: o.Still,
+		ASCII: o.ASCII, Color: color, Mouse: o.Mouse || chosen.Mouse != nil && *chosen.Mouse, Linear: o.Plain, Still: o.Still,
 		Remedies: offered(), Report: o.Report, Leaving: func(command string) { wanted = command },
 	}
 	if embedded {

@@ -16,6 +16,7 @@ import (
 	"nigh/agent/clean"
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/policy"
 	"nigh/agent/transfer"
 	"nigh/agent/trust"
 )
@@ -213,7 +214,7 @@ func (a *Agent) status() control.Status {
 		Agent: control.AgentInfo{
 			PID: os.Getpid(), Uptime: int64(time.Since(a.started).Seconds()), Mode: a.cfg.Mode, Port: int(a.sessions.Port()),
 			Inbox: a.now().Inbox, State: a.cfg.State, Accept: string(a.now().Accept), Visibility: string(a.now().Visibility), Free: free, Goroutines: runtime.NumGoroutine(),
-			Sandbox: a.sandboxView(),
+			Sandbox: a.sandboxView(), Quiet: policy.Off(a.now().Notifications),
 		},
 		Radio: a.direct.radioView(), Groups: a.direct.views(false), Links: []control.Link{},
 		Limits:   control.Limits{Transfers: cmp.Or(a.now().Transfers, transfer.MaxRunning), Peers: maxPeers, MinFree: a.now().minFree(total)},

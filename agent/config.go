@@ -84,8 +84,9 @@ type Settings struct {
 	MinFree        policy.Size  `toml:"min_free"`         // bytes that stay free on a disk that is received to, default 1 GiB or 5 %
 	Peers          policy.Peers `toml:"peers"`            // most devices connected at once
 
-	Hooks policy.Hooks `toml:"hooks"` // commands run on events
-	Mouse *bool        `toml:"mouse"` // the terminal UI takes the wheel and clicks, default off
+	Hooks         policy.Hooks `toml:"hooks"`         // commands run on events
+	Notifications *bool        `toml:"notifications"` // on the user's desktop, default on
+	Mouse         *bool        `toml:"mouse"`         // the terminal UI takes the wheel and clicks, default off
 
 	asked  bool              // the questions of the first run are behind us
 	file   string            // that they were read from, "" for none
@@ -236,6 +237,8 @@ func (s *Settings) put(key, v string) (known bool, err error) {
 		err = toggle(&s.Mouse)
 	case "receive":
 		err = toggle(&s.Receive)
+	case "notifications":
+		err = toggle(&s.Notifications)
 	case "max_size":
 		err = s.MaxSize.UnmarshalText([]byte(v))
 	case "rate_up":

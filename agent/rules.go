@@ -129,6 +129,7 @@ func newRules(s Settings, p policy.Policy) *rules {
 		shares = cmp.Or(strings.Join(*p.Shares, ", "), "none")
 	}
 	show("shares", shares, p.Shares != nil)
+	toggle("notifications", &r.Notifications, nil)
 	own = nil
 	toggle("user_hooks", &own, p.UserHooks)
 	for i, all := range r.hooks() {

@@ -36,6 +36,8 @@ type AgentInfo struct {
 	Visibility string  `json:"visibility,omitempty"`
 	Free       int64   `json:"free"` // bytes free for the inbox
 	Sandbox    Sandbox `json:"sandbox"`
+	// Quiet says that the user wants no notifications on a desktop, whoever shows them.
+	Quiet bool `json:"quiet,omitempty"`
 	// Goroutines is how many the process runs: a number that only grows is a fault.
 	Goroutines int `json:"goroutines"`
 }
