@@ -52,7 +52,7 @@ hot := runtime/... internal/... crypto/subtle crypto/cipher crypto/aes crypto/sh
 	golang.org/x/sys/... github.com/zeebo/... lukechampine.com/... nigh/agent/content nigh/agent/receive
 
 build: ## Build bin/nigh
-	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2 '-gcflags=all=-l -d=variablemakethreshold=0 $(names)' \
+	@CGO_ENABLED=0 go build -trimpath -tags=nethttpomithttp2$(TAGS:%=,%) '-gcflags=all=-l -d=variablemakethreshold=0 $(names)' \
 		$(hot:%='-gcflags=%=$(names)') \
 		-ldflags='-s -w -funcalign=8$(if $(VERSION), -X main.version=$(VERSION))' -o $(PROGRAM) .
 

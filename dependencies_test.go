@@ -68,7 +68,8 @@ func TestDependenciesAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := moduleRows(t, string(text))
-	program, tests := modulesOf(t, "."), modulesOf(t, "-test", "-tags=radio,netns,probe", "./...")
+	program, metrics := modulesOf(t, "."), modulesOf(t, "-tags=metrics", ".")
+	tests := modulesOf(t, "-test", "-tags=radio,netns,probe,metrics", "./...")
 	for _, m := range mod.Require {
 		row, ok := rows[m.Path]
 		if !ok {
@@ -80,6 +81,8 @@ func TestDependenciesAreListed(t *testing.T) {
 		switch {
 		case program[m.Path]:
 			in = "program"
+		case metrics[m.Path]:
+			in = "metrics"
 		case tests[m.Path]:
 			in = "tests"
 		}

@@ -78,6 +78,7 @@ type Agent struct {
 	server    *control.Server
 	socket    net.Listener
 	ring      *logRing
+	metering  metering
 	notices   []string // set by New only
 	loose     string   // why there is no sandbox, one sentence; set by Run before it runs anything
 	ran       bool     // set by Run only
@@ -219,7 +220,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a.server = control.NewServer(control.Config{Logger: a.log, Backend: backend{a}})
+	a.server = control.NewServer(control.Config{Logger: a.log, Backend: backend{a}, Metrics: a.metricsHandler()})
 	return a, nil
 }
 
@@ -287,6 +288,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("typed addresses", a.typed.run)
 	run("direct", a.runDirect)
 	run("log", a.followLog)
+	run("metrics", a.followMetrics)
 	run("hooks", a.hooks.run)
 	run("watchdog", a.notify)
 	run("sandbox", a.followBroker)

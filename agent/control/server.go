@@ -37,6 +37,7 @@ const versionHeader = "Nigh-Api"
 type Config struct {
 	Logger  *slog.Logger // nil discards
 	Backend Backend      // required
+	Metrics http.Handler // of GET /metrics; nil says that this program has none
 }
 
 // Server serves a [Backend] on a Unix socket. Make it with [NewServer].
@@ -44,13 +45,14 @@ type Server struct {
 	log      *slog.Logger
 	backend  Backend
 	handler  http.Handler
+	metrics  http.Handler // nil for none
 	watchers atomic.Int64
 	patience time.Duration // writeWait, but in a test
 }
 
 // NewServer returns a server for c.Backend; [Server.Serve] runs it.
 func NewServer(c Config) *Server {
-	s := &Server{log: c.Logger, backend: c.Backend, patience: writeWait}
+	s := &Server{log: c.Logger, backend: c.Backend, metrics: c.Metrics, patience: writeWait}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -320,6 +322,13 @@ func (s *Server) routes() http.Handler {
 	sharingRoutes(handle, b)
 	messageRoutes(b, handle)
 	mux.HandleFunc("GET /v1/events", s.watch)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if s.metrics == nil {
+			s.refuse(w, &Error{Code: CodeNotFound, Message: "this program was built without metrics", Hint: "build it with them: make build TAGS=metrics"})
+			return
+		}
+		s.metrics.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("POST /v1/search/stream", s.searchStream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &Error{Code: CodeNotFound,

@@ -240,6 +240,7 @@ func TestHostileRequests(t *testing.T) {
 		{"rebinding", "GET /v1/peers HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, control.CodePermission},
 		{"host with port", "GET /v1/peers HTTP/1.1\r\nHost: localhost:7421\r\n\r\n", 403, control.CodePermission},
 		{"no host", "GET /v1/peers HTTP/1.0\r\n\r\n", 403, control.CodePermission},
+		{"metrics of a program without", "GET /metrics HTTP/1.1\r\nHost: nigh\r\nConnection: close\r\n\r\n", 404, "make build TAGS=metrics"},
 		{"unknown route", "GET /v2/peers HTTP/1.1\r\nHost: nigh\r\nConnection: close\r\n\r\n", 404, control.CodeNotFound},
 		{"wrong method", "PUT /v1/peers HTTP/1.1\r\nHost: nigh\r\nConnection: close\r\n\r\n", 404, control.CodeNotFound},
 		{"messages", "GET /v1/messages?since=3&oldest=true HTTP/1.1\r\nHost: nigh\r\nConnection: close\r\n\r\n", 200, `"messages":[{`},

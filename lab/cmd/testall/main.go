@@ -118,6 +118,14 @@ func check(ctx context.Context, all *tally) error {
 		said = []byte(err.Error())
 	}
 	all.count("go vet", strings.TrimSpace(string(said)))
+	// A build of its own: the program that is given out has no metrics.
+	said, err = exec.CommandContext(ctx, "go", "test", "-tags=metrics", "-run=^TestMetrics", "./agent").CombinedOutput()
+	if err == nil && !strings.Contains(string(said), "no tests to run") {
+		said = nil
+	} else if len(said) == 0 {
+		said = []byte(err.Error())
+	}
+	all.count("metrics", strings.TrimSpace(string(said)))
 	return size(ctx, all)
 }
 
