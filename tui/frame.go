@@ -25,7 +25,11 @@ func (a *app) View() string {
 	default:
 		lines = a.overlay(a.frame())
 	}
-	return strings.Join(lines, "\n")
+	frame := strings.Join(lines, "\n")
+	if a.th.Console {
+		return oneColumn(frame)
+	}
+	return frame
 }
 
 // message draws one sentence in the middle of nothing.

@@ -181,11 +181,12 @@ func themeOf(o Options) *theme.Theme {
 		bg = theme.Light
 	}
 	th := theme.New(o.ASCII || !utf8Locale(o.Env), colour, bg)
-	// The fonts of the Linux console have none.
 	if th.Linear = o.Linear; o.Linear {
 		th.Up, th.Down = "up", "down"
 	}
-	th.HalfBlocks = !th.ASCIIOnly && o.Env("TERM") != "linux"
+	th.Console = o.Env("TERM") == "linux"
+	// The fonts of the Linux console have none.
+	th.HalfBlocks = !th.ASCIIOnly && !th.Console
 	return th
 }
 

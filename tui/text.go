@@ -43,6 +43,35 @@ func printable(s string, asciiOnly bool) string {
 	return b.String()
 }
 
+// oneColumn returns a frame without what the Linux console would not draw as wide as other terminals do, which would break the
+// frame: it gives a column to every character that joins with others, and its list of those that take two is its own. What is
+// joined to a character is left out, and the rest is shown as a "?" for each column. Characters that the console only has no
+// glyph for stay.
+func oneColumn(frame string) string {
+	var b strings.Builder
+	for frame != "" {
+		r, n := utf8.DecodeRuneInString(frame)
+		if r < utf8.RuneSelf && (len(frame) == n || frame[n] < utf8.RuneSelf) { // characters that join are beyond ASCII
+			b.WriteString(frame[:n])
+			frame = frame[n:]
+			continue
+		}
+		c, w := ansi.FirstGraphemeCluster(frame, ansi.GraphemeWidth)
+		frame = frame[len(c):]
+		if r < ' ' || w == 1 && sameOnConsole(r) {
+			b.WriteString(c[:n])
+		} else {
+			b.WriteString(strings.Repeat("?", w))
+		}
+	}
+	return b.String()
+}
+
+// sameOnConsole reports whether a character is in a range where all have one column everywhere, but for those that join.
+func sameOnConsole(r rune) bool {
+	return r < 0x1100 || r >= 0x2000 && r < 0x2300 || r >= 0x2500 && r < 0x2700
+}
+
 // isASCII reports whether s is printable ASCII.
 func isASCII(s string) bool {
 	for i := range len(s) {

@@ -92,6 +92,7 @@ type Theme struct {
 	ASCIIOnly  bool // text from outside must be ASCII too
 	HalfBlocks bool // '▀' and '▄' can be drawn: QR codes can be half as high
 	Linear     bool // no boxes and no bars, and a label before each value
+	Console    bool // the terminal is the Linux console, which knows nothing of characters that join
 
 	Plain    Style
 	Bold     Style
