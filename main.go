@@ -144,6 +144,10 @@ func choose(_ context.Context, r control.SettingsRequest) error {
 	return agent.Choose(cfg, r)
 }
 
+// garbage is how much of what the agent's heap holds may be garbage, in percent. The heap is a few megabytes: to collect it more
+// often costs next to nothing, and a small machine has the memory all the time.
+const garbage = 50
+
 // runAgent is `nigh agent`.
 func runAgent(ctx context.Context, o cli.AgentOptions) error {
 	cfg, err := settings(o)
@@ -152,6 +156,9 @@ func runAgent(ctx context.Context, o cli.AgentOptions) error {
 	}
 	if service() {
 		cfg.Mode = "service"
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
 	}
 	cfg.Logger = logger(os.Stderr, o.Verbose)
 	box, err := sandbox.Start()
