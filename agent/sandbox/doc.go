@@ -4,7 +4,8 @@
 //
 // Landlock rules can be tightened but never loosened, and the person names files and folders while the agent runs. So [Start],
 // before the rules are in force, starts this program once more as the broker: a process without the rules and without
-// capabilities, that opens and makes files for the agent and does nothing else. It does so only below what it was granted
+// capabilities, that opens and makes files for the agent, and runs the programs of the person's that it was told of before the rules
+// were in force ([Run]), and does nothing else. It opens only below what it was granted
 // ([Grant]), one name at a time in a directory that is open, following no link. Grants come from what the person said: from a
 // request on the local socket, and after a restart from the journal of such requests. Nothing that a device says becomes one.
 // They last until the agent ends, and so does the broker.
