@@ -33,6 +33,11 @@ func bootConfig(t *testing.T, text string) Config {
 	if err := os.WriteFile(cfg.BootFile, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	for path, mode := range map[string]os.FileMode{cfg.BootFile: 0o644, filepath.Dir(cfg.BootFile): 0o755} { // whatever the umask is
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return cfg
 }
 

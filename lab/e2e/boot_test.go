@@ -41,7 +41,7 @@ func TestBootPartitionSetsUpAHeadlessDevice(t *testing.T) {
 	pi, err := node.Start(t.Context(), node.Config{
 		Binary: bin, Dir: t.TempDir(), Name: "pi", Args: []string{"--no-direct"},
 		Command: func(ctx context.Context, name string, arg ...string) *exec.Cmd {
-			const partition = `mount -t tmpfs -o mode=755 boot /boot && mkdir /boot/firmware && cp "$0" /boot/firmware/nigh.toml && mount -o remount,ro /boot && exec "$@"`
+			const partition = `umask 022 && mount -t tmpfs -o mode=755 boot /boot && mkdir /boot/firmware && cp "$0" /boot/firmware/nigh.toml && mount -o remount,ro /boot && exec "$@"`
 			return hp.Command(ctx, "unshare", append([]string{"--mount", "sh", "-c", partition, file, name}, arg...)...)
 		},
 	})
