@@ -268,7 +268,7 @@ var keymap = []section{
 	}},
 	{inPhone, "The code for phones", []binding{
 		{actReveal, []string{"v"}, "v", "passphrase", "show or hide the passphrase"},
-		{actLarge, []string{"+", "="}, "+", "larger", "draw it in whole cells, or in half ones again"},
+		{actLarge, []string{"+", "="}, "+", "size", "draw it in whole cells, or in half ones again"},
 		{actTextOnly, []string{"t"}, "t", "text only", "without the code, or with it again"},
 		{actInvert, []string{"w"}, "w", "swap dark and light", "swap dark and light, where there are no colours"},
 		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},

@@ -110,6 +110,7 @@ type logRow struct {
 // the end of the log stays there.
 func (s *logScreen) sync(a *app) []logRow {
 	atEnd := len(s.list.keys) > 1 && s.list.at == len(s.list.keys)-1
+	first := s.list.at == 0
 	var rows []logRow
 	var keys []string
 	for _, state := range []string{"fail", "warn"} {
@@ -137,6 +138,9 @@ func (s *logScreen) sync(a *app) []logRow {
 		// What the checks found is read first, and if that is nothing, the newest.
 		s.begun = true
 		atEnd = len(rows) > 0 && rows[0].check == nil
+		if first { // the log may be here before the checks are
+			s.list.move(actFirst)
+		}
 	}
 	if atEnd && len(keys) > 0 {
 		s.list.move(actLast)

@@ -51,8 +51,8 @@ func (s *peersScreen) draw(a *app, w, h int) []string {
 func (s *peersScreen) table(a *app, shown []*peer, w, h int) []string {
 	cols := []column{{"NAME", 0, false}, {"TRUST", 10, false}, {"PATH", 14, false}, {"SIGNAL", 11, false}, {"SEEN", 8, false}, {"STATE", 12, false}}
 	signal := w >= 76
-	if !signal {
-		cols = append(cols[:3], cols[4:]...)
+	if !signal { // what is left is for the name
+		cols = []column{{"NAME", 0, false}, {"TRUST", 9, false}, {"PATH", 13, false}, {"SEEN", 7, false}, {"STATE", 11, false}}
 	}
 	if a.th.Linear {
 		cols = []column{cols[0], cols[len(cols)-1], cols[1], cols[2], {"SIGNAL", 1, false}, {"SEEN", 1, false}}

@@ -163,7 +163,7 @@ func (d *phoneDialog) draw(a *app, w, h int) panel {
 	case err != nil:
 		instead = "There is no code for this name and passphrase: type the passphrase on the phone."
 	case d.large || !a.th.HalfBlocks: // in whole cells; where they fit they are drawn elsewhere
-		instead = fmt.Sprintf("The code needs %d lines and %d columns so: make the window larger, or type the passphrase on the phone.", full+1, 2*full)
+		instead = fmt.Sprintf("In whole cells the code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", full+1, 2*full)
 	case len(rows)+1 > h || side < 20:
 		instead = fmt.Sprintf("The code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", len(rows)+5, full+28)
 	}

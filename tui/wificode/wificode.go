@@ -29,9 +29,8 @@ func Rows(text string, dark bool) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wificode: %w", err)
 	}
-	drawn := func(x, y int) bool {
-		return light(code, x, y) != dark && y < code.Size+quiet // the last row of characters may be half used
-	}
+	// Where the last row of characters is half used, the border is a module wider.
+	drawn := func(x, y int) bool { return light(code, x, y) != dark }
 	var rows []string
 	for y := -quiet; y < code.Size+quiet; y += 2 {
 		var row strings.Builder

@@ -9,6 +9,7 @@ import (
 
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/systemd"
 	"nigh/tui"
 )
 
@@ -17,6 +18,7 @@ type scene struct {
 	name  string
 	state func() control.State
 	keys  []string // by X's names
+	plain bool     // without boxes
 }
 
 // id makes the DeviceID of a device that does not exist.
@@ -104,7 +106,14 @@ func (s scene) show() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- control.NewServer(control.Config{Backend: still{state: s.state()}}).Serve(ctx, ln) }()
-	err = tui.Run(ctx, tui.Options{Client: &control.Client{Socket: socket}})
+	err = tui.Run(ctx, tui.Options{Client: &control.Client{Socket: socket}, Linear: s.plain, Report: func(context.Context, string) error { return nil },
+		Remedies: []tui.Remedy{{
+			Name: "networkmanager", Does: "Keeps NetworkManager from removing Wi-Fi Direct groups that it did not make, by a D-Bus policy.",
+			Lost: "NetworkManager's own Wi-Fi Direct (screen casting) stops working; its Wi-Fi connections do not change.",
+			Path: "/etc/dbus-1/system.d/zz-nigh.conf", Text: systemd.KeepPolicy,
+			InForce: func() (bool, error) { return false, nil }, Allowed: func() error { return errors.New("only root") },
+			Plan: func(context.Context) ([]string, error) { return []string{"systemctl reload dbus"}, nil },
+		}}})
 	cancel()
 	return errors.Join(err, <-served)
 }
@@ -141,13 +150,17 @@ func (still) Shares(context.Context) ([]control.Share, error) {
 	}, nil
 }
 
-func (still) Search(context.Context, control.SearchRequest, func(control.SearchAnswer)) (control.SearchAnswer, error) {
+func (still) Search(_ context.Context, _ control.SearchRequest, each func(control.SearchAnswer)) (control.SearchAnswer, error) {
 	film := control.ShareHolder{Device: control.Member{ID: id("ana"), Name: "Ana's laptop"}, Share: "films", Path: "holiday-4k.mov"}
 	copied := control.ShareHolder{Device: control.Member{ID: id("living"), Name: "living-room-pi"}, Share: "copies", Path: "2025/holiday-4k.mov"}
-	return control.SearchAnswer{Asked: 3, Results: []control.ShareEntry{
+	found := control.SearchAnswer{Asked: 3, Results: []control.ShareEntry{
 		{Name: "holiday-4k.mov", Kind: "file", Size: 4_300_000_000, Holders: []control.ShareHolder{film, copied}},
 		{Name: "holidays", Kind: "folder", Holders: []control.ShareHolder{{Device: copied.Device, Share: "photos", Path: "2025/holidays"}}},
-	}}, nil
+	}}
+	if each != nil {
+		each(found)
+	}
+	return found, nil
 }
 
 func (still) Doctor(context.Context) ([]control.Check, error) {

@@ -47,6 +47,17 @@ var scenes = []scene{
 	{name: "share-search", state: state, keys: []string{"4", "f"}},
 	{name: "share-get", state: state, keys: []string{"4", "f", "h", "Return", "r"}},
 	{name: "leave", state: grouped, keys: []string{"5", "L"}},
+	{name: "access", state: state, keys: []string{"a"}},
+	{name: "details", state: state, keys: []string{"2", "d"}},
+	{name: "share-who", state: state, keys: []string{"4", "w"}},
+	{name: "share-edit", state: state, keys: []string{"4", "e"}},
+	{name: "phone-large", state: grouped, keys: []string{"5", "Q", "plus"}},
+	{name: "phone-text", state: grouped, keys: []string{"5", "Q", "t"}},
+	{name: "fix", state: state, keys: []string{"6", "f"}},
+	{name: "wrapped", state: state, keys: []string{"6", "w"}},
+	{name: "report", state: state, keys: []string{"6", "b"}},
+	{name: "plain", state: state, plain: true},
+	{name: "plain-question", state: offered, plain: true},
 }
 
 // nothing is the state of a device that has met no other one.
