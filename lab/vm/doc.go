@@ -23,10 +23,13 @@
 //
 // # Channels
 //
-// A guest has three virtio ports and a serial console. The control port carries one line for each command; the output
+// A guest has three virtio ports for commands and a serial console. The control port carries one line for each command; the output
 // port carries what the command prints, nothing else, unchanged, and after it a marker with its exit status; the terminal
 // (hvc0) does both for a command that has one. The serial console has only what the kernel and the boot have to say, and its
 // last lines are in the error when the guest hangs or dies.
+//
+// A guest also has a display, which shows the kernel's virtual terminals, tty1 to begin with. Programs in the guest get
+// pictures of it with [Picture], over a port of their own.
 //
 // # Limits
 //

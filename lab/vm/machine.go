@@ -61,8 +61,10 @@ type Machine struct {
 	output   net.Conn
 	size     net.Conn
 	terminal net.Conn
+	picture  net.Conn // the guest's requests for pictures of its display
+	monitor  net.Conn // QEMU's
 	console  consoleTail
-	work     sync.WaitGroup // reader of the console, waiter for QEMU
+	work     sync.WaitGroup // reader of the console, taker of pictures, waiter for QEMU
 
 	mu     sync.Mutex // held by Run and Close
 	number int        // of the last command
@@ -106,7 +108,8 @@ func (m *Machine) start(ctx context.Context, c Config) error {
 	channels := []struct {
 		name string
 		conn *net.Conn
-	}{{"control", &m.control}, {"output", &m.output}, {"size", &m.size}, {"terminal", &m.terminal}, {"console", &m.console.conn}}
+	}{{"control", &m.control}, {"output", &m.output}, {"size", &m.size}, {"terminal", &m.terminal}, {"picture", &m.picture},
+		{"monitor", &m.monitor}, {"console", &m.console.conn}}
 	listeners := make([]net.Listener, len(channels))
 	for i, ch := range channels {
 		l, err := net.Listen("unix", filepath.Join(m.folder, ch.name))
@@ -145,6 +148,7 @@ func (m *Machine) start(ctx context.Context, c Config) error {
 		return m.failure(ctx)
 	}
 	m.work.Go(m.console.read)
+	m.work.Go(m.takePictures)
 	line, err := bufio.NewReader(m.control).ReadString('\n')
 	if err != nil || line != "ready\n" {
 		return m.failure(ctx)
@@ -227,7 +231,7 @@ func arguments(c Config, folder string) []string {
 	socket := func(name string) string { return "socket,id=" + name + ",path=" + escape(filepath.Join(folder, name)) }
 	args := []string{
 		"-accel", accel, "-cpu", cpu, "-m", fmt.Sprint(memory), "-smp", fmt.Sprint(cpus),
-		"-nodefaults", "-nic", "none", "-display", "none", "-no-reboot",
+		"-nodefaults", "-nic", "none", "-display", "none", "-device", "VGA", "-no-reboot",
 		"-kernel", c.Parts.Kernel, "-initrd", c.Parts.Initramfs, "-append", line,
 		"-virtfs", share("host", "/", ",readonly=on"),
 		"-virtfs", share("guest", c.Parts.Root, ",readonly=on"),
@@ -238,6 +242,8 @@ func arguments(c Config, folder string) []string {
 		"-chardev", socket("control"), "-device", "virtserialport,chardev=control,name=nigh.control",
 		"-chardev", socket("output"), "-device", "virtserialport,chardev=output,name=nigh.output",
 		"-chardev", socket("size"), "-device", "virtserialport,chardev=size,name=nigh.size",
+		"-chardev", socket("picture"), "-device", "virtserialport,chardev=picture,name=" + picturePort,
+		"-chardev", socket("monitor"), "-mon", "chardev=monitor,mode=control",
 	}
 	for i, path := range c.Folders {
 		args = append(args, "-virtfs", share(fmt.Sprintf("folder%d", i), path, ",readonly=on"))
@@ -289,7 +295,7 @@ func (m *Machine) kill() {
 }
 
 func (m *Machine) hangUp() {
-	for _, c := range []net.Conn{m.control, m.output, m.size, m.terminal, m.console.conn} {
+	for _, c := range []net.Conn{m.control, m.output, m.size, m.terminal, m.picture, m.monitor, m.console.conn} {
 		if c != nil {
 			c.Close()
 		}
