@@ -31,7 +31,7 @@ bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsyn
 	python3-magic-wormhole-mailbox-server systemd
 shots_packages := xvfb xterm x11-utils xdotool imagemagick fonts-dejavu-core
 qemu_packages := $(addprefix ./,agent/clean agent/content agent/control agent/identity agent/message agent/policy agent/private agent/recognise \
-	agent/store agent/trust agent/receive link/dhcp tui/theme tui/wificode wpa/dbusapi)
+	agent/store agent/trust agent/receive tui/wificode wpa/dbusapi)
 # Exact, like everything that is run and not built in.
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -117,7 +117,8 @@ func (p *packed) writePackage(ctx context.Context, format, name string) error {
 	switch format {
 	case "deb":
 		c.Section, c.Priority, c.License = "net", "optional", "" // the licence is in the file copyright
-		c.Recommends = []string{"wpasupplicant", "default-dbus-system-bus | dbus-system-bus"}
+		// procps has the /bin/kill of systemctl reload.
+		c.Recommends = []string{"wpasupplicant", "default-dbus-system-bus | dbus-system-bus", "procps"}
 		c.Deb = &debOptions{Compression: "xz"}
 		if c.Changelog, err = p.debChangelog(); err != nil {
 			return err
