@@ -8,7 +8,7 @@
 // bytes: every date is that of the commit (or SOURCE_DATE_EPOCH). Without -tagged the version of a commit that has no tag is
 // one before the next patch of the last tag: v1.2.3 is followed by 1.2.4-git and the commit's date.
 //
-// nfpm, which writes the four formats, is installed by the go command in one fixed version, and kept in Go's build cache.
+// nfpm, which writes the four formats, is built by the go command in one fixed version, and kept in the user's cache.
 package main
 
 import (
@@ -106,7 +106,7 @@ func (r *release) make(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	nfpm, err := installNfpm(ctx, work)
+	nfpm, err := installNfpm(ctx)
 	if err != nil {
 		return err
 	}

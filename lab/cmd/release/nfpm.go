@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -30,15 +31,31 @@ by themselves. It is one program: an agent, a terminal UI and a command line.`
 	summary = "Files to devices nearby, without router or internet"
 )
 
-// installNfpm builds nfpm and returns its path.
-func installNfpm(ctx context.Context, work string) (string, error) {
-	absolute, err := filepath.Abs(work)
+// installNfpm returns the path of nfpm, which it builds when this Go has not built it yet: go install asks the network each time.
+func installNfpm(ctx context.Context) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(cache, "nigh-release")
+	_, number, _ := strings.Cut(nfpmModule, "@")
+	path := filepath.Join(folder, "nfpm-"+number+"-"+runtime.Version())
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	work, err := os.MkdirTemp(folder, "making-")
 	if err != nil {
 		return "", err
 	}
 	// For this machine, whatever is being built.
-	_, err = output(ctx, work, []string{"GOBIN=" + absolute, "GOOS=", "GOARCH=", "GOARM=", "CGO_ENABLED=0"}, "go", "install", nfpmModule)
-	return filepath.Join(absolute, "nfpm"), err
+	_, err = output(ctx, work, []string{"GOBIN=" + work, "GOOS=", "GOARCH=", "GOARM=", "CGO_ENABLED=0"}, "go", "install", nfpmModule)
+	if err == nil {
+		err = os.Rename(filepath.Join(work, "nfpm"), path)
+	}
+	return path, errors.Join(err, os.RemoveAll(work))
 }
 
 // config is nfpm's configuration, of which JSON is a form (https://nfpm.goreleaser.com/configuration).
