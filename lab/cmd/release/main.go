@@ -2,7 +2,7 @@
 // install script, and a list of what is in the program (SPDX); and SHA256SUMS of all of them. Make packages and make release call
 // it, in the folder of the sources.
 //
-//	release [-tagged] [-version 1.2.3] [-arch amd64,arm64,armv7,armv6] [-formats deb,rpm,apk,archlinux] [-out dist]
+//	release [-tagged] [-version 1.2.3] [-arch amd64,arm64,armv7,armv6] [-formats deb,rpm,apk,archlinux,tarball] [-out dist]
 //
 // What goes into a package is what systemd/install puts in place with PREFIX=/usr, and documents. The same sources make the same
 // bytes: every date is that of the commit (or SOURCE_DATE_EPOCH). Without -tagged the version of a commit that has no tag is

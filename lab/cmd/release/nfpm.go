@@ -16,11 +16,13 @@ import (
 // nfpmModule is the last version of nfpm whose own modules can be had everywhere.
 const nfpmModule = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2"
 
-// formats by the names that nfpm has for them.
-var formats = []string{"deb", "rpm", "apk", "archlinux"}
+// formats by the names that nfpm has for them, and the one that it does not write.
+var formats = []string{"deb", "rpm", "apk", "archlinux", tarball}
+
+const tarball = "tarball"
 
 // extensions of the files.
-var extensions = map[string]string{"deb": ".deb", "rpm": ".rpm", "apk": ".apk", "archlinux": ".pkg.tar.zst"}
+var extensions = map[string]string{"deb": ".deb", "rpm": ".rpm", "apk": ".apk", "archlinux": ".pkg.tar.zst", tarball: ".tar.gz"}
 
 const (
 	maintainer  = "The nigh authors <nigh@packages.example>"

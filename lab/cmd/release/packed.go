@@ -51,16 +51,17 @@ func (p *packed) pack(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, format := range p.release.formats {
 		name := stem + extensions[format]
-		if err := p.writePackage(ctx, format, name); err != nil {
+		if format == tarball {
+			err = p.writeTarball(stem, name, list, licences)
+		} else {
+			err = p.writePackage(ctx, format, name)
+		}
+		if err != nil {
 			return nil, err
 		}
 		names = append(names, name)
 	}
-	name := stem + ".tar.gz"
-	if err := p.writeTarball(stem, name, list, licences); err != nil {
-		return nil, err
-	}
-	names = append(names, name, stem+".spdx.json")
+	names = append(names, stem+".spdx.json")
 	return names, os.WriteFile(filepath.Join(p.release.out, stem+".spdx.json"), list, 0o644)
 }
 
