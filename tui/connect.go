@@ -130,7 +130,8 @@ func (a *app) stepped(s control.Step) tea.Cmd {
 		}
 	}
 	if s.State == "failed" {
-		return a.fail("Wi-Fi Direct: "+sentence(s.Text), "")
+		const what = "Wi-Fi Direct: " // as errors of the agent begin
+		return a.fail(what+sentence(strings.TrimPrefix(s.Text, what)), "")
 	}
 	return nil
 }
