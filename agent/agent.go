@@ -79,9 +79,9 @@ type Agent struct {
 	socket    net.Listener
 	ring      *logRing
 	metering  metering
-	notices   []string // set by New only
-	loose     string   // why there is no sandbox, one sentence; set by Run before it runs anything
-	ran       bool     // set by Run only
+	notices   []string     // set by New only
+	loose     atomic.Value // string: why there is no sandbox, one sentence; set by Run before it runs anything
+	ran       bool         // set by Run only
 }
 
 // New opens the state folder, takes its lock, makes the device key at the first

@@ -14,8 +14,8 @@ import (
 func (a *Agent) confine() {
 	box := a.cfg.Sandbox
 	if box == nil {
-		a.loose = a.cfg.Loose
-		a.log.Warn("Sandbox is not in force", "why", a.loose)
+		a.loose.Store(a.cfg.Loose)
+		a.log.Warn("Sandbox is not in force", "why", a.cfg.Loose)
 		return
 	}
 	err := box.Enter(sandbox.Rules{
@@ -25,8 +25,8 @@ func (a *Agent) confine() {
 		Programs: a.hooks.programs(), Environ: a.hooks.environ,
 	})
 	if err != nil {
-		a.loose = err.Error()
-		a.log.Warn("Sandbox is not in force", "why", a.loose)
+		a.loose.Store(err.Error())
+		a.log.Warn("Sandbox is not in force", "why", err)
 		return
 	}
 	read, write := a.transfers.Paths()
@@ -72,8 +72,8 @@ func (a *Agent) followBroker(ctx context.Context) error {
 
 // sandboxView is what status says of the sandbox.
 func (a *Agent) sandboxView() control.Sandbox {
-	if a.loose != "" {
-		return control.Sandbox{State: "off", Why: a.loose}
+	if why, _ := a.loose.Load().(string); why != "" {
+		return control.Sandbox{State: "off", Why: why}
 	}
 	return control.Sandbox{State: "landlock"}
 }

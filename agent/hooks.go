@@ -134,6 +134,7 @@ func (h *hooks) on(event string, view func(in *hookInput)) {
 			in := hookInput{Event: event}
 			view(&in)
 			input, _ = json.Marshal(in) // no type in it can fail to marshal
+			input = append(input, '\n')
 		}
 		dropped := false
 		select {
@@ -171,7 +172,7 @@ func (h *hooks) run(ctx context.Context) error {
 }
 
 func (h *hooks) one(ctx context.Context, r hookRun) {
-	err := sandbox.Run(ctx, r.command, h.environ, append(r.input, '\n'), hookLimit)
+	err := sandbox.Run(ctx, r.command, h.environ, r.input, hookLimit)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
