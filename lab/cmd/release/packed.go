@@ -170,10 +170,7 @@ func (p *packed) writeTarball(stem, name string, list, licences []byte) error {
 	if err != nil {
 		return err
 	}
-	z, err := gzip.NewWriterLevel(out, gzip.BestCompression)
-	if err != nil {
-		return errors.Join(err, out.Close())
-	}
+	z := gzip.NewWriter(out)
 	w := tar.NewWriter(z)
 	err = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
