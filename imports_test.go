@@ -34,7 +34,7 @@ var tools = []struct {
 	module string
 	users  []string
 }{
-	{"github.com/godbus/dbus", []string{"nigh/wpa/...", "nigh/agent/doctor", "nigh/desktop", "nigh/lab/..."}},
+	{"github.com/godbus/dbus", []string{"nigh/wpa/...", "nigh/agent/doctor", "nigh/agent/desktop", "nigh/lab/..."}},
 	{"github.com/vishvananda/netlink", []string{"nigh/link/...", "nigh/lab/..."}},
 	{"github.com/grandcat/zeroconf", []string{"nigh/discovery"}},
 	{"github.com/charmbracelet/bubbletea", []string{"nigh/tui/...", "nigh/lab/cmd/shots"}},
@@ -57,7 +57,7 @@ var layers = []struct {
 	{"nigh/wpa/...", []string{"nigh/wpa/..."}},
 	{"nigh/link/...", []string{"nigh/link/..."}},
 	{"nigh/discovery/...", nil},
-	{"nigh/desktop", []string{"nigh/agent/control"}},
+	{"nigh/agent/desktop", []string{"nigh/agent/control"}},
 	{"nigh/systemd", []string{"nigh/agent/control"}},
 	{"nigh/agent", []string{"nigh/agent/...", "nigh/wpa", "nigh/link/...", "nigh/discovery"}},
 	{"nigh/agent/control", nil},

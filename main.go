@@ -19,11 +19,11 @@ import (
 
 	"nigh/agent"
 	"nigh/agent/control"
+	"nigh/agent/desktop"
 	"nigh/agent/doctor"
 	"nigh/agent/identity"
 	"nigh/agent/sandbox"
 	"nigh/cli"
-	"nigh/desktop"
 )
 
 // version is set by the release build; a build from a checkout says which.

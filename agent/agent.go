@@ -78,7 +78,7 @@ type Agent struct {
 	server    *control.Server
 	socket    net.Listener
 	ring      *logRing
-	metering  metering
+	metering  metering     //nolint:unused // what the tag metrics adds
 	notices   []string     // set by New only
 	loose     atomic.Value // string: why there is no sandbox, one sentence; set by Run before it runs anything
 	ran       bool         // set by Run only

@@ -79,7 +79,8 @@ func (l bashLine) quoted(text string) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
 		c := text[i]
-		if c < 0x80 && !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-./:,+%@=", c) >= 0) {
+		plain := c >= 0x80 || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-./:,+%@=", c) >= 0
+		if !plain {
 			b.WriteByte('\\')
 		}
 		b.WriteByte(c)

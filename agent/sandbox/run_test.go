@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 		if !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) || len(err.Error()) > maxSaid+100 {
 			t.Errorf("%s: %v", tt.program, err)
 		}
-		if tt.is == ErrUnwell && !strings.HasSuffix(err.Error(), "the end") {
+		if errors.Is(tt.is, ErrUnwell) && !strings.HasSuffix(err.Error(), "the end") {
 			t.Errorf("it does not end with what the program said last: %v", err)
 		}
 	}
