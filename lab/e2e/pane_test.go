@@ -190,8 +190,8 @@ func (p *pane) whole(text string) bool {
 func (p *pane) ends() string {
 	p.t.Helper()
 	for ctx := within(p.t, paneDeadline); ; {
-		dead, status, _ := strings.Cut(strings.TrimSpace(p.do("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}")), " ")
-		if dead == "1" {
+		dead, status, _ := strings.Cut(strings.TrimSpace(p.do("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}#{pane_dead_signal}")), " ")
+		if dead == "1" && status != "" { // tmux sees the end of the terminal before it has waited for the process
 			return status
 		}
 		tick := time.NewTimer(20 * time.Millisecond)
