@@ -186,14 +186,14 @@ func seen(t *testing.T, r *wpa.Radio, n int) []wpa.Peer {
 // one, by the other, and by both at once; trusted by ID alone, and then invisible to everybody else.
 func TestTrustedDevicesJoinSilently(t *testing.T) {
 	nodes := radio.Nodes(t, 3)
-	all := agents(t, nodes, []string{"ada", "bob"})
+	all := agents(t, nodes, []string{"ada here", "bob there"}) // no made-up name has a space
 	ada, bob := all[0], all[1]
 	if err := node.Befriend(t.Context(), ada, bob); err != nil {
 		t.Fatal(err)
 	}
 	// Only the IDs are known so far: each learns the other's key from the air.
 	begin := time.Now()
-	if err := join(within(t, 3*time.Minute), ada, "bob"); err != nil {
+	if err := join(within(t, 3*time.Minute), ada, bob.Name); err != nil {
 		t.Fatal(err)
 	}
 	together(t, ada, bob)
@@ -243,7 +243,7 @@ func TestTrustedDevicesJoinSilently(t *testing.T) {
 	}
 
 	begin = time.Now()
-	if err := join(within(t, 3*time.Minute), bob, "ada"); err != nil {
+	if err := join(within(t, 3*time.Minute), bob, ada.Name); err != nil {
 		t.Fatal(err)
 	}
 	together(t, ada, bob)
@@ -253,8 +253,8 @@ func TestTrustedDevicesJoinSilently(t *testing.T) {
 	begin = time.Now()
 	errs := make(chan error, 2)
 	ctx := within(t, 4*time.Minute)
-	go func() { errs <- join(ctx, ada, "bob") }()
-	go func() { errs <- join(ctx, bob, "ada") }()
+	go func() { errs <- join(ctx, ada, bob.Name) }()
+	go func() { errs <- join(ctx, bob, ada.Name) }()
 	for range 2 {
 		if err := <-errs; err != nil {
 			t.Error(err)
