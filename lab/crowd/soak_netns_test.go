@@ -29,7 +29,7 @@ const (
 // finished, cancelled and interrupted, searches, a link that goes and comes, an agent that is started anew. What the agents take
 // does not grow. With NIGH_SOAK=1h (or another time) it lasts that long, a sixth of it without use.
 func TestSoak(t *testing.T) {
-	length := 36 * time.Second
+	length := 24 * time.Second
 	if text, ok := os.LookupEnv("NIGH_SOAK"); ok {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil || length < 10*time.Second || length > 48*time.Hour {
