@@ -186,13 +186,16 @@ func (p *pane) whole(text string) bool {
 	return len(lines) == p.h && strings.TrimSpace(lines[len(lines)-1]) != ""
 }
 
-// ends waits until the program has ended, and returns its exit status.
+// ends waits until the program has ended, and returns its exit status: a moment later, or "" when tmux never knows it, which was seen of 3.3a.
 func (p *pane) ends() string {
 	p.t.Helper()
+	tries := 0
 	for ctx := within(p.t, paneDeadline); ; {
 		dead, status, _ := strings.Cut(strings.TrimSpace(p.do("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}#{pane_dead_signal}")), " ")
-		if dead == "1" && status != "" { // tmux sees the end of the terminal before it has waited for the process
+		if dead == "1" && (status != "" || tries > 50) {
 			return status
+		} else if dead == "1" {
+			tries++
 		}
 		tick := time.NewTimer(20 * time.Millisecond)
 		select {
