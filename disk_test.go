@@ -29,7 +29,6 @@ var changers = map[string][]string{
 var paths = map[string]string{
 	"agent/agent.go":             "the inbox, of the configuration",
 	"agent/chosen.go":            "what a person chose, in the state folder, and the inbox",
-	"agent/boot.go":              "constants, only to read",
 	"agent/config.go":            "the configuration, only to read",
 	"agent/trust/copy.go":        "the copy of the trust book in the state folder",
 	"cli/trustmove.go":           "the person's command",
@@ -37,8 +36,8 @@ var paths = map[string]string{
 	"agent/doctor/deeds.go":      "a constant",
 	"agent/doctor/remedy.go":     "paths of the remedies, which are constants",
 	"agent/identity/identity.go": "the key in the state folder",
-	"agent/policy/policy.go":     "the administrator's file, only to read",
 	"agent/pairing/given.go":     "the file of the configuration, only to read",
+	"agent/private/guarded.go":   "the administrator's file and that of the boot partition, only to read",
 	"agent/private/private.go":   "the state folder",
 	"agent/store/store.go":       "the database in the state folder",
 	"agent/receive/folder.go":    "names checked, in an open directory; by path only the folder that the person chose",

@@ -66,7 +66,7 @@ var layers = []struct {
 	{"nigh/agent/content", nil},
 	{"nigh/agent/sandbox", nil},
 	{"nigh/agent/identity", []string{"nigh/agent/private"}},
-	{"nigh/agent/policy", []string{"nigh/agent/control", "nigh/agent/identity"}},
+	{"nigh/agent/policy", []string{"nigh/agent/control", "nigh/agent/identity", "nigh/agent/private"}},
 	{"nigh/agent/store", []string{"nigh/agent/private"}},
 	{"nigh/agent/recognise", []string{"nigh/agent/identity"}},
 	{"nigh/agent/trust", []string{"nigh/agent/identity", "nigh/agent/store", "nigh/agent/clean"}},

@@ -3,12 +3,10 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -17,6 +15,7 @@ import (
 	"nigh/agent/identity"
 	"nigh/agent/pairing"
 	"nigh/agent/policy"
+	"nigh/agent/private"
 )
 
 // bootPlaces are where the file may be that sets up a device nobody sits at: on the boot partition of a Raspberry Pi, which any
@@ -118,37 +117,9 @@ func (a *Agent) bootSecret(path string) {
 // parseBoot reads the file. It is refused unless it is a regular one that only its owner, root or whoever runs this, can write,
 // in such a folder; a link is not followed. Errors name the line, and never quote what may be a secret.
 func parseBoot(path string, owner int) (*boot, error) {
-	dir, err := os.Stat(filepath.Dir(path))
+	raw, err := private.ReadGuarded(path, maxBootBytes, "root or the user of nigh", owner, os.Geteuid())
 	if err != nil {
 		return nil, err
-	}
-	if err := bootSafe(filepath.Dir(path), dir, owner); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%s is a symbolic link", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if err := bootSafe(path, info, owner); err != nil {
-		return nil, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxBootBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(raw) > maxBootBytes {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxBootBytes)
 	}
 	b, err := readBootText(raw)
 	if err != nil {
@@ -156,18 +127,6 @@ func parseBoot(path string, owner int) (*boot, error) {
 	}
 	b.path = path
 	return b, nil
-}
-
-// bootSafe returns an error unless only root, owner or this user can write.
-func bootSafe(path string, info fs.FileInfo, owner int) error {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok || int(st.Uid) != owner && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to somebody else", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s can be written by others", path)
-	}
-	return nil
 }
 
 // readBootText reads the text of the file; errors begin with the line.

@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
@@ -18,6 +15,7 @@ import (
 
 	"nigh/agent/control"
 	"nigh/agent/identity"
+	"nigh/agent/private"
 )
 
 // Path is where the policy of a machine is.
@@ -86,7 +84,7 @@ func Off(b *bool) bool { return b != nil && !*b }
 // Load reads the policy in the file at path, owned by the user with the ID owner: 0 but
 // in tests. A file that does not exist is no policy. Every other error wraps [ErrPolicy].
 func Load(path string, owner int) (Policy, error) {
-	raw, err := read(path, owner)
+	raw, err := private.ReadGuarded(path, maxBytes, "root", owner)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Policy{}, nil
 	}
@@ -99,56 +97,6 @@ func Load(path string, owner int) (Policy, error) {
 	}
 	p.File = path
 	return p, nil
-}
-
-// read returns the bytes of the file when it and its folder are only the owner's.
-func read(path string, owner int) ([]byte, error) {
-	// The folder first: who may write in it can put another file there.
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	if err := safe(filepath.Dir(path), dir, owner); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%s is a symbolic link", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if err := safe(path, info, owner); err != nil {
-		return nil, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(raw) > maxBytes {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxBytes)
-	}
-	return raw, nil
-}
-
-// safe returns an error unless only the owner can write.
-func safe(path string, info fs.FileInfo, owner int) error {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok || int(st.Uid) != owner:
-		return fmt.Errorf("%s is not owned by root", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s can be written by others than root", path)
-	}
-	return nil
 }
 
 // parse reads the text of a policy; errors begin with the line.

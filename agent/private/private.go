@@ -1,6 +1,8 @@
 // Package private keeps the agent's own files to their owner. It looks at the
 // modes and owners of the state folder and of the files in it, repairs what is
-// ours to repair and refuses the rest. It decides nothing about contents.
+// ours to repair and refuses the rest; and of files that others write for the
+// agent, such as the administrator's policy, it reads those that only they can
+// write. It decides nothing about contents.
 package private
 
 import (
