@@ -1,11 +1,8 @@
 package desktop
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,35 +12,10 @@ import (
 	"go.uber.org/goleak"
 
 	"nigh/agent/control"
+	"nigh/lab"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// session starts a real dbus-daemon and returns its address.
-func session(t *testing.T) string {
-	t.Helper()
-	daemon, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("needs the program dbus-daemon: apt-get install dbus")
-	}
-	cmd := exec.Command(daemon, "--session", "--nofork", "--nopidfile", "--print-address=1", "--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(address)
-}
 
 // server answers as a notification server does, at the level of messages, and notes what it is to show.
 type server struct {
@@ -139,7 +111,7 @@ func expect(t *testing.T, shown chan string, want string) {
 }
 
 func TestNotifications(t *testing.T) {
-	address := session(t)
+	address := lab.SessionBus(t)
 	desk := &server{can: []string{"body", "body-markup"}, shown: make(chan string, 100)}
 	serve(t, address, desk)
 	s := make(stream)
@@ -175,7 +147,7 @@ func TestNotifications(t *testing.T) {
 // Two programs that follow one agent show everything once, and the second one goes on when the first has ended. A server that
 // knows no markup gets none.
 func TestNotificationsAreShownOnce(t *testing.T) {
-	address := session(t)
+	address := lab.SessionBus(t)
 	desk := &server{can: []string{"body"}, shown: make(chan string, 100)}
 	serve(t, address, desk)
 	first, second := make(stream), make(stream)
@@ -197,7 +169,7 @@ func TestNotificationsAreShownOnce(t *testing.T) {
 
 // A flood is cut off; without a server and without a bus nothing is shown and nothing waits.
 func TestNotificationsAreBounded(t *testing.T) {
-	address := session(t)
+	address := lab.SessionBus(t)
 	bare := make(stream)
 	leave := follow(t, bare, address)
 	bare.begin(false)

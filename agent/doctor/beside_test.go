@@ -10,6 +10,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/prop"
 
+	"nigh/lab"
 	"nigh/link"
 )
 
@@ -69,7 +70,7 @@ func TestRestarts(t *testing.T) {
 		{"active", "watchdog", 3, Warn, "again 3 times because it had ended or hung (watchdog)"},
 		{"failed", "exit-code", 10, Warn, "does not start it any more"},
 	} {
-		address := privateBus(t)
+		address := lab.SessionBus(t)
 		conn, err := dbus.Connect(address)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +93,7 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("%+v, want %s with %q", got, tt.want, tt.says)
 		}
 	}
-	if got := restarts(t.Context(), Config{Bus: privateBus(t)}); got != nil {
+	if got := restarts(t.Context(), Config{Bus: lab.SessionBus(t)}); got != nil {
 		t.Errorf("without systemd: %+v", got)
 	}
 }
@@ -142,7 +143,7 @@ func (manager) GetDeviceByIpIface(string) (dbus.ObjectPath, *dbus.Error) {
 
 func TestNetworkManagerOnAGroup(t *testing.T) {
 	for _, managed := range []bool{true, false} {
-		address := privateBus(t)
+		address := lab.SessionBus(t)
 		conn, err := dbus.Connect(address)
 		if err != nil {
 			t.Fatal(err)

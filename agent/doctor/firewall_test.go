@@ -1,45 +1,14 @@
 package doctor
 
 import (
-	"bufio"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
 
+	"nigh/lab"
 	"nigh/link"
 )
-
-// privateBus starts a real dbus-daemon and returns its address.
-func privateBus(t *testing.T) string {
-	t.Helper()
-	daemon, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("needs the program dbus-daemon: apt-get install dbus")
-	}
-	cmd := exec.Command(daemon, "--session", "--nofork", "--nopidfile", "--print-address=1",
-		"--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(address)
-}
 
 // fakeFirewalld answers as firewalld 1.3 does, at the level of messages: the real one needs packet filters of its own.
 type fakeFirewalld struct {
@@ -107,7 +76,7 @@ func TestFirewalld(t *testing.T) {
 		{"silent", &fakeFirewalld{denied: true}, Warn, "may keep"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			address := privateBus(t)
+			address := lab.SessionBus(t)
 			if tt.fake != nil {
 				tt.fake.serve(t, address)
 			}

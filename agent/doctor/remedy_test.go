@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"nigh/lab"
 )
 
 // keep is the remedy for NetworkManager with its file in a folder of the test.
@@ -250,7 +252,7 @@ func TestRemedyThatFailsLeavesNothing(t *testing.T) {
 
 // TestReloadBus has a real bus read its policies again, and one that is not there.
 func TestReloadBus(t *testing.T) {
-	bus := privateBus(t)
+	bus := lab.SessionBus(t)
 	if err := reloadBus(t.Context(), bus); err != nil {
 		t.Error(err)
 	}

@@ -1,11 +1,8 @@
 package e2e_test
 
 import (
-	"bufio"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,27 +27,7 @@ func (d desktop) CloseNotification(uint32) *dbus.Error { return nil }
 
 // An agent in its sandbox, in a user's session, shows messages and offers on the desktop; switched off, it does not.
 func TestNotificationsOnTheDesktop(t *testing.T) {
-	daemon, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("needs the program dbus-daemon: apt-get install dbus")
-	}
-	cmd := exec.Command(daemon, "--session", "--nofork", "--nopidfile", "--print-address=1", "--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = strings.TrimSpace(address)
+	address := lab.SessionBus(t)
 	conn, err := dbus.Connect(address)
 	if err != nil {
 		t.Fatal(err)
