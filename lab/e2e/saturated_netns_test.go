@@ -49,13 +49,7 @@ func messagesOverAFullLink(t *testing.T, mbit int, bound time.Duration) {
 			t.Fatal(err)
 		}
 	}
-	film := filepath.Join(t.TempDir(), "film")
-	if err := os.WriteFile(film, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(film, 8<<30); err != nil {
-		t.Fatal(err)
-	}
+	film := hollow(t, 8<<30)
 	if _, errs, code := ada.Run(within(t, 30*time.Second), "send", film, "--to", "bob"); code != 0 {
 		t.Fatalf("send: exit %d: %s", code, errs)
 	}
@@ -153,4 +147,17 @@ func chat(t *testing.T, from, to *node.Agent, prefix string) (took []time.Durati
 		}
 	}
 	return took
+}
+
+// hollow makes a file of zeros that takes no room on the disk.
+func hollow(t *testing.T, size int64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "film")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

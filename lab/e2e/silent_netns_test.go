@@ -37,13 +37,7 @@ func TestTransferLeavesASilentLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	film := filepath.Join(t.TempDir(), "film")
-	if err := os.WriteFile(film, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(film, 1<<30); err != nil {
-		t.Fatal(err)
-	}
+	film := hollow(t, 1<<30)
 	events := watch(t, bob)
 	if _, errs, code := ada.Run(within(t, 30*time.Second), "send", film, "--to", "bob"); code != 0 {
 		t.Fatalf("send: exit %d: %s", code, errs)
