@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ func runTUI(ctx context.Context, o cli.TUIOptions) error {
 	if err != nil || wanted == "" || ctx.Err() != nil {
 		return err
 	}
-	if !strings.HasSuffix(wanted, " --user root") {
+	if program, err := os.Executable(); err != nil || wanted != rootInstall(program) {
 		fmt.Fprintf(os.Stdout, "This makes nigh a service:\n\n    %s\n\nThen run nigh again.\n", wanted)
 		return nil
 	}
@@ -97,6 +96,9 @@ func offered() []tui.Remedy {
 	return all
 }
 
+// rootInstall is the command with which root makes nigh its own service.
+func rootInstall(program string) string { return program + " service install --user root" }
+
 // serviceCommand returns the command that has nigh run as a service of this user, "" when it does or cannot.
 func serviceCommand(ctx context.Context) string {
 	u, err := user.Current()
@@ -115,7 +117,7 @@ func serviceCommand(ctx context.Context) string {
 	case s.File != "":
 		return "sudo systemctl enable --now " + s.Unit
 	case name == "root":
-		return program + " service install --user root"
+		return rootInstall(program)
 	}
 	return "sudo " + program + " service install"
 }

@@ -66,12 +66,14 @@ func Install(ctx context.Context, s Setup) (string, error) {
 		}
 		beside = dropIn(s.User, home)
 	}
-	said := ""
-	if err = nil; !packaged {
-		said, err = s.recipe(ctx, "install")
+	said := "" // where a package has put everything in place
+	if !packaged {
+		if said, err = s.recipe(ctx, "install"); err != nil {
+			return said, err
+		}
 	}
-	if err != nil || s.User == "" || s.Root != "" {
-		return said, err
+	if s.User == "" || s.Root != "" {
+		return said, nil
 	}
 	if err := writeDropIn(unit, beside); err != nil {
 		return said, err
