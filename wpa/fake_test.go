@@ -43,6 +43,7 @@ type fake struct {
 	silent   bool // Find is never answered
 	stored   map[dbusapi.Path]dbusapi.Persistent
 	held     chan struct{} // Capabilities waits until it is closed
+	listing  chan struct{} // Interfaces has its answer, and waits until it is closed
 }
 
 const (
@@ -119,12 +120,19 @@ func (f *fake) Capabilities(ctx context.Context) ([]string, error) {
 	}
 	return f.caps, f.call("Capabilities")
 }
-func (f *fake) Interfaces(context.Context) ([]dbusapi.Path, error) {
+func (f *fake) Interfaces(ctx context.Context) ([]dbusapi.Path, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	var out []dbusapi.Path
 	for p := range f.ifaces {
 		out = append(out, p)
+	}
+	listing := f.listing
+	f.mu.Unlock()
+	if listing != nil {
+		select {
+		case <-listing:
+		case <-ctx.Done():
+		}
 	}
 	return out, nil
 }
@@ -184,10 +192,11 @@ func (f *fake) Peer(_ context.Context, p dbusapi.Path) (dbusapi.Peer, error) {
 func (f *fake) GroupObject(_ context.Context, p dbusapi.Path) (dbusapi.Path, error) {
 	return p + "/Groups/xy", nil
 }
-func (f *fake) Group(context.Context, dbusapi.Path) (dbusapi.Group, error) {
+func (f *fake) Group(_ context.Context, p dbusapi.Path) (dbusapi.Group, error) {
+	err := f.call("Group", p)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.group, f.fail["Group"]
+	return f.group, err
 }
 func (f *fake) Stations(context.Context, dbusapi.Path) ([]net.HardwareAddr, error) {
 	f.mu.Lock()

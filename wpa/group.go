@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	endLimit     = 5 * time.Second  // Disconnect until the interface is gone
-	removeLimit  = 2 * time.Second  // GroupFinished until the interface is gone
-	degradeLimit = 15 * time.Second // the supplicant gives a silent group owner 12.6 s
-	killWindow   = 5 * time.Second  // NetworkManager removes a foreign group 60 ms after its start, later on a busy machine
+	endLimit     = 5 * time.Second        // Disconnect until the interface is gone
+	removeLimit  = 2 * time.Second        // GroupFinished until the interface is gone
+	degradeLimit = 15 * time.Second       // the supplicant gives a silent group owner 12.6 s
+	readPause    = 400 * time.Millisecond // before a group that could not be read is read again
+	readAgain    = 5                      // times at most
+	killWindow   = 5 * time.Second        // NetworkManager removes a foreign group 60 ms after its start, later on a busy machine
 
 	groupPrefix = "p2p-" // of the names that the supplicant gives the interfaces of groups
 )
@@ -37,6 +39,7 @@ func (s groupState) String() string {
 // group is one group's machine.
 type group struct {
 	Group
+	number   int
 	path     dbusapi.Path // its interface object: the only one that Disconnect may be called on
 	object   dbusapi.Path // its W.Group object
 	state    groupState
@@ -104,8 +107,8 @@ func (m *machine) adopt(i dbusapi.Interface, ours bool) {
 
 func (m *machine) newGroup(path dbusapi.Path, owner bool, object dbusapi.Path) *group {
 	m.lastGroup++
-	g := &group{path: path, object: object, started: time.Now()}
-	g.ID = GroupID(strconv.Itoa(m.lastGroup))
+	g := &group{number: m.lastGroup, path: path, object: object, started: time.Now()}
+	g.ID = GroupID(strconv.Itoa(g.number))
 	g.Ifname = m.ifaces[path]
 	if owner {
 		g.Role = Owner
@@ -161,18 +164,24 @@ func (m *machine) reading(g *group) func(context.Context) (details, error) {
 }
 
 // readGroup reads a group; late when signals of it may have been missed.
-func (m *machine) readGroup(g *group, late bool) {
+func (m *machine) readGroup(g *group, late bool) { m.readFor(g, late, readAgain) }
+
+// readFor is readGroup with a number of further tries: 2.10 refuses to read the group of a client that has just come back to a
+// persistent one and does not know yet which network it is on.
+func (m *machine) readFor(g *group, late bool, again int) {
 	do(m, m.reading(g), func(d details, err error) {
-		if m.groups[g.path] != g {
+		switch {
+		case m.groups[g.path] != g || err != nil && g.state == groupEnding:
 			return
-		}
-		if err != nil && g.state != groupEnding {
-			// Most likely it was taken away before it was read: InterfaceRemoved follows, and tells by whom.
+		case err != nil:
+			// It may have been taken away before it was read, too: InterfaceRemoved follows then, and tells by whom.
 			m.log.Warn("Reading the group failed", "err", err)
+			if again == 0 {
+				m.end(g, ReasonEnded)
+				return
+			}
 			g.timer.stop()
-			g.timer = m.after(removeLimit, func() { m.end(g, ReasonEnded) })
-		}
-		if err != nil {
+			g.timer = m.after(readPause, func() { m.readFor(g, late, again-1) })
 			return
 		}
 		if late {

@@ -1,6 +1,7 @@
 package wpa
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ const kernelLimit = 2 * time.Second
 
 // wdev is one wireless device of nl80211. A P2P device has no network interface: Index is 0.
 type wdev struct {
+	ID      uint64
 	Wiphy   uint32
 	Index   int
 	Ifname  string
@@ -47,6 +49,12 @@ type combination struct {
 type ifaceLimit struct {
 	Most  int
 	Types []uint32
+}
+
+func (c combination) equal(o combination) bool {
+	return c.Most == o.Most && c.Channels == o.Channels && slices.EqualFunc(c.Limits, o.Limits, func(a, b ifaceLimit) bool {
+		return a.Most == b.Most && slices.Equal(a.Types, b.Types)
+	})
 }
 
 // frequency is a channel of a radio, as the regulatory domain allows it.
@@ -108,68 +116,93 @@ func nl80211(command uint8, flags netlink.HeaderFlags, build func(*netlink.Attri
 // wdevs lists the wireless devices of this network namespace.
 func wdevs() ([]wdev, error) {
 	var list []wdev
-	err := nl80211(unix.NL80211_CMD_GET_INTERFACE, netlink.Dump, nil, func(ad *netlink.AttributeDecoder) {
-		var w wdev
-		for ad.Next() {
-			switch ad.Type() {
-			case unix.NL80211_ATTR_WIPHY:
-				w.Wiphy = ad.Uint32()
-			case unix.NL80211_ATTR_IFINDEX:
-				w.Index = int(ad.Uint32())
-			case unix.NL80211_ATTR_IFNAME:
-				w.Ifname = ad.String()
-			case unix.NL80211_ATTR_IFTYPE:
-				w.Type = ad.Uint32()
-			case unix.NL80211_ATTR_WIPHY_FREQ:
-				w.Frequency = int(ad.Uint32())
-			case unix.NL80211_ATTR_MAC:
-				w.Address = slices.Clone(ad.Bytes())
-			}
-		}
-		list = append(list, w)
-	})
+	err := nl80211(unix.NL80211_CMD_GET_INTERFACE, netlink.Dump, nil, func(ad *netlink.AttributeDecoder) { list = withWdev(list, ad) })
 	return list, err
+}
+
+// withWdev adds what one message of the kernel says. The kernel counts its way through the list, and begins it with the newest
+// radio: when one is plugged in while the list is read, it says again what it has said. A wireless device that comes twice
+// would count twice for what a radio has room for.
+func withWdev(list []wdev, ad *netlink.AttributeDecoder) []wdev {
+	var w wdev
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NL80211_ATTR_WDEV:
+			w.ID = ad.Uint64()
+		case unix.NL80211_ATTR_WIPHY:
+			w.Wiphy = ad.Uint32()
+		case unix.NL80211_ATTR_IFINDEX:
+			w.Index = int(ad.Uint32())
+		case unix.NL80211_ATTR_IFNAME:
+			w.Ifname = ad.String()
+		case unix.NL80211_ATTR_IFTYPE:
+			w.Type = ad.Uint32()
+		case unix.NL80211_ATTR_WIPHY_FREQ:
+			w.Frequency = int(ad.Uint32())
+		case unix.NL80211_ATTR_MAC:
+			w.Address = slices.Clone(ad.Bytes())
+		}
+	}
+	if i := slices.IndexFunc(list, func(o wdev) bool { return o.ID == w.ID }); i >= 0 {
+		list[i] = w
+		return list
+	}
+	return append(list, w)
 }
 
 // wiphys lists the radios of this network namespace. A radio comes in many parts.
 func wiphys() ([]wiphy, error) {
 	var list []wiphy
 	split := func(ae *netlink.AttributeEncoder) { ae.Flag(unix.NL80211_ATTR_SPLIT_WIPHY_DUMP, true) }
-	err := nl80211(unix.NL80211_CMD_GET_WIPHY, netlink.Dump, split, func(ad *netlink.AttributeDecoder) {
-		var w wiphy
-		for ad.Next() {
-			switch ad.Type() {
-			case unix.NL80211_ATTR_WIPHY:
-				w.ID = ad.Uint32()
-			case unix.NL80211_ATTR_WIPHY_NAME:
-				w.Name = ad.String()
-			case unix.NL80211_ATTR_SUPPORTED_IFTYPES:
-				ad.Nested(func(types *netlink.AttributeDecoder) error {
-					for types.Next() {
-						w.Types = append(w.Types, uint32(types.Type())) // flags: the type is the attribute's
-					}
-					return nil
-				})
-			case unix.NL80211_ATTR_INTERFACE_COMBINATIONS:
-				ad.Nested(w.combinations)
-			case unix.NL80211_ATTR_WIPHY_BANDS:
-				ad.Nested(w.bands)
-			}
-		}
-		i := slices.IndexFunc(list, func(o wiphy) bool { return o.ID == w.ID })
-		if i < 0 {
-			list = append(list, w)
-			return
-		}
-		if w.Name != "" {
-			list[i].Name = w.Name
-		}
-		list[i].Types = append(list[i].Types, w.Types...)
-		list[i].Channels = max(list[i].Channels, w.Channels)
-		list[i].Combinations = append(list[i].Combinations, w.Combinations...)
-		list[i].Frequencies = append(list[i].Frequencies, w.Frequencies...)
-	})
+	err := nl80211(unix.NL80211_CMD_GET_WIPHY, netlink.Dump, split, func(ad *netlink.AttributeDecoder) { list = withWiphy(list, ad) })
 	return list, err
+}
+
+// withWiphy adds what one message of the kernel says: a part of a radio, which may come again as a wireless device may.
+func withWiphy(list []wiphy, ad *netlink.AttributeDecoder) []wiphy {
+	var w wiphy
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NL80211_ATTR_WIPHY:
+			w.ID = ad.Uint32()
+		case unix.NL80211_ATTR_WIPHY_NAME:
+			w.Name = ad.String()
+		case unix.NL80211_ATTR_SUPPORTED_IFTYPES:
+			ad.Nested(func(types *netlink.AttributeDecoder) error {
+				for types.Next() {
+					w.Types = append(w.Types, uint32(types.Type())) // flags: the type is the attribute's
+				}
+				return nil
+			})
+		case unix.NL80211_ATTR_INTERFACE_COMBINATIONS:
+			ad.Nested(w.combinations)
+		case unix.NL80211_ATTR_WIPHY_BANDS:
+			ad.Nested(w.bands)
+		}
+	}
+	i := slices.IndexFunc(list, func(o wiphy) bool { return o.ID == w.ID })
+	if i < 0 {
+		return append(list, w)
+	}
+	have := &list[i]
+	have.Name = cmp.Or(w.Name, have.Name)
+	have.Channels = max(have.Channels, w.Channels)
+	for _, t := range w.Types {
+		if !slices.Contains(have.Types, t) {
+			have.Types = append(have.Types, t)
+		}
+	}
+	for _, c := range w.Combinations {
+		if !slices.ContainsFunc(have.Combinations, c.equal) {
+			have.Combinations = append(have.Combinations, c)
+		}
+	}
+	for _, f := range w.Frequencies {
+		if !slices.ContainsFunc(have.Frequencies, func(o frequency) bool { return o.MHz == f.MHz }) {
+			have.Frequencies = append(have.Frequencies, f)
+		}
+	}
+	return list
 }
 
 // seat is the place of an interface among the radios.

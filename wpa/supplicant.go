@@ -116,7 +116,7 @@ func (m *machine) ready(r ready) {
 	m.setState(Ready, nil)
 	m.log.Info("Radio is ready", "ifname", m.ifname, "address", m.address.String(), "engine", string(m.choice.Engine))
 	m.restoreServices()
-	m.take(r.found, r.crashed)
+	m.take(r.found, m.lastGroup, r.crashed)
 	m.matchProfiles(func(error) {}) // they may have been set meanwhile; a failure shows when one is used
 	m.switched()
 	m.showAdvert(func(err error) { // it may have changed meanwhile
@@ -128,8 +128,8 @@ func (m *machine) ready(r ready) {
 }
 
 // take brings peers and groups in line with what the supplicant's properties say. Groups that we did not know are ours
-// when ours is true.
-func (m *machine) take(s snapshot, ours bool) {
+// when ours is true; those after the last one that there was when the reading began may not be in the properties.
+func (m *machine) take(s snapshot, last int, ours bool) {
 	for path, p := range s.peers {
 		m.peerFound(path, p)
 	}
@@ -139,7 +139,7 @@ func (m *machine) take(s snapshot, ours bool) {
 		}
 	}
 	for path, g := range m.groups {
-		if _, ok := s.ifaces[path]; !ok {
+		if _, ok := s.ifaces[path]; !ok && g.number <= last {
 			m.groupGone(g, ReasonEnded)
 		}
 	}
@@ -160,10 +160,10 @@ func (m *machine) resync() {
 		return
 	}
 	m.log.Info("Reading the radio's state again")
-	owner := m.owner
+	owner, last := m.owner, m.lastGroup
 	do(m, func(ctx context.Context) (snapshot, error) { return look(ctx, m.api, owner) }, func(s snapshot, err error) {
 		if err == nil && m.state == Ready {
-			m.take(s, false)
+			m.take(s, last, false)
 		}
 	})
 }
