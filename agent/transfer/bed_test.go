@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds every wait of a test.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A bed is a set of devices joined by real HTTP over loopback. Who calls is told by a header that the bed's transport sets, as a
 // session proves it by a key.

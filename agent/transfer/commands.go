@@ -160,7 +160,7 @@ func (e *Engine) Refuse(id string) error {
 		if !e.set(t, Refused, nil) {
 			return ErrState
 		}
-		t.rec.Notice = &stateMessage{State: Refused, Code: "refused"}
+		t.notify(&stateMessage{State: Refused, Code: "refused"})
 		return nil
 	})
 }
@@ -229,10 +229,11 @@ func (e *Engine) end(t *transfer, why error, tell bool) {
 		return
 	}
 	if tell && (t.rec.Direction == Receive || t.rec.Offered) {
-		t.rec.Notice = &stateMessage{State: Failed, Code: Code(why)}
+		last := &stateMessage{State: Failed, Code: Code(why)}
 		if t.rec.Direction == Receive {
-			t.rec.Notice.Failed = t.rec.FilesFailed
+			last.Failed = t.rec.FilesFailed
 		}
+		t.notify(last)
 		t.tries, t.earliest = 0, time.Time{}
 	}
 	t.halt(why)
@@ -275,7 +276,7 @@ func (e *Engine) Pause(id string) error {
 			return ErrState
 		}
 		t.halt(ErrPaused)
-		t.rec.Notice = &stateMessage{State: Paused}
+		t.notify(&stateMessage{State: Paused})
 		e.changedLocked(t)
 		return nil
 	})
@@ -294,7 +295,7 @@ func (e *Engine) Resume(id string) error {
 			e.set(t, Queued, nil)
 		case t.rec.State == Paused && t.rec.PausedHere:
 			t.rec.PausedHere = false
-			t.rec.Notice = &stateMessage{State: Running}
+			t.notify(&stateMessage{State: Running})
 			e.unpause(t)
 		default:
 			return ErrState

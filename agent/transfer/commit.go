@@ -184,7 +184,7 @@ func (p *pull) outcome(final string) (last *stateMessage, why error) {
 		}
 		last = &stateMessage{State: Failed, Code: Code(why), Failed: r.FilesFailed}
 	}
-	r.Notice = last
+	p.t.notify(last)
 	return last, why
 }
 

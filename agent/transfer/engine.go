@@ -93,7 +93,7 @@ type Engine struct {
 	tasks sync.WaitGroup // what Run waits for
 
 	// From limits.go; tests shorten them.
-	firstByte, stall, senderIdle, slowTurn time.Duration
+	firstByte, stall, senderIdle, slowTurn, late time.Duration
 
 	mu      sync.Mutex
 	run     context.Context // of Run while it runs
@@ -127,13 +127,15 @@ type transfer struct {
 	dirty  bool       // in Engine.changed
 	report time.Time  // of the last progress
 
-	busy     bool // a task works on it: pull, offer, cleanup
-	telling  bool // a task tells its notice
+	busy     bool          // a task works on it: pull, offer, cleanup
+	telling  bool          // a task tells its notice or progress
+	progress *stateMessage // receive: what the sender is told when there is no notice
 	tries    int
 	earliest time.Time               // of the next try; far for "only after Wake"
 	cancel   context.CancelCauseFunc // of the pull
 	yielding bool                    // the pull ends to make room
 	turn     turn                    // of the pull
+	wentOn   time.Time               // receive: when the sender last said that it goes on
 	passed   time.Time               // when it gave up its turn because it was slow
 	queued   bool                    // receive: the sender was told that it waits for its turn
 	sources  int
@@ -145,6 +147,7 @@ type transfer struct {
 	stop     chan struct{} // send: closed to end requests being served
 	serving  int           // send
 	lastSeen time.Time     // send: of the last request's end
+	stopped  time.Time     // send: when the receiver said that it asks for nothing now; zero when it said otherwise since
 }
 
 // New loads the transfers of the store; those that were moving are queued. It does not touch the network.
@@ -177,7 +180,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle, slowTurn: slowTurn}
+		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle, slowTurn: slowTurn, late: lateRequest}
 	e.limit(cfg.Limits())
 	e.gates = gates{up: newValve(e.limits.Up), down: newValve(e.limits.Down), of: map[identity.DeviceID]*deviceGates{}}
 	err := e.db.records(func(r record, err error) {

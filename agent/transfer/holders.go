@@ -274,9 +274,7 @@ func (p *pull) seek(ctx context.Context, g *errgroup.Group) error {
 		p.e.mu.Unlock()
 		if done != told {
 			told = done
-			p.e.tasks.Go(func() {
-				_, _ = p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), stateMessage{State: Running, Done: done})
-			})
+			p.e.tellRunning(p.t, done)
 		}
 	}
 }

@@ -66,6 +66,7 @@ const (
 	busyWait       = 250 * time.Millisecond // until a peer that is busy is asked again ..
 	busyTries      = 40                     // .. so often
 	pathTries      = 1                      // that a request is made again at once when its connection broke
+	lateRequest    = 2 * time.Second        // in which a request may come that was made before its receiver said that it stopped
 	renewAfter     = 10 * time.Second       // until what waits in the outbox is looked at again
 	retries        = 8                      // then only Wake goes on
 	tellTimeout    = 5 * time.Second        // for the last word before a transfer is called done

@@ -159,9 +159,16 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 	if t.rec.State.final() || t.rec.State == Failed && t.rec.Code == Code(ErrCancelled) {
 		return nil // said twice, or too late
 	}
-	t.lastSeen = time.Now()
+	t.lastSeen, t.stopped = time.Now(), time.Time{}
+	switch msg.State {
+	case Queued, Paused, Failed:
+		t.stopped = t.lastSeen
+	}
 	switch msg.State {
 	case Running:
+		if t.rec.State.Ended() && (t.rec.Cleanup || t.rec.Source == "") {
+			return nil
+		}
 		t.rec.PausedThere = false
 		swarm := t.rec.Offer.Swarm != ""
 		if msg.Done >= 0 && msg.Done <= t.rec.Offer.Bytes && (t.serving == 0 || swarm) {
@@ -176,7 +183,7 @@ func (e *Engine) heardReceiver(t *transfer, msg *stateMessage) error {
 		}
 		if t.rec.State == Paused {
 			e.unpause(t)
-		} else if !t.rec.State.Ended() {
+		} else {
 			e.set(t, Running, nil)
 		}
 	case Queued: // it has its turn later
@@ -217,7 +224,7 @@ func (e *Engine) heardSender(t *transfer, msg *stateMessage) error {
 	t.tries, t.earliest = 0, time.Time{} // it can be reached
 	switch msg.State {
 	case Running:
-		t.rec.PausedThere = false
+		t.rec.PausedThere, t.wentOn = false, time.Now()
 		e.unpause(t)
 	case Paused:
 		if t.rec.State == Waiting {

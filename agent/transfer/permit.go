@@ -45,7 +45,7 @@ func (e *Engine) Deny(id string, why error) error {
 			return ErrState
 		case t.rec.State == Waiting:
 			e.set(t, Refused, why)
-			t.rec.Notice = &stateMessage{State: Refused, Code: Code(why)}
+			t.notify(&stateMessage{State: Refused, Code: Code(why)})
 		default:
 			e.end(t, why, true)
 		}

@@ -80,7 +80,7 @@ func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
 	}
 	e.mu.Lock()
 	e.running--
-	t.busy, t.cancel, t.pull, t.yielding = false, nil, nil, false
+	t.busy, t.cancel, t.pull, t.yielding, t.progress = false, nil, nil, false, nil
 	e.keepSeed(t)
 	now := time.Now()
 	halted := ctx.Err() != nil
@@ -95,6 +95,9 @@ func (e *Engine) pullAndSettle(ctx context.Context, t *transfer) {
 		}
 		t.later(now)
 		e.set(t, Queued, err)
+	case errors.Is(err, ErrPaused) && t.wentOn.After(p.started): // said before the sender went on, and here after it said so
+		t.later(now)
+		e.set(t, Queued, nil)
 	case errors.Is(err, ErrPaused):
 		t.rec.PausedThere = true
 		e.set(t, Paused, nil)
@@ -258,9 +261,7 @@ func (p *pull) fetch(ctx context.Context, done int64) error {
 	}
 	// The sender's person sees that it began; the bytes do not wait for that, nor does it end with them: to give up a request under way
 	// costs its connection, which is the session's.
-	p.e.tasks.Go(func() {
-		_, _ = p.e.post(ctx, p.t.rec.Peer, p.t.path("/state"), stateMessage{State: Running, Done: done})
-	})
+	p.e.tellRunning(p.t, done)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

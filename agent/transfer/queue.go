@@ -87,7 +87,7 @@ func (t *transfer) tellQueued() bool {
 		return false
 	}
 	t.queued = true
-	t.rec.Notice = &stateMessage{State: Queued}
+	t.notify(&stateMessage{State: Queued})
 	return true
 }
 
@@ -124,6 +124,6 @@ func (e *Engine) youngestPull(of map[identity.DeviceID]int, least int) (found *t
 // yield ends the pull of t for now, and has its sender told that it waits; with mu held.
 func (t *transfer) yield() {
 	t.yielding, t.queued = true, true
-	t.rec.Notice = &stateMessage{State: Queued}
+	t.notify(&stateMessage{State: Queued})
 	t.cancel(errYield)
 }

@@ -65,7 +65,7 @@ func (e *Engine) schedule() (next time.Time) {
 			t.busy = e.start(func(context.Context) { e.cleanup(t) })
 			continue
 		}
-		if r.Notice != nil && !t.telling && due(t) {
+		if !t.telling && (r.Notice != nil && due(t) || r.Notice == nil && t.progress != nil) {
 			t.telling = e.start(func(ctx context.Context) { e.tell(ctx, t) })
 		}
 		if t.busy || r.State != Queued {

@@ -149,10 +149,15 @@ func (e *Engine) beginServing(key peerX) (*transfer, <-chan struct{}, error) {
 	case t.serving >= maxServing:
 		return nil, nil, ErrBusy
 	}
+	late := !t.stopped.IsZero() && time.Since(t.stopped) < e.late
+	if late && t.rec.State != Queued {
+		// Made before the receiver stopped; had it gone on, it would say so. When that word is lost, it is asked for again.
+		return nil, nil, ErrBusy
+	}
 	t.serving++
 	t.lastSeen = time.Now()
 	t.rec.PausedThere = false
-	if t.rec.State != Running {
+	if t.rec.State != Running && !late {
 		e.set(t, Running, nil)
 	}
 	return t, t.stop, nil

@@ -59,7 +59,7 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 		}
 		switch {
 		case t.rec.State.Ended(): // cancelled meanwhile: the peer does not know
-			t.rec.Notice = &stateMessage{State: Failed, Code: t.rec.Code}
+			t.notify(&stateMessage{State: Failed, Code: t.rec.Code})
 		case t.rec.State == Queued && !t.lastSeen.IsZero(): // already asked for
 		case t.rec.State == Queued:
 			e.set(t, Waiting, nil)
@@ -89,14 +89,37 @@ func (e *Engine) offer(ctx context.Context, t *transfer) {
 	signal(e.kick)
 }
 
-// tell is the task that tells the peer a state it does not know.
+// notify has the peer told a state, instead of what it was not told yet; with mu held.
+func (t *transfer) notify(msg *stateMessage) { t.rec.Notice, t.progress = msg, nil }
+
+// tellRunning has the sender told that its bytes move and how many are here, for its person to see; that word is not repeated when it is
+// lost. It is said in its turn, for one that came after "paused" would take that back.
+func (e *Engine) tellRunning(t *transfer, done int64) {
+	e.mu.Lock()
+	if t.rec.State == Running && !t.yielding {
+		t.progress = &stateMessage{State: Running, Done: done}
+	}
+	e.mu.Unlock()
+	signal(e.kick)
+}
+
+// tell is the task that tells the peer a state it does not know. A transfer has one at a time: what is said last is what is so.
 func (e *Engine) tell(ctx context.Context, t *transfer) {
 	e.mu.Lock()
-	notice := t.rec.Notice
+	notice, progress := t.rec.Notice, t.progress
+	t.progress = nil
 	e.mu.Unlock()
 	var err error
-	if notice != nil {
+	switch {
+	case notice != nil:
 		_, err = e.post(ctx, t.rec.Peer, t.path("/state"), notice)
+	case progress != nil:
+		_, _ = e.post(ctx, t.rec.Peer, t.path("/state"), progress)
+		e.mu.Lock()
+		t.telling = false
+		e.mu.Unlock()
+		signal(e.kick)
+		return
 	}
 	e.mu.Lock()
 	t.telling = false
