@@ -141,6 +141,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	a.sessions, err = session.New(session.Config{
 		Logger: a.log, Identity: a.id, Listen: cfg.Listen,
 		Name:      a.nameFor,
+		Hidden:    a.hiddenFrom,
 		Key:       a.met,
 		Standing:  func(id identity.DeviceID) trust.Standing { return a.trust.Standing(id) },
 		Addresses: a.table.candidates,
@@ -204,7 +205,7 @@ func New(cfg Config) (_ *Agent, err error) {
 	if a.finder, err = discovery.New(said); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a.prover = newProver(a.log, a.sessions.Greet, a.proved)
+	a.prover = newProver(a.log, a.greet, a.proved)
 	a.direct = newDirect(a)
 	a.inbound = newInbound(a)
 	if a.typed, err = newTyped(a); err != nil {

@@ -267,7 +267,11 @@ func (t *table) askable(ifname string, most int) (all []neighbour) {
 // greeted takes a device's own word of who it is: it came from outside, so its key
 // is proved. A stranger is listed by it when it cannot be greeted itself.
 func (a *Agent) greeted(p session.Peer, g session.Greeting) {
-	if p.Standing == trust.Blocked || p.ID == a.id.ID || p.Ifname == "" || g.Port == 0 {
+	if p.Standing == trust.Blocked || p.ID == a.id.ID || p.Ifname == "" {
+		return
+	}
+	if g.Port == 0 {
+		a.inbound.left(p.ID, p.Ifname)
 		return
 	}
 	from := netip.AddrPortFrom(p.Remote.Addr(), g.Port)
@@ -317,6 +321,22 @@ func (i *inbound) welcome(g guest) {
 	select {
 	case i.wake <- struct{}{}:
 	default:
+	}
+}
+
+// left takes the word of a guest that it is not to be listed any more.
+func (i *inbound) left(id identity.DeviceID, ifname string) {
+	i.mu.Lock()
+	var keys []string
+	for key, g := range i.guests {
+		if g.id == id && g.s.ifname == ifname {
+			delete(i.guests, key)
+			keys = append(keys, key)
+		}
+	}
+	i.mu.Unlock()
+	for _, key := range keys {
+		i.a.lose(key)
 	}
 }
 

@@ -380,6 +380,9 @@ func (a *Agent) reload() (later []string, err error) {
 		a.announce()
 		a.direct.tell()
 	}
+	if next.Visibility != was.Visibility && next.Visibility == VisibleHidden {
+		a.background(a.leaveStrangers)
+	}
 	return later, nil
 }
 

@@ -38,7 +38,7 @@ var ErrNotChecked = errors.New("session: the device does not check")
 // proved.
 type Greeting struct {
 	Name string // safe to show, at most 64 characters; "" when it is not told
-	Port uint16 // TCP port of its sessions; 0 when it is not told
+	Port uint16 // TCP port of its sessions; 0 when it is not told: then it is not to be listed by what it said before
 }
 
 // greetingHeader carries a [Greeting] as a URL query.
@@ -46,9 +46,13 @@ const greetingHeader = "Nigh-Greeting"
 
 // greeting is what we say of ourselves to the device id.
 func (s *Sessions) greeting(id identity.DeviceID) string {
-	v := url.Values{"port": {strconv.Itoa(int(s.Port()))}}
+	peer, port := Peer{ID: id, Standing: s.standing(id)}, s.Port()
+	if s.cfg.Hidden != nil && s.cfg.Hidden(peer) {
+		port = 0
+	}
+	v := url.Values{"port": {strconv.Itoa(int(port))}}
 	if s.cfg.Name != nil {
-		if name := s.cfg.Name(Peer{ID: id, Standing: s.standing(id)}); name != "" {
+		if name := s.cfg.Name(peer); name != "" {
 			v.Set("name", clean.Name(name, maxHelloName))
 		}
 	}

@@ -19,7 +19,11 @@ func TestGreetingTellsNameAndPort(t *testing.T) {
 	heard := make(chan greeted, 8)
 	a := newDevice(t, "127.0.0.1:0", func(c *Config) { c.Greeted = func(p Peer, g Greeting) { heard <- greeted{p, g} } })
 	name := "Größe & [写真]"
-	b := newDevice(t, "127.0.0.1:0", func(c *Config) { c.Name = func(Peer) string { return name } })
+	hidden := false
+	b := newDevice(t, "127.0.0.1:0", func(c *Config) {
+		c.Name = func(Peer) string { return name }
+		c.Hidden = func(Peer) bool { return hidden }
+	})
 	if _, _, err := b.Greet(t.Context(), a.addr()); err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +36,13 @@ func TestGreetingTellsNameAndPort(t *testing.T) {
 	}
 	if g := <-heard; g.Name != "" || g.Port != b.Port() {
 		t.Errorf("without a name: %+v", g)
+	}
+	hidden = true
+	if _, _, err := b.Greet(t.Context(), a.addr()); err != nil {
+		t.Fatal(err)
+	}
+	if g := <-heard; g.ID != b.id || g.Greeting != (Greeting{}) {
+		t.Errorf("hidden: %+v", g)
 	}
 }
 

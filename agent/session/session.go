@@ -48,6 +48,9 @@ type Config struct {
 	// Name is what this device calls itself to the peer that asks; nil or "" tells
 	// no name.
 	Name func(Peer) string
+	// Hidden says of a device that it is not told where we listen when we greet it,
+	// by which it would list us. It must not wait. nil: all are told.
+	Hidden func(Peer) bool
 	// Standing says what the user decided about a key; nil means all are new.
 	// Blocked devices are refused. It is called for every request.
 	Standing func(identity.DeviceID) trust.Standing
