@@ -7,8 +7,11 @@ import (
 	"lukechampine.com/blake3/guts"
 )
 
-// wide says that compress16 can be called.
-var wide = cpu.X86.HasAVX512F
+// wide says that compress can be called, widest that compress16 can.
+var (
+	widest = cpu.X86.HasAVX512F
+	wide   = widest || cpu.X86.HasAVX2
+)
 
 // compress16 compresses 16 inputs of as many blocks of 64 bytes, which begin stride bytes from one another, beginning with the IV, and
 // writes their chaining values. counters are the low and the high words of each, flags those of every block, first and last those beside
@@ -16,6 +19,23 @@ var wide = cpu.X86.HasAVX512F
 //
 //go:noescape
 func compress16(out *[16][8]uint32, in *byte, stride, blocks int, counters *[2][16]uint32, flags, first, last uint32)
+
+// compress8 is compress16 for 8 inputs. The high words of the counters begin 64 bytes after the low ones.
+//
+//go:noescape
+func compress8(out *[8][8]uint32, in *byte, stride, blocks int, counters *[16 + 8]uint32, flags, first, last uint32)
+
+// compress is compress16 with what the processor has, for as many inputs; it may read and write what would be more of them.
+func compress(inputs int, out *[16][8]uint32, in *byte, stride, blocks int, counters *[2][16]uint32, flags, first, last uint32) {
+	if widest {
+		compress16(out, in, stride, blocks, counters, flags, first, last)
+		return
+	}
+	for i := 0; i < min(inputs, 16); i += 8 {
+		compress8((*[8][8]uint32)(out[i:]), (*byte)(unsafe.Add(unsafe.Pointer(in), i*stride)), stride, blocks,
+			(*[16 + 8]uint32)(unsafe.Pointer(&counters[0][i])), flags, first, last)
+	}
+}
 
 // run is subtree for at most MinGroup bytes.
 func run(p []byte, counter uint64) guts.Node {
@@ -40,7 +60,7 @@ func wideSubtree(p []byte, counter uint64) guts.Node {
 			c := counter + uint64(i+lane)
 			counters[0][lane], counters[1][lane] = uint32(c), uint32(c>>32)
 		}
-		compress16((*[16][8]uint32)(cvs[i:]), &p[i*guts.ChunkSize], guts.ChunkSize, guts.ChunkSize/guts.BlockSize, &counters,
+		compress(16, (*[16][8]uint32)(cvs[i:]), &p[i*guts.ChunkSize], guts.ChunkSize, guts.ChunkSize/guts.BlockSize, &counters,
 			0, guts.FlagChunkStart, guts.FlagChunkEnd)
 	}
 	n := full
@@ -53,7 +73,7 @@ func wideSubtree(p []byte, counter uint64) guts.Node {
 	for n > 2 {
 		last := cvs[n-1]
 		for i := 0; i < n/2; i += 16 {
-			compress16((*[16][8]uint32)(cvs[i:]), (*byte)(unsafe.Pointer(&cvs[2*i])), guts.BlockSize, 1, &zero, guts.FlagParent, 0, 0)
+			compress(n/2-i, (*[16][8]uint32)(cvs[i:]), (*byte)(unsafe.Pointer(&cvs[2*i])), guts.BlockSize, 1, &zero, guts.FlagParent, 0, 0)
 		}
 		if n%2 == 1 {
 			cvs[n/2] = last
