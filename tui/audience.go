@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -9,14 +10,16 @@ import (
 	"nigh/agent/control"
 )
 
-// audienceDialog chooses the devices that may see a share of ours.
+// audienceDialog chooses the devices that may see a share of ours: all that are trusted, or some.
 type audienceDialog struct {
 	quiet
-	screen *sharesScreen
 	share  string
 	list   list
 	names  map[string]string // by DeviceID
-	chosen map[string]bool
+	chosen map[string]bool   // of the rows, with everyone for all
+	wrong  string
+	// take gets the devices, none for all, and what to call them.
+	take func(a *app, ids []string, names string) tea.Cmd
 }
 
 // who opens the dialog for the share that is selected.
@@ -25,15 +28,26 @@ func (s *sharesScreen) who(a *app) tea.Cmd {
 	if m == nil {
 		return a.fail("Only who may see a share of this device can be chosen.", "")
 	}
-	d := &audienceDialog{screen: s, share: m.Name, names: map[string]string{}, chosen: map[string]bool{}}
-	var keys []string
+	name := m.Name
+	return a.open(s.audience(a, name, m.For, func(a *app, ids []string, names string) tea.Cmd {
+		if ids == nil {
+			ids = []string{}
+		}
+		return s.change(a, name, control.ShareChange{For: &ids}, name+" can now be seen by "+names+".")
+	}), false)
+}
+
+// audience asks who may see a share, which now those may; none stands for all trusted devices.
+func (s *sharesScreen) audience(a *app, share string, now []control.Member, take func(a *app, ids []string, names string) tea.Cmd) *audienceDialog {
+	d := &audienceDialog{share: share, names: map[string]string{everyone: allTrusted}, chosen: map[string]bool{everyone: len(now) == 0}, take: take}
+	keys := []string{everyone}
 	add := func(id, name string) {
 		if d.names[id] == "" {
 			d.names[id] = name
 			keys = append(keys, id)
 		}
 	}
-	for _, x := range m.For {
+	for _, x := range now {
 		name := x.Name
 		if name == "" {
 			name = shortID(x.ID)
@@ -46,44 +60,56 @@ func (s *sharesScreen) who(a *app) tea.Cmd {
 			add(p.ID, nameOf(p.Peer))
 		}
 	}
-	if len(keys) == 0 {
-		return a.fail("No device is trusted yet.", "Pair with one first: 1, then p.")
-	}
 	d.list.set(keys)
-	return a.open(d, false)
+	return d
 }
 
 func (d *audienceDialog) draw(a *app, w, h int) panel {
-	p := panel{title: "Who may see " + cut(d.share, 40) + "?"}
-	first, end := d.list.window(max(1, h-5))
+	p := panel{title: "Who may see " + cut(printable(d.share, a.th.ASCIIOnly), 40) + "?"}
+	style, said := func(s string) string { return s }, ""
+	n := len(d.ids())
+	switch {
+	case d.wrong != "":
+		said, style = d.wrong, a.th.Bad.Render
+	case d.chosen[everyone] && len(d.list.keys) == 1:
+		said = "No device is trusted yet. Those that you pair with will see it; w changes that."
+	case d.chosen[everyone]:
+		said = "Every trusted device sees it, also those that you pair with later."
+	case n > 0:
+		said = count(n, "device") + " chosen; no other one sees it."
+	}
+	p.answers = []string{""}
+	for _, l := range wrap(said, w) {
+		p.answers = append(p.answers, style(l))
+	}
+	p.answers = append(p.answers, answers(inAudience, w, nil)...)
+	first, end := d.list.window(max(1, h-len(p.answers)-1))
 	for i := first; i < end; i++ {
-		id := d.list.keys[i]
-		mark, box := "   ", "[ ] "
-		if d.chosen[id] {
+		key := d.list.keys[i]
+		mark, box, id := "   ", "[ ] ", shortID(key)
+		if key == everyone {
+			id = ""
+		}
+		if d.chosen[key] {
 			box = "[x] "
 		}
 		if i == d.list.at {
 			mark = " " + a.th.Mark + " "
 		}
-		line := fit(mark+box+fit(d.names[id], w-18)+" "+shortID(id), w)
+		line := fit(mark+box+fit(d.names[key], w-18)+" "+id, w)
 		if i == d.list.at {
 			line = a.th.Selected.Render(line)
 		}
 		p.content = append(p.content, line)
 	}
-	said := "None is chosen: all trusted devices see it."
-	if n := len(d.ids()); n > 0 {
-		said = count(n, "device") + " chosen; no other one sees it."
-	}
-	p.answers = append([]string{"", fit(said, w)}, answers(inAudience, w, nil)...)
 	return p
 }
 
-// ids are the devices that are chosen.
+// ids are the devices that are chosen, nil when all are.
 func (d *audienceDialog) ids() []string {
-	ids := []string{}
+	var ids []string
 	for _, id := range d.list.keys {
-		if d.chosen[id] {
+		if id != everyone && d.chosen[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -93,9 +119,17 @@ func (d *audienceDialog) ids() []string {
 func (d *audienceDialog) hints(*app) []string { return hintsOf(inAudience, nil) }
 
 func (d *audienceDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
+	d.wrong = ""
 	switch act := find(k.String(), inAudience, everywhere); act {
 	case actChoose:
-		d.chosen[d.list.key] = !d.chosen[d.list.key]
+		key := d.list.key
+		d.chosen[key] = !d.chosen[key]
+		switch {
+		case key != everyone:
+			d.chosen[everyone] = false
+		case d.chosen[key]:
+			d.chosen = map[string]bool{everyone: true}
+		}
 		d.list.move(actDown)
 	case actUp, actDown, actPageUp, actPageDown, actFirst, actLast:
 		d.list.move(act)
@@ -103,7 +137,19 @@ func (d *audienceDialog) key(a *app, k tea.KeyMsg) tea.Cmd {
 		return a.close(d)
 	case actStart:
 		ids := d.ids()
-		return tea.Batch(d.screen.change(a, d.share, control.ShareChange{For: &ids}, "Changed who may see "+d.share+"."), a.close(d))
+		if ids == nil && !d.chosen[everyone] {
+			d.wrong = "Choose all trusted devices, or at least one."
+			return nil
+		}
+		names := allTrusted
+		if ids != nil {
+			var called []string
+			for _, id := range ids {
+				called = append(called, d.names[id])
+			}
+			names = strings.Join(called, ", ")
+		}
+		return tea.Batch(d.take(a, ids, names), a.close(d))
 	}
 	return nil
 }

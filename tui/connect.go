@@ -239,7 +239,11 @@ func (d *groupDialog) steps(a *app, w int) []string {
 			state, style, tail = ">>", a.th.Bold.Render, spaced(s.Text)
 			text, tail = a.th.Bold.Render(text), a.th.Bold.Render(tail)
 		}
-		lines = append(lines, " "+style(fit(state, 8))+fit(text, 26)+cut(tail, w-35))
+		room := w - 34
+		if came && width(tail) > room && s.Text != "" && n != "pin" {
+			tail = s.Text // rather than how long it took
+		}
+		lines = append(lines, " "+style(fit(state, 8))+fit(text, 25)+cut(tail, room))
 	}
 	return lines
 }

@@ -177,9 +177,14 @@ func (a *app) box(p panel, bw, bh int) []string {
 
 // answers lays out the keys of a scope in lines of at most w columns.
 func answers(in scope, w int, skip func(action) bool) []string {
+	return wrapAnswers(hintsOf(in, skip), w)
+}
+
+// wrapAnswers lays out keys with what they do in lines of at most w columns.
+func wrapAnswers(hints []string, w int) []string {
 	var lines []string
 	line := ""
-	for _, h := range hintsOf(in, skip) {
+	for _, h := range hints {
 		if line != "" && width(line)+3+width(h) > w {
 			lines = append(lines, line)
 			line = ""

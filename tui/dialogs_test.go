@@ -173,7 +173,7 @@ func TestCreateGroup(t *testing.T) {
 		agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "group", State: "ok", After: 0.84}})
 		agent.emit(control.Event{Type: "step", Step: &control.Step{What: "group", Name: "address", State: "running"}})
 		u.settle()
-		u.expect("ok      form the group            0.8 s", "...     get an address")
+		u.expect("ok      form the group           0.8 s", "...     get an address")
 		agent.group <- &control.Error{Code: control.CodeBusy, Message: "the radio refused the channel", Hint: "try another band"}
 		u.settle()
 		u.expect("failed  get an address", "The radio refused the channel.", "Try another band.")

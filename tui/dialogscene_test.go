@@ -100,6 +100,7 @@ var dialogScenes = []scene{
 	}},
 	{"share-add", sampleState, onShare("a")},
 	{"share-for", sampleState, onShare("a", "ctrl+u", "/", "s", "r", "v", "enter")},
+	{"share-for-wrong", sampleState, onShare("a", "ctrl+u", "/", "s", "r", "v", "enter", " ", "enter")},
 	{"share-stop", sampleState, onShare("x")},
 	{"share-search", sampleState, onShare("f")},
 	{"share-get", sampleState, onShare("f", "h", "o", "l", "enter", "r")},

@@ -70,7 +70,9 @@ func (d *form) capturing() bool { return d.chosen() == nil }
 func (d *form) alive(a *app) bool { return d.subject(a) }
 
 func (d *form) hints(*app) []string {
-	return hintsOf(inForm, func(act action) bool { return act == actNext && d.count() == 1 })
+	hints := hintsOf(inForm, func(act action) bool { return act == actNext && d.count() == 1 })
+	hints[0] = "enter ok" // nothing begins with it
+	return hints
 }
 
 func (d *form) key(a *app, k tea.KeyMsg) tea.Cmd {

@@ -88,7 +88,8 @@ func (a *app) nextTry() string {
 // frame is a screen with everything around it.
 func (a *app) frame() []string {
 	lines := []string{a.header(), a.tabs(), a.rule("")}
-	h := a.h - 6
+	status := a.statusLines()
+	h := a.h - 5 - len(status)
 	body := a.screen().draw(a, a.w, h)
 	for i := range h {
 		s := ""
@@ -101,7 +102,7 @@ func (a *app) frame() []string {
 		}
 		lines = append(lines, s)
 	}
-	return append(lines, a.rule(""), a.statusLine(), a.hintsLine())
+	return append(append(append(lines, a.rule("")), status...), a.hintsLine())
 }
 
 // rule is a line across, with a title when there is one.
@@ -259,34 +260,50 @@ func (a *app) tabLine(form int) string {
 	return line
 }
 
-// statusLine is the line for what just happened, or what waits.
-func (a *app) statusLine() string {
+// maxStatus bounds the lines of the status: what is to be done about a failure must not be cut off in a narrow window.
+const maxStatus = 4
+
+// statusLines are the lines for what just happened, or what waits; there is always one.
+func (a *app) statusLines() []string {
 	rows := a.screen().rows()
+	text, style := "", func(s string) string { return s }
 	switch {
 	case a.top() != nil && a.notice.text == "":
-		return strings.Repeat(" ", a.w)
 	case rows.editing():
 		label := " filter: "
-		return label + rows.input.draw(a.th, a.w-width(label)-1) + " "
+		return []string{label + rows.input.draw(a.th, a.w-width(label)-1) + " "}
 	case a.notice.failed:
-		return a.th.Bad.Render(fit(" "+a.notice.text, a.w))
+		text, style = a.notice.text, a.th.Bad.Render
 	case a.notice.text != "":
-		return fit(" "+a.notice.text, a.w)
+		text = a.notice.text
 	case !a.conn.up:
-		text := "No answer from the agent."
+		text, style = "No answer from the agent.", a.th.Bad.Render
 		if a.conn.err != nil {
-			text, _ = sentences(a.conn.err)
-			text = printable(text, a.th.ASCIIOnly)
+			said, hint := sentences(a.conn.err)
+			text = printable(strings.TrimSpace(said+" "+hint), a.th.ASCIIOnly)
 		}
-		return a.th.Bad.Render(fit(fmt.Sprintf(" %s State as of %s. %s", text, a.conn.since.Local().Format("15:04"), a.nextTry()), a.w))
+		text = fmt.Sprintf("%s State as of %s. %s", text, a.conn.since.Local().Format("15:04"), a.nextTry())
 	case rows.filter != "":
-		return fit(fmt.Sprintf(" filter %q: %d shown, esc clears it", printable(rows.filter, a.th.ASCIIOnly), len(rows.keys)), a.w)
+		text = fmt.Sprintf("filter %q: %d shown, esc clears it", printable(rows.filter, a.th.ASCIIOnly), len(rows.keys))
 	case len(a.st.inbox) > 0:
-		return a.th.Warn.Render(fit(" "+a.st.inbox[0].summary()+": i to answer", a.w))
+		text, style = a.st.inbox[0].summary()+": i to answer", a.th.Warn.Render
 	case len(a.st.status.Notices) > 0:
-		return fit(" "+sentence(a.st.status.Notices[0]), a.w)
+		text = sentence(a.st.status.Notices[0])
 	}
-	return strings.Repeat(" ", a.w)
+	lines := wrap(text, a.w-2)
+	if len(lines) == 0 {
+		lines = []string{""}
+	}
+	if len(lines) > maxStatus {
+		lines = append(lines[:maxStatus-1], lines[maxStatus-1]+" ...")
+	}
+	for i, l := range lines {
+		lines[i] = fit(" "+l, a.w)
+		if text != "" {
+			lines[i] = style(lines[i])
+		}
+	}
+	return lines
 }
 
 // hintsLine names the keys that mean something now.

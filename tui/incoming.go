@@ -258,9 +258,10 @@ func (d *requestDialog) draw(a *app, w, h int) panel {
 	case "show_pin":
 		p.content = append(p.content, "", "Type this PIN on the other device:", "", centre(a.th.Bold.Render(spaced(q.PIN)), w), "")
 	case "enter_pin":
-		p.content = append(p.content, "", "The other device shows a PIN. y asks you for it.", "")
+		p.content = append(p.content, "", "The other device shows a PIN. Press y to type it.", "")
 	default:
-		p.content = append(p.content, "", "Press y only if you started this on that device just now.", "")
+		p.content = append(append(p.content, ""), wrap("Press y only if you started this on that device just now.", w)...)
+		p.content = append(p.content, "")
 	}
 	p.content = append(p.content, wrap("A connection gives it nothing else: files still ask.", w)...)
 	p.answers = append([]string{""}, answers(inRequest, w, nil)...)

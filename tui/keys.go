@@ -240,7 +240,7 @@ var keymap = []section{
 	}},
 	{inAudience, "Who may see a share", []binding{
 		{actChoose, []string{" "}, "space", "choose", "choose the device, or take it back"},
-		{actStart, []string{"enter"}, "enter", "ok", "those that are chosen, and no others"},
+		{actStart, []string{"enter"}, "enter", "ok", "take those that are chosen, and no others"},
 		{actDown, []string{"down", "j"}, "j/k", "", "down, up"},
 		{actUp, []string{"up", "k"}, "", "", ""},
 		{actBack, []string{"esc"}, "esc", "cancel", "cancel"},
@@ -273,7 +273,7 @@ var keymap = []section{
 		{actInvert, []string{"w"}, "w", "swap dark and light", "swap dark and light, where there are no colours"},
 		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
 	}},
-	{inOwnCode, "Our own setup code", []binding{
+	{inOwnCode, "The setup code of this device", []binding{
 		{actNewCode, []string{"n"}, "n", "new code", "make a new code; the old one is worth nothing any more (asks first)"},
 		{actBack, []string{"esc", "q", "enter"}, "esc", "close", "close"},
 	}},
@@ -292,10 +292,10 @@ var keymap = []section{
 		{actBack, []string{"esc"}, "esc", "back", "back, without it"},
 	}},
 	{inWelcome, "The first run", []binding{
-		{actStart, []string{"enter"}, "enter", "go on with these", "take the name and the folder"},
+		{actStart, []string{"enter"}, "enter", "ok", "take the name and the folder"},
 		{actNext, []string{"down", "tab"}, "tab", "next line", "next line; up: previous"},
 		{actUp, []string{"up", "shift+tab"}, "", "", ""},
-		{actBack, []string{"esc"}, "esc", "as it was", "leave both as they were; it is not asked again"},
+		{actBack, []string{"esc"}, "esc", "keep both as they were", "keep both as they were; it is not asked again"},
 	}},
 	{inMessage, "Writing a message", []binding{
 		{actStart, []string{"enter"}, "enter", "send", "send it"},

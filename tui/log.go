@@ -174,7 +174,7 @@ func (s *logScreen) draw(a *app, w, h int) []string {
 			detail = []pair{{"When", r.line.Time.Local().Format("2006-01-02 15:04:05.000"), nil}, {"Level", r.line.Level, nil}, {"With", r.line.Attrs, nil}}
 		}
 	}
-	return a.withDetail(w, h, title,
+	return a.withDetail(w, h, 4, title,
 		func(w, h int) []string { return s.table(a, rows, w, h) },
 		func(w, h int) []string { return pairs(w, h, detail...) })
 }
@@ -191,7 +191,7 @@ func (s *logScreen) style(a *app, state string) func(string) string {
 }
 
 func (s *logScreen) table(a *app, rows []logRow, w, h int) []string {
-	lines := []string{a.th.Dim.Render(fit("   "+s.summary(a), w))}
+	lines := []string{a.th.Dim.Render(fit("   "+s.summary(a, w-3), w))}
 	t := newTable(w, column{"", 10, false}, column{"", 7, false}, column{"", 0, false})
 	first, end := s.window(rows, h-1, t.cols[2].w-1)
 	for i := first; i < end; i++ {
@@ -262,8 +262,8 @@ func (s *logScreen) copied(a *app) (what, text string) {
 	return "the line", one + " " + two + " " + text
 }
 
-// summary says what the checks came to, and what is shown of the log.
-func (s *logScreen) summary(a *app) string {
+// summary says in w columns what the checks came to, and what is shown of the log.
+func (s *logScreen) summary(a *app, w int) string {
 	bad := map[string]int{}
 	for _, c := range s.checks {
 		bad[c.State]++
@@ -279,13 +279,17 @@ func (s *logScreen) summary(a *app) string {
 	default:
 		text += fmt.Sprintf("%d fail, %d warn, %d ok", bad["fail"], bad["warn"], bad["ok"])
 	}
+	tail := "   LOG  from " + levels[s.level] + " on"
 	if !s.ranAt.IsZero() && !s.running {
-		text += ", " + strings.Replace(agoText(a.now.Sub(s.ranAt).Seconds())+" ago", "now ago", "just now", 1)
+		ago := ", " + strings.Replace(agoText(a.now.Sub(s.ranAt).Seconds())+" ago", "now ago", "just now", 1)
+		if width(text+ago+tail) <= w {
+			text += ago
+		}
 	}
 	if a.st.logless {
 		return text + "   LOG  not told: the agent is older than this program, restart it"
 	}
-	return text + "   LOG  from " + levels[s.level] + " on"
+	return text + tail
 }
 
 func (s *logScreen) idle(a *app, act action) bool {

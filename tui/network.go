@@ -54,7 +54,7 @@ func (s *networkScreen) draw(a *app, w, h int) []string {
 			title, detail = l.Ifname, linkPairs(l)
 		}
 	}
-	return a.withDetail(w, h, title,
+	return a.withDetail(w, h, 0, title,
 		func(w, h int) []string { return s.table(a, groups, links, w, h) },
 		func(w, h int) []string { return pairs(w, h, detail...) })
 }

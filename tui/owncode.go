@@ -56,7 +56,7 @@ func (d *ownCodeDialog) update(_ *app, msg tea.Msg) tea.Cmd {
 func (d *ownCodeDialog) alive(*app) bool { return true }
 
 func (d *ownCodeDialog) draw(a *app, w, _ int) panel {
-	p := panel{title: "Our own setup code", answers: []string{"", a.th.Dim.Render(strings.Join(d.hints(a), "   "))}}
+	p := panel{title: "The setup code of this device", answers: []string{"", a.th.Dim.Render(strings.Join(d.hints(a), "   "))}}
 	if d.code.Code == "" {
 		why := d.why
 		if why == "" {

@@ -43,7 +43,7 @@ func (s *peersScreen) draw(a *app, w, h int) []string {
 	if p != nil {
 		title = nameOf(p.Peer)
 	}
-	return a.withDetail(w, h, title,
+	return a.withDetail(w, h, 0, title,
 		func(w, h int) []string { return s.table(a, shown, w, h) },
 		func(w, h int) []string { return s.detail(a, p, w, h) })
 }
@@ -278,7 +278,7 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 	default:
 		direct = radioState(r)
 	}
-	var lan []string
+	var lan, names []string
 	for _, l := range st.Links {
 		if !l.Usable || l.Kind == "direct" {
 			continue
@@ -289,29 +289,41 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 			name += " (" + address + ")"
 		}
 		lan = append(lan, name)
-	}
-	wired := fmt.Sprintf("no link is usable: %d says why", a.number(onNetwork))
-	if len(lan) > 0 {
-		wired = "listening on " + strings.Join(lan, ", ")
+		names = append(names, l.Ifname)
 	}
 	bw := min(64, w-4)
-	lines := []string{
-		centre(a.th.Bold.Render("Looking for devices nearby..."), bw), "",
-		fit("Wi-Fi Direct", 15) + direct,
-		fit("LAN", 15) + wired, "",
+	wired := fmt.Sprintf("no link is usable: %d says why", a.number(onNetwork))
+	if len(lan) > 0 {
+		if wired = "listening on " + strings.Join(lan, ", "); width(wired) > bw-15 {
+			wired = "listening on " + strings.Join(names, ", ")
+		}
+	}
+	blocks := [][]string{
+		{centre(a.th.Bold.Render("Looking for devices nearby..."), bw)},
+		{fit("Wi-Fi Direct", 15) + direct, fit("LAN", 15) + wired},
 	}
 	if hint := st.Radio.Hint; st.Radio.State != "ready" && hint != "" {
-		lines = append(append(lines, wrap(sentence(hint), bw)...), "")
+		blocks = append(blocks, wrap(sentence(hint), bw))
 	}
 	if in := st.Agent.Inbox; in != "" && h > 16 {
-		lines = append(lines, fit("This device", 15)+"is "+quoted(st.Name)+" to others", fit("What arrives", 15)+"goes to "+cutMiddle(in, bw-23), "")
+		blocks = append(blocks, []string{fit("This device", 15) + "is " + quoted(st.Name) + " to others", fit("What arrives", 15) + "goes to " + cutMiddle(in, bw-23)})
 	}
-	lines = append(lines, wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)...)
-	lines = append(lines, "")
+	long := wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)
+	keys := []string{fmt.Sprintf("%d  see the links", a.number(onNetwork))}
 	if a.radioReady() {
-		lines = append(lines, "s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork)))
-	} else {
-		lines = append(lines, fmt.Sprintf("%d  see the links", a.number(onNetwork)))
+		keys = []string{"s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork))}
+	}
+	// In a small window the air goes first, then what is longest: no sentence ends in its middle.
+	short := []string{cut("The other device must run nigh too.", bw)}
+	lines := blockLines(true, append(blocks, long, keys)...)
+	if len(lines) > h {
+		lines = blockLines(false, append(blocks, long, keys)...)
+	}
+	if len(lines) > h {
+		lines = blockLines(true, append(blocks, short, keys)...)
+	}
+	if len(lines) > h {
+		lines = blockLines(false, append(blocks, short, keys)...)
 	}
 	var out []string
 	for range max(0, (h-len(lines))/3) {
@@ -321,4 +333,16 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 		out = append(out, strings.Repeat(" ", (w-bw)/2)+cut(l, bw))
 	}
 	return out[:min(len(out), h)]
+}
+
+// blockLines puts paragraphs below each other, with an empty line between them where there is air.
+func blockLines(air bool, blocks ...[]string) []string {
+	var lines []string
+	for i, b := range blocks {
+		if i > 0 && air {
+			lines = append(lines, "")
+		}
+		lines = append(lines, b...)
+	}
+	return lines
 }

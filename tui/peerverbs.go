@@ -47,7 +47,10 @@ func (s *peersScreen) act(a *app, act action) tea.Cmd {
 	}
 	p := s.peer(a)
 	if p == nil {
-		return a.fail("There is no device to do that with.", "")
+		if s.list.filter != "" {
+			return a.fail("No device passes the filter, so none is selected.", "Press esc twice to clear the filter.")
+		}
+		return a.fail("No device is near or known yet.", "nigh must run on the other one too.")
 	}
 	switch act {
 	case actSend:

@@ -150,6 +150,10 @@ func (d *phoneDialog) draw(a *app, w, h int) panel {
 		p.answers = []string{"", a.th.Dim.Render(strings.Join(d.hints(a), "   "))}
 		return p
 	}
+	keys := wrapAnswers(d.hints(a), w)
+	for i := range keys {
+		keys[i] = a.th.Dim.Render(keys[i])
+	}
 	rows, err := wificode.Rows(wificode.URI(d.group.SSID, d.group.Passphrase), d.dark && !a.th.Coloured())
 	side, full := 0, 0
 	if len(rows) > 0 {
@@ -164,7 +168,7 @@ func (d *phoneDialog) draw(a *app, w, h int) panel {
 		instead = "There is no code for this name and passphrase: type the passphrase on the phone."
 	case d.large || !a.th.HalfBlocks: // in whole cells; where they fit they are drawn elsewhere
 		instead = fmt.Sprintf("In whole cells the code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", full+1, 2*full)
-	case len(rows)+1 > h || side < 20:
+	case len(rows)+len(keys) > h || side < 20:
 		instead = fmt.Sprintf("The code needs %d lines and %d columns: make the window larger, or type the passphrase on the phone.", len(rows)+5, full+28)
 	}
 	if instead != "" {
@@ -179,7 +183,7 @@ func (d *phoneDialog) draw(a *app, w, h int) panel {
 			p.content = append(p.content, a.th.QR.Render(row)+"  "+fit(text, side))
 		}
 	}
-	p.answers = []string{a.th.Dim.Render(cut(strings.Join(d.hints(a), "   "), w))}
+	p.answers = keys
 	return p
 }
 

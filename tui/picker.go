@@ -194,7 +194,7 @@ func (d *picker) summary() string {
 		if d.more {
 			return fmt.Sprintf("The folder has more than %d names: filter, or type a path.", maxEntries)
 		}
-		return "Nothing chosen: space chooses, enter on a file sends it."
+		return "Nothing chosen: space chooses, enter sends a file."
 	}
 	files, folders, size := 0, 0, int64(0)
 	for _, e := range d.chosen {

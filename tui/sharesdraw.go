@@ -3,6 +3,7 @@ package tui
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"nigh/agent/control"
@@ -20,41 +21,39 @@ func (s *sharesScreen) draw(a *app, w, h int) []string {
 		} else if p := s.device(a); p != nil {
 			title = nameOf(p.Peer)
 		}
-		return a.withDetail(w, h, title,
+		return a.withDetail(w, h, 0, title,
 			func(w, h int) []string { return s.home(a, w, h) },
 			func(w, h int) []string { return s.homeDetail(a, w, h) })
 	}
 	title := s.place.title()
-	return a.withDetail(w, h, cutMiddle(title, w-8),
+	return a.withDetail(w, h, 0, cutMiddle(title, w-8),
 		func(w, h int) []string { return s.listing(a, w, h) },
 		func(w, h int) []string { return s.entryDetail(a, w, h) })
 }
 
 func (s *sharesScreen) empty(a *app, w, h int) []string {
-	lines := []string{a.th.Bold.Render("Nothing is shared."), "", "a  share a folder of this device, read-only", "f  search what trusted devices share", "",
-		"Trusted devices are listed here, to look into what they share."}
+	bw := min(64, w-4)
+	lines := append([]string{centre(a.th.Bold.Render("Nothing is shared."), bw), "", "a  share a folder of this device, read-only", "f  search what trusted devices share", ""},
+		wrap("Devices that you pair with are listed here, to look into what they share.", bw)...)
 	if s.mineAt.IsZero() {
-		lines = []string{"Asking what is shared..."}
+		lines = []string{centre("Asking what is shared...", bw)}
 	}
 	var out []string
 	for range max(0, (h-len(lines))/3) {
 		out = append(out, "")
 	}
 	for _, l := range lines {
-		out = append(out, centre(l, w))
+		out = append(out, strings.Repeat(" ", (w-bw)/2)+l)
 	}
 	return out[:min(len(out), h)]
 }
 
 // home draws our own shares, and the devices that may share something.
 func (s *sharesScreen) home(a *app, w, h int) []string {
-	who := 20
-	if w < 76 {
-		who = 0
-	}
-	cols := []column{{"SHARED HERE", 18, false}, {"FOLDER", 0, false}, {"WHO MAY SEE IT", who, false}, {"FILES", 11, true}}
-	if who == 0 {
-		cols = append(cols[:2], cols[3:]...)
+	cols := []column{{"SHARED HERE", 18, false}, {"WHO MAY SEE IT", 21, false}, {"FOLDER", 0, false}, {"FILES", 11, true}}
+	folder := w >= 76
+	if !folder { // the details have it
+		cols = []column{{"SHARED HERE", 18, false}, {"WHO MAY SEE IT", 0, false}, {"FILES", 11, true}}
 	}
 	t := newTable(w, cols...)
 	devices := newTable(w, column{"", 24, false}, column{"", 0, false})
@@ -72,9 +71,9 @@ func (s *sharesScreen) home(a *app, w, h int) []string {
 				if m.State != "ready" {
 					files, style = m.State, a.th.Warn.Render
 				}
-				cells := []cell{{m.Name, nil}, {cutMiddle(m.Folder, t.cols[1].w-1), nil}, {audienceText(m.For), nil}, {files, style}}
-				if who == 0 {
-					cells = append(cells[:2], cells[3:]...)
+				cells := []cell{{m.Name, nil}, {audienceText(m.For), nil}, {files, style}}
+				if folder {
+					cells = slices.Insert(cells, 2, cell{cutMiddle(m.Folder, t.cols[2].w-1), nil})
 				}
 				s.list.drew(len(lines), i)
 				lines = append(lines, t.row(a, key == s.list.key, cells...))
@@ -117,7 +116,7 @@ func (s *sharesScreen) homeDetail(a *app, w, h int) []string {
 	if m.Watched == "periodic" {
 		watched = "looked at every ten minutes"
 	}
-	return pairs(w, h, pair{"Problem", problem, a.th.Bad.Render}, pair{"Folder", m.Folder, nil}, pair{"For", audienceText(m.For), nil},
+	return pairs(w, h, pair{"Problem", problem, a.th.Bad.Render}, pair{"Seen by", audienceText(m.For), nil}, pair{"Folder", m.Folder, nil},
 		pair{"Amount", amount, nil}, pair{"Left out", left, nil}, pair{"Watched", watched, nil}, pair{"Note", sentence(m.Notice), nil})
 }
 
@@ -163,14 +162,19 @@ func (s *sharesScreen) listing(a *app, w, h int) []string {
 		note = "nothing found; " + note
 	case len(s.shown) == 0:
 		note = "nothing is shared with you here"
+	case note == "":
+		return lines
 	}
 	return append(lines, a.th.Dim.Render(cut("   "+note, w)))
 }
 
+// allTrusted is who may see a share that is for no one in particular.
+const allTrusted = "all trusted devices"
+
 // audienceText says who may see a share.
 func audienceText(list []control.Member) string {
 	if len(list) == 0 {
-		return "trusted devices"
+		return allTrusted
 	}
 	var names []string
 	for _, m := range list {

@@ -72,38 +72,24 @@ func (s *sharesScreen) find(a *app) tea.Cmd {
 	}, false)
 }
 
-// add shares a folder.
+// add shares a folder, for those that are chosen next.
 func (s *sharesScreen) add(a *app) tea.Cmd {
 	return a.open(&prompt{
-		title: "Share a folder", text: "Trusted devices may then read what is in it. Nobody can write into it.", label: "Folder",
+		title: "Share a folder", text: "Which of the trusted devices may read what is in it is asked next. Nobody can write into it.", label: "Folder",
 		in: newField(a.dir+"/", 4096), complete: true,
 		take: func(a *app, value string) (tea.Cmd, string) {
 			if strings.TrimSpace(value) == "" {
 				return nil, "Type the path of a folder."
 			}
-			return s.audience(a, a.path(value, a.dir)), ""
-		},
-	}, false)
-}
-
-// audience asks who may see a new share.
-func (s *sharesScreen) audience(a *app, folder string) tea.Cmd {
-	ctl := a.ctl
-	return a.open(&prompt{
-		title: "Who may see it?", text: quoted(printable(cutMiddle(folder, 60), a.th.ASCIIOnly)) + " is for all trusted devices if you type nothing, or for those you name here, with commas between them.",
-		label: "Devices", in: newField("", 1000),
-		take: func(a *app, value string) (tea.Cmd, string) {
-			r := control.ShareRequest{Folder: folder}
-			for _, name := range strings.Split(value, ",") {
-				if name = strings.TrimSpace(name); name != "" {
-					r.For = append(r.For, name)
-				}
-			}
-			s.mineAt = time.Time{}
-			return a.call(20*time.Second, "Sharing "+path.Base(folder)+"; it is read in the background.", func(ctx context.Context) error {
-				_, err := ctl.AddShare(ctx, r)
-				return err
-			}), ""
+			folder := a.path(value, a.dir)
+			return a.open(s.audience(a, path.Base(folder), nil, func(a *app, ids []string, names string) tea.Cmd {
+				s.mineAt = time.Time{}
+				ctl := a.ctl
+				return a.call(20*time.Second, "Shared "+path.Base(folder)+" with "+names+"; it is read in the background.", func(ctx context.Context) error {
+					_, err := ctl.AddShare(ctx, control.ShareRequest{Folder: folder, For: ids})
+					return err
+				})
+			}), false), ""
 		},
 	}, false)
 }

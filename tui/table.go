@@ -1,6 +1,10 @@
 package tui
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
 
 // column is one column of a table. The one with width 0 takes what is left.
 type column struct {
@@ -103,17 +107,26 @@ func (a *app) wide(w int) (bool, int) {
 	return true, w - max(40, w/3)
 }
 
-// withDetail puts a list and the details of its selected row together.
-func (a *app) withDetail(w, h int, title string, draw func(w, h int) []string, detail func(w, h int) []string) []string {
+// withDetail puts a list and the details of its selected row together. Below the list the details get a third of the lines, and
+// more for a value that is longer: what the list does not use, and all but so many lines of the list where least is not 0.
+func (a *app) withDetail(w, h, least int, title string, draw func(w, h int) []string, detail func(w, h int) []string) []string {
 	side, lw := a.wide(w)
 	if !side {
 		dh := max(3, min(8, h/3))
+		need := len(detail(w, h))
+		if least > 0 {
+			dh = max(dh, min(need, h-1-least))
+		}
 		lines := draw(w, h-dh-1)
 		for len(lines) < h-dh-1 {
 			lines = append(lines, "")
 		}
-		lines = append(lines[:h-dh-1], a.rule(title))
-		return append(lines, detail(w, dh)...)
+		lines = lines[:h-dh-1]
+		for dh < need && lines[len(lines)-1] == "" && len(lines) > 2 {
+			lines = lines[:len(lines)-1]
+			dh++
+		}
+		return append(append(lines, a.rule(title)), detail(w, dh)...)
 	}
 	left := draw(lw, h)
 	right := append([]string{" " + a.th.Bold.Render(cut(title, w-lw-3)), ""}, detail(w-lw-2, h-2)...)
@@ -141,7 +154,7 @@ type pair struct {
 // columns) fits beside it in 80 columns.
 const labelWidth = 11
 
-// pairs lays out details in w columns and at most h lines.
+// pairs lays out details in w columns and at most h lines. A value that is not whole says so.
 func pairs(w, h int, list ...pair) []string {
 	const lw = labelWidth
 	var lines []string
@@ -149,7 +162,13 @@ func pairs(w, h int, list ...pair) []string {
 		if p.value == "" {
 			continue
 		}
-		for i, v := range wrap(p.value, w-lw) {
+		parts := wrap(p.value, w-lw)
+		if room := h - len(lines); room < len(parts) {
+			if parts = parts[:max(0, room)]; room > 0 {
+				parts[room-1] = ansi.Truncate(parts[room-1], w-lw-3, "") + "..."
+			}
+		}
+		for i, v := range parts {
 			label := ""
 			if i == 0 {
 				label = p.label
@@ -160,5 +179,5 @@ func pairs(w, h int, list ...pair) []string {
 			lines = append(lines, " "+fit(label, lw-1)+v)
 		}
 	}
-	return lines[:min(len(lines), h)]
+	return lines
 }

@@ -90,7 +90,7 @@ func (s *messagesScreen) talk(a *app, w, h int) []string {
 	head := t.name
 	switch {
 	case t.key == everyone:
-		head += " " + a.th.Dot + " goes to every trusted device near"
+		head += " " + a.th.Dot + " trusted ones only"
 	case !t.trusted:
 		head += " " + a.th.Dot + " not trusted: nothing can be sent to it"
 	case t.state == "ready":

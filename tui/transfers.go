@@ -44,7 +44,7 @@ func (s *transfersScreen) draw(a *app, w, h int) []string {
 	if t != nil {
 		title = t.Name
 	}
-	return a.withDetail(w, h, title,
+	return a.withDetail(w, h, 0, title,
 		func(w, h int) []string { return s.table(a, shown, w, h) },
 		func(w, h int) []string { return s.detail(a, t, w, h) })
 }

@@ -59,7 +59,7 @@ func (a *app) welcome() tea.Cmd {
 
 func (d *welcomeDialog) draw(a *app, w, _ int) panel {
 	p := panel{title: "Welcome to nigh"}
-	p.content = wrap("Other devices see this one by its name. nigh config set changes both later.", w)
+	p.content = wrap("How other devices see this one, and where files go.\nnigh config set changes both later.", w)
 	if d.fixed != "" {
 		p.content = wrap("The policy of this machine ("+d.fixed+") calls this device "+quoted(a.st.status.Name)+".", w)
 	}
@@ -172,10 +172,10 @@ func (a *app) askService(command string) tea.Cmd {
 	return a.open(&confirmation{
 		title: "Run nigh all the time?",
 		text: []string{
-			"The agent runs in this window, without Wi-Fi Direct, and ends with it. As a service it runs all the time, and has what it needs. One command does it:",
+			"The agent runs in this window now: without Wi-Fi Direct, and until you quit. As a service it runs all the time, with Wi-Fi Direct. This command installs it:",
 			printable(command, a.th.ASCIIOnly),
 		},
-		yes: "leave nigh for it now", no: "not now",
+		yes: "leave nigh, to run it", no: "not now",
 		do: func(a *app) tea.Cmd {
 			a.leaving(command)
 			return tea.Quit
