@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // journalPath is where root keeps what remedies did: it is about the machine, not about one user's agent.
@@ -21,6 +23,7 @@ type deed struct {
 	Name  string     `json:"name"`
 	Path  string     `json:"path,omitempty"` // file that was written; "" = none, or it was there before
 	Text  string     `json:"text,omitempty"`
+	Above string     `json:"above,omitempty"` // outermost of the folders that were made for the file; "" = none
 	Back  [][]string `json:"back,omitempty"`
 	After [][]string `json:"after,omitempty"`
 }
@@ -38,8 +41,41 @@ func parseDeeds(raw []byte) ([]deed, error) {
 		if d.Name == "" || slices.ContainsFunc(slices.Concat(d.Back, d.After), func(c []string) bool { return len(c) == 0 || c[0] == "" || strings.Contains(c[0], "/") }) {
 			return nil, errors.New("not an entry of nigh")
 		}
+		if d.Above != "" && !below(filepath.Dir(d.Path), d.Above) {
+			return nil, errors.New("not an entry of nigh")
+		}
 	}
 	return all, nil
+}
+
+// below reports whether a clean path is a folder or lies in it.
+func below(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, folder+"/")
+}
+
+// outermost returns the first of the folders that have to be made for a file, "" when its folder is there.
+func outermost(path string) string {
+	folder, there := filepath.Dir(path), Existing(filepath.Dir(path))
+	if folder == there {
+		return ""
+	}
+	for filepath.Dir(folder) != there {
+		folder = filepath.Dir(folder)
+	}
+	return folder
+}
+
+// tidy removes the folders that were made for the file. One that somebody else uses by now, or has put something in the place of,
+// stays, with those above it.
+func (d deed) tidy() {
+	if d.Above == "" {
+		return
+	}
+	for folder := filepath.Dir(d.Path); below(folder, d.Above); folder = filepath.Dir(folder) {
+		if err := syscall.Rmdir(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
 }
 
 func (r *Remedy) deeds() ([]deed, error) {

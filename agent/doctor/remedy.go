@@ -139,7 +139,7 @@ func (r *Remedy) Apply(ctx context.Context) error {
 	}
 	done := deed{Name: r.Name, Back: r.back, After: r.after}
 	if r.Path != "" && !there {
-		done.Path, done.Text = r.Path, r.Text
+		done.Path, done.Text, done.Above = r.Path, r.Text, outermost(r.Path)
 	}
 	if err := r.note(done); err != nil {
 		return err
@@ -163,7 +163,9 @@ func (r *Remedy) Apply(ctx context.Context) error {
 	if r.reload != nil {
 		if err := r.reload(ctx); err != nil {
 			// Unheard of by its reader, the file would come into force at some later time.
-			return fmt.Errorf("doctor: %w", errors.Join(err, os.Remove(r.Path), r.forget()))
+			err = errors.Join(err, os.Remove(r.Path))
+			done.tidy()
+			return fmt.Errorf("doctor: %w", errors.Join(err, r.forget()))
 		}
 	}
 	return nil
@@ -180,7 +182,7 @@ func (r *Remedy) Undo(ctx context.Context) error {
 		return err
 	}
 	if r.reload != nil {
-		done = deed{Name: r.Name, Path: r.Path, Text: r.Text} // also of a version that kept no journal
+		done = deed{Name: r.Name, Path: r.Path, Text: r.Text, Above: done.Above} // also of a version that kept no journal
 	}
 	if err := r.revert(ctx, done, false); err != nil {
 		return fmt.Errorf("doctor: %w", err)
@@ -211,6 +213,7 @@ func (r *Remedy) revert(ctx context.Context, done deed, hasty bool) error {
 		errs = append(errs, r.remove(done))
 	}
 	run(done.After)
+	done.tidy()
 	if errors.Join(errs...) == nil {
 		errs = append(errs, r.forget())
 	}

@@ -84,6 +84,52 @@ func TestRemedyOfFileAndCommands(t *testing.T) {
 	}
 }
 
+// The folders that were made for the file go with it, and no others: neither those that were there, nor those that somebody else
+// has put something into.
+func TestRemedyTakesItsFoldersBack(t *testing.T) {
+	dir := t.TempDir()
+	for name, make := range map[string]func() *Remedy{
+		"file and commands": func() *Remedy { r, _ := steps(t, false); return r },
+		"failing command":   func() *Remedy { r, _ := steps(t, true); return r },
+		"file and reader":   func() *Remedy { return keep(t, func(context.Context) error { return nil }) },
+		"deaf reader":       func() *Remedy { return keep(t, func(context.Context) error { return errors.New("deaf") }) },
+	} {
+		for _, foreign := range []string{"", "made/of-others"} {
+			root := filepath.Join(dir, name+foreign)
+			if err := os.MkdirAll(filepath.Join(root, "there"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			r := make()
+			r.Path, r.journal = filepath.Join(root, "there/made/deep/conf"), filepath.Join(root, "var/fixes.json")
+			err := r.Apply(t.Context())
+			if failing := name == "failing command" || name == "deaf reader"; failing != (err != nil) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			want := []string{}
+			if foreign != "" && err == nil {
+				if err := os.WriteFile(filepath.Join(root, "there", foreign), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				want = []string{"made"}
+			}
+			again := *r // as another run of the program has it
+			if err := again.Undo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			left, err := filepath.Glob(filepath.Join(root, "there/*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range left {
+				left[i] = filepath.Base(left[i])
+			}
+			if !slices.Equal(left, want) {
+				t.Errorf("%s: left are %q, not %q", name, left, want)
+			}
+		}
+	}
+}
+
 // A file that was there before, as the package installs it, is not ours to remove.
 func TestRemedyKeepsTheFileOfThePackage(t *testing.T) {
 	r, _ := steps(t, false)
@@ -170,6 +216,7 @@ func TestRemediesAreWhole(t *testing.T) {
 
 func FuzzDeeds(f *testing.F) {
 	f.Add([]byte(`[{"name":"ufw","path":"/etc/ufw/applications.d/nigh","text":"x","back":[["ufw","delete","allow","Nigh"]]}]`))
+	f.Add([]byte(`[{"name":"networkd","path":"/etc/systemd/network/a","text":"x","above":"/var"}]`))
 	f.Add([]byte(`[{"name":"x","back":[["/tmp/evil"]]}]`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		all, err := parseDeeds(raw)
@@ -177,6 +224,9 @@ func FuzzDeeds(f *testing.F) {
 			return
 		}
 		for _, d := range all {
+			if d.Above != "" && !strings.HasPrefix(d.Path, d.Above+"/") {
+				t.Errorf("%s would go with %s", d.Above, d.Path)
+			}
 			for _, c := range slices.Concat(d.Back, d.After) {
 				if len(c) == 0 || strings.Contains(c[0], "/") {
 					t.Errorf("%q would be run", c)
@@ -212,7 +262,7 @@ func TestRemedyIsWrittenAndTakenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if list, err := os.ReadDir(filepath.Dir(r.Path)); err != nil || len(list) != 0 {
+	if list, err := os.ReadDir(filepath.Dir(r.Path)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left behind: %v, %v", list, err)
 	}
 	if reloads != 2 {
@@ -245,7 +295,7 @@ func TestRemedyThatFailsLeavesNothing(t *testing.T) {
 	if err := r.Apply(t.Context()); !errors.Is(err, deaf) {
 		t.Errorf("apply: %v", err)
 	}
-	if list, err := os.ReadDir(filepath.Dir(r.Path)); err != nil || len(list) != 0 {
+	if list, err := os.ReadDir(filepath.Dir(r.Path)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left behind: %v, %v", list, err)
 	}
 }

@@ -22,7 +22,7 @@ func smallSystem(t *testing.T) string {
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n", "etc/group": "root:x:0:\nana:x:1000:\n",
 		"etc/group-": "", "etc/.pwd.lock": "",
 		"var/lib/dpkg/status": "", "var/lib/dpkg/info/format": "1\n", "var/lib/dpkg/updates/.keep": "", "var/lib/dpkg/triggers/File": "",
-		"dev/null": "", "run/.keep": "", "usr/bin/.keep": "", "etc/systemd/system/multi-user.target.wants/.keep": "", "etc/systemd/network/.keep": "",
+		"dev/null": "", "run/.keep": "", "usr/bin/.keep": "", "etc/systemd/system/multi-user.target.wants/.keep": "",
 		// What is the people's.
 		"home/ana/.local/state/nigh/key.pem": "key", "home/ana/Downloads/nigh/film": "film", "etc/nigh/policy.toml": "direct = false\n",
 	} {
