@@ -9,6 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION ?=
 PROGRAM ?= bin/nigh
+N ?= 20
 BENCH_N ?= 5
 BENCH ?=
 FUZZ_TIME ?= 10m
@@ -38,7 +39,7 @@ qemu_skipped := TestSecondAgentIsRefusedWithThePID|TestRandomKills|TestForeignAg
 govulncheck := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test unit lab lab-matrix demo bench shots fuzz lint vuln packages release reproducible qemu install uninstall lab-shell clean
+.PHONY: help build run test unit lab lab-matrix powercuts demo bench shots fuzz lint vuln packages release reproducible qemu install uninstall lab-shell clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,6 +79,10 @@ lab: ## Run the tests with real wpa_supplicant on simulated radios (TEST=wpa: on
 lab-matrix: ## Run core behaviours of Wi-Fi Direct on every kind of radio and wpa_supplicant
 	@.ci/packages git
 	@go run ./lab/cmd/testall -steps matrix
+
+powercuts: ## Cut the power of a machine N=20 times during transfers
+	@.ci/packages git e2fsprogs
+	@NIGH_LAB_VM=1 NIGH_CUTS=$(N) go test -v -timeout 0 -run '^TestPowerCuts$$' ./lab/cuts
 
 demo: build ## Two nodes form a Wi-Fi Direct group and move files (AUTO=1: by itself)
 	@go build -o bin/lab ./lab/cmd/lab

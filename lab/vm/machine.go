@@ -44,6 +44,9 @@ type Config struct {
 	// own, need a mount, and are read-only; all others are seen anyway.
 	Folders []string
 	Trees   []*PreparedTree // from PrepareTree; the guest sees each below TreesFolder
+	// Disk is the path of a file that is the guest's disk /dev/vda, once it has loaded virtio_blk; "" = none. What the guest has
+	// written to it outlives the guest.
+	Disk string
 }
 
 // Machine is a running guest. It runs one command at a time. Close ends it.
@@ -245,6 +248,9 @@ func arguments(c Config, folder string) []string {
 		"-chardev", socket("picture"), "-device", "virtserialport,chardev=picture,name=" + picturePort,
 		"-chardev", socket("monitor"), "-mon", "chardev=monitor,mode=control",
 	}
+	if c.Disk != "" {
+		args = append(args, "-drive", "if=virtio,format=raw,cache=writeback,file="+escape(c.Disk))
+	}
 	for i, path := range c.Folders {
 		args = append(args, "-virtfs", share(fmt.Sprintf("folder%d", i), path, ",readonly=on"))
 	}
@@ -326,6 +332,13 @@ func (m *Machine) Close() error {
 		return fmt.Errorf("vm: close: %w", err)
 	}
 	return nil
+}
+
+// Cut is Close as a power cut would do it: the guest ends at this moment, and what it has in its memory and not yet on its disk is
+// lost. A command that runs ends with ErrGuest.
+func (m *Machine) Cut() error {
+	m.kill()
+	return m.Close()
 }
 
 // Command is a program to run in the guest as root.

@@ -29,10 +29,10 @@ var guestPrograms = []string{
 }
 
 // keptModules are the folders and files of the kernel package's module tree that go into the guest: networks, radios,
-// their cryptography, and what the guest itself stands on.
+// their cryptography, disks, and what the guest itself stands on.
 var keptModules = []string{
 	"arch", "crypto", "lib", "net", "virt",
-	"fs/9p", "fs/autofs", "fs/fscache", "fs/fuse", "fs/netfs", "fs/overlayfs",
+	"fs/9p", "fs/autofs", "fs/ext4", "fs/fscache", "fs/fuse", "fs/jbd2", "fs/mbcache.ko", "fs/netfs", "fs/overlayfs", "drivers/block/virtio_blk.ko",
 	"drivers/char", "drivers/virtio", "drivers/net/*.ko", "drivers/net/wireless/mac80211_hwsim.ko",
 }
 

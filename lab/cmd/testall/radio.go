@@ -24,7 +24,7 @@ const (
 )
 
 // vmPackages have tests that boot virtual machines themselves, when they are told to: too slow to run beside others.
-var vmPackages = []string{"nigh/lab/vm", "nigh/lab/cmd/lab"}
+var vmPackages = []string{"nigh/lab/vm", "nigh/lab/cmd/lab", "nigh/lab/cuts"}
 
 // taggedPackage is a package with test files that need a tag.
 type taggedPackage struct{ ImportPath, Dir string }
