@@ -20,6 +20,7 @@ import (
 //	comparing,  no, lost, time over            failed; the other side is told
 //	waiting
 //	waiting     the other side's MAC           paired
+//	failed      the other side's MAC           failed; the other side takes it back
 func (e *Engine) ask(ctx context.Context, p *pairing) {
 	ch, err := e.exchange(ctx, p)
 	if ch != nil {
@@ -129,7 +130,7 @@ func (e *Engine) converse(ctx context.Context, ch *session.Channel, p *pairing) 
 		}
 		e.mu.Unlock()
 		if over {
-			e.giveUp(ch)
+			e.giveUp(ch, p)
 			return
 		}
 		var m confirmMessage
@@ -151,7 +152,7 @@ func (e *Engine) converse(ctx context.Context, ch *session.Channel, p *pairing) 
 			e.finish(p, err)
 			e.mu.Unlock()
 			if errors.Is(err, ErrCancelled) {
-				e.giveUp(ch)
+				e.giveUp(ch, p)
 			}
 			return
 		}
@@ -193,12 +194,16 @@ func (e *Engine) heard(p *pairing, mine bool, a confirmAnswer) error {
 }
 
 // giveUp tells the other side that it is over; closing the connection says so too,
-// but not why.
-func (e *Engine) giveUp(ch *session.Channel) {
+// but not why. When p failed, its user's yes may have been on its way to us: it then
+// takes back what that has made.
+func (e *Engine) giveUp(ch *session.Channel, p *pairing) {
+	e.mu.Lock()
+	undo := p.State == Failed
+	e.mu.Unlock()
 	// Not the pairing's own life, which may have ended.
 	ctx, cancel := context.WithTimeout(context.Background(), e.limits.hold+e.limits.retry)
 	defer cancel()
-	_ = post(ctx, ch, "confirm", e.limits.request, confirmMessage{Cancel: true}, &confirmAnswer{}) // as well as it can
+	_ = post(ctx, ch, "confirm", e.limits.request, confirmMessage{Cancel: true, Undo: undo}, &confirmAnswer{}) // as well as it can
 }
 
 // WithCode pairs with the device id by its setup code, in the form that people type.

@@ -151,6 +151,7 @@ func (e *Engine) serveReveal(r *http.Request, b session.Binding, peer identity.D
 func (e *Engine) serveConfirm(r *http.Request, b session.Binding, peer identity.DeviceID) (any, error) {
 	var m confirmMessage
 	err := read(r.Body, &m)
+	undo := false
 	e.mu.Lock()
 	p := e.of(b, peer)
 	switch {
@@ -159,6 +160,10 @@ func (e *Engine) serveConfirm(r *http.Request, b session.Binding, peer identity.
 		if p != nil {
 			e.finish(p, err)
 		}
+	case err == nil && m.Cancel && m.Undo && p.State == Paired:
+		undo, p.undone = !p.undone, true
+	case err == nil && m.Cancel && p.writing && !p.Over():
+		p.undone = true // by whoever writes
 	case p.Over() || err != nil:
 	case m.Cancel:
 		e.finish(p, ErrRefused)
@@ -175,6 +180,9 @@ func (e *Engine) serveConfirm(r *http.Request, b session.Binding, peer identity.
 		return nil, err
 	}
 	e.mu.Unlock()
+	if undo {
+		e.undo(p)
+	}
 	e.settle(p)
 	ctx, cancel := context.WithTimeout(r.Context(), e.limits.hold)
 	defer cancel()

@@ -25,6 +25,10 @@
 // asked, because it would show the wrong code, costs him the time for which the right
 // one is shown: no stranger is heard meanwhile. The asked side says whether its user said yes only to an asker that has said so itself.
 //
+// A no of the asker's user can cross the MAC of the asked side, which then trusts it
+// already. The asker therefore says with every failure that it trusts nobody (undo),
+// and the asked side takes back what that pairing has made.
+//
 // When the connection breaks just as the asked side has said yes as the second, that
 // side trusts the asker alone: both users had said yes, and pairing again sets it right.
 //

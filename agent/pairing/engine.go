@@ -128,11 +128,13 @@ type pairing struct {
 	promise word // the commitment of one that asks us
 	binding session.Binding
 
-	ours    bool // our user began it too
-	began   bool // we asked, and said so to the other side
-	mine    bool // our user said yes
-	theirs  bool // the other side confirmed
-	writing bool // the trust book is being written
+	ours    bool      // our user began it too
+	began   bool      // we asked, and said so to the other side
+	mine    bool      // our user said yes
+	theirs  bool      // the other side confirmed
+	writing bool      // the trust book is being written
+	undone  bool      // the other side took its yes back while or after it was
+	added   time.Time // when the trust book got it by this pairing; zero when it was in it before
 
 	cancel  context.CancelFunc // ends the goroutine that belongs to it
 	changed chan struct{}      // closed and replaced at each change
@@ -392,10 +394,42 @@ func (e *Engine) settle(p *pairing) {
 
 // seal writes p into the trust book and ends it; p.writing is set.
 func (e *Engine) seal(p *pairing) {
+	before, known := e.cfg.Book.Record(p.Peer)
 	err := e.trust(p.key, p.Name)
+	after, _ := e.cfg.Book.Record(p.Peer)
+	e.mu.Lock()
+	if err == nil && (!known || !before.Added.Equal(after.Added)) {
+		p.added = after.Added
+	}
+	undone := p.undone
+	if !undone || err != nil {
+		e.finish(p, err)
+	}
+	e.mu.Unlock()
+	if undone {
+		e.undo(p)
+	}
+}
+
+// undo ends the trust that p made, because the other side's no crossed our user's yes: it trusts nobody. What was trusted before stays so.
+func (e *Engine) undo(p *pairing) {
+	var err error
+	if !p.added.IsZero() {
+		err = e.cfg.Book.Unpair(p.Peer, p.added)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.finish(p, err)
+	switch {
+	case err != nil:
+		e.log.Error("Trust of a pairing that the other side took back stays", "peer", p.Peer.Short(), "err", err)
+		e.finish(p, nil)
+	case p.Over():
+		e.log.Info("Pairing taken back by the other side", "peer", p.Peer.Short())
+		p.State, p.Err = Failed, ErrRefused
+		e.wake(p)
+	default:
+		e.finish(p, ErrRefused)
+	}
 }
 
 // trust makes the device with this key trusted.

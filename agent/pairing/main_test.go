@@ -46,6 +46,7 @@ type device struct {
 	at   map[identity.DeviceID]netip.AddrPort
 	news chan struct{} // closed and replaced at each change
 	seen []Pairing
+	wrap func(http.Handler) http.Handler // around what answers other devices; nil: nothing
 }
 
 // testLimits are short where a test waits for them to pass.
@@ -100,7 +101,15 @@ func startDevice(t testing.TB, name, dir string) *device {
 	})
 	must(err)
 	d.limits = testLimits()
-	mux.Handle("/v1/pair/", d.Handler())
+	mux.HandleFunc("/v1/pair/", func(w http.ResponseWriter, r *http.Request) {
+		h := d.Handler()
+		d.mu.Lock()
+		if d.wrap != nil {
+			h = d.wrap(h)
+		}
+		d.mu.Unlock()
+		h.ServeHTTP(w, r)
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.sessions.Run(ctx) })

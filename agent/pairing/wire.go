@@ -34,7 +34,8 @@ type (
 	}
 	confirmMessage struct {
 		MAC    *word `json:"mac,omitempty"`
-		Cancel bool  `json:"cancel,omitempty"`
+		Cancel bool  `json:"cancel,omitempty"` // nothing more is asked
+		Undo   bool  `json:"undo,omitempty"`   // and nothing is trusted here
 	}
 	confirmAnswer struct {
 		State string `json:"state"` // "open", "paired", "refused", "expired"

@@ -212,6 +212,16 @@ func (b *Book) Pair(key identity.PublicKey, name string) error {
 	})
 }
 
+// Unpair takes back what [Book.Pair] wrote, which added the device at that time. One that was decided about since stays as it is.
+func (b *Book) Unpair(id identity.DeviceID, added time.Time) error {
+	return b.change(id, func(r Record, _ bool) (Record, error) {
+		if r.Standing == Trusted && r.Added.Equal(added) {
+			r = Record{ID: id}
+		}
+		return r, nil
+	})
+}
+
 // Block makes id blocked: its connections are refused before it can ask for
 // anything. Its permissions are gone.
 func (b *Book) Block(id identity.DeviceID) error {
