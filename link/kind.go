@@ -16,6 +16,7 @@ import (
 const (
 	whyNoAddress = "no address yet"
 	whyNoCarrier = "no carrier"
+	whyLoopback  = "leads to no other device"
 )
 
 // usableMax bounds the links that are used at once: each costs sockets and servers, and each server hears the others. Groups come
@@ -112,7 +113,7 @@ func (t table) whyNot(v Link, l netlink.Link, only []string) string {
 	case chosen && !slices.Contains(only, v.Name):
 		return "not one of the interfaces chosen by the user"
 	case v.Kind == Loopback:
-		return "loopback"
+		return whyLoopback
 	case !chosen && v.Kind == Tunnel:
 		return "VPN, tunnel or other point-to-point link"
 	case !chosen && v.Kind == Virtual:

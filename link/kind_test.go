@@ -70,7 +70,7 @@ func TestRealKinds(t *testing.T) {
 		kind Kind
 		why  string
 	}{
-		"lo": {Loopback, "loopback"}, "eth0": {Ethernet, ""}, "eth1": {Ethernet, "part of br0"}, "eth2": {Ethernet, whyNoCarrier}, "eth3": {Ethernet, "down"},
+		"lo": {Loopback, whyLoopback}, "eth0": {Ethernet, ""}, "eth1": {Ethernet, "part of br0"}, "eth2": {Ethernet, whyNoCarrier}, "eth3": {Ethernet, "down"},
 		"docker0": {Bridge, "bridge for virtual machines or containers"}, "virbr0": {Bridge, "bridge for virtual machines or containers"},
 		"empty0": {Bridge, "bridge for virtual machines or containers"}, "br0": {Bridge, ""}, "vethdocker": {Virtual, virtual},
 		"vnet0": {Tunnel, vpn}, "tun0": {Tunnel, vpn}, "tap0": {Tunnel, vpn}, "vx0": {Tunnel, vpn}, "ifb7": {Virtual, virtual}, "tap1": {Virtual, virtual},
@@ -96,7 +96,7 @@ func TestRealKinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, why := range map[string]string{
-		"docker0": "", "tun0": "", "ifb7": "", "mac1": "", "vnet0": "part of virbr0", "eth1": "part of br0", "eth2": whyNoCarrier, "lo": "loopback",
+		"docker0": "", "tun0": "", "ifb7": "", "mac1": "", "vnet0": "part of virbr0", "eth1": "part of br0", "eth2": whyNoCarrier, "lo": whyLoopback,
 		"eth0": "not one of the interfaces chosen by the user",
 	} {
 		if l, _ := named(chosen, name); l.Why != why || l.Usable != (why == "") {

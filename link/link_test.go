@@ -108,7 +108,7 @@ func TestAssembleClassifies(t *testing.T) {
 		kind Kind
 		why  string
 	}{
-		"lo": {Loopback, "loopback"}, "eth0": {Ethernet, ""}, "wlan0": {WiFi, ""}, "p2p-wlp0s20-0": {Direct, ""},
+		"lo": {Loopback, whyLoopback}, "eth0": {Ethernet, ""}, "wlan0": {WiFi, ""}, "p2p-wlp0s20-0": {Direct, ""},
 		"docker0":  {Bridge, "bridge for virtual machines or containers"},
 		"veth12ab": {Virtual, virtual}, "br0": {Bridge, ""}, "enp3s0": {Ethernet, "part of br0"}, "eth9": {Ethernet, ""},
 		"wg0": {Tunnel, tunnel}, "tun0": {Tunnel, tunnel}, "dummy0": {Virtual, virtual}, "eth1": {Ethernet, "no carrier"},
