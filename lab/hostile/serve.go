@@ -30,6 +30,7 @@ type Server struct {
 	end     context.CancelFunc
 	work    sync.WaitGroup
 	again   atomic.Int32 // connections that may still replace others
+	live    atomic.Int32 // connections
 }
 
 // stayAgain is how many connections that end are replaced by [Peer.Stay].
@@ -49,7 +50,8 @@ func (p *Peer) Serve(ctx context.Context, answers Answers) (*Server, error) {
 	return s, nil
 }
 
-// Stay is [Peer.Serve], and opens a connection for each that ends, as a device does that wants to be asked.
+// Stay is [Peer.Serve], and opens a connection when it has none left, as a device does that wants to be asked: one more beside
+// others would take the place of that on which the target just asks.
 func (p *Peer) Stay(ctx context.Context, answers Answers) (*Server, error) {
 	s, err := p.Serve(ctx, answers)
 	if err == nil {
@@ -69,12 +71,13 @@ func (s *Server) open() error {
 	if err != nil {
 		return err
 	}
+	s.live.Add(1)
 	s.work.Go(func() {
 		stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
 		defer stop()
 		s.talk(conn)
 		_ = conn.Close()
-		if s.ctx.Err() == nil && s.again.Add(-1) >= 0 {
+		if s.live.Add(-1) == 0 && s.ctx.Err() == nil && s.again.Add(-1) >= 0 {
 			_ = s.open() // without it the target tells us nothing more
 		}
 	})
