@@ -56,6 +56,7 @@
 //	                          everyone       trusted               hidden
 //	key, ID                   yes (TLS)      yes (TLS)             yes (TLS)
 //	name                      hello          no                    no
+//	port of sessions          yes            yes                   not when it greets, by which it would be listed
 //
 // The server's certificate comes before the client's in TLS 1.3: who asks cannot be
 // known before it is shown. A hidden device is hidden from those who do not know
