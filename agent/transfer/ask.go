@@ -26,11 +26,10 @@ func (p *pull) getFrom(ctx context.Context, h *holder, path, byteRange string, b
 		case <-ctx.Done():
 			return nil, nil, nil, context.Cause(ctx)
 		}
-		in, resp, end, err := p.getOnce(ctx, h, path, byteRange, body)
+		in, resp, end, err := p.getHeld(ctx, h, path, byteRange, body)
 		if err == nil {
-			return in, resp, func(whole bool) { end(whole); <-slots }, nil
+			return in, resp, end, nil
 		}
-		<-slots
 		if !errors.Is(err, ErrBusy) || try == busyTries || !h.origin {
 			return nil, nil, nil, err
 		}
@@ -44,11 +43,22 @@ func (p *pull) getFrom(ctx context.Context, h *holder, path, byteRange string, b
 	}
 }
 
+// getHeld is getFrom when one of the holder's slots is taken already, which it gives back in the end.
+func (p *pull) getHeld(ctx context.Context, h *holder, path, byteRange string, body []byte) (io.Reader, *http.Response, func(whole bool), error) {
+	slots := p.e.slotsOf(h.peer)
+	in, resp, end, err := p.getOnce(ctx, h, path, byteRange, body)
+	if err != nil {
+		<-slots
+		return nil, nil, nil, err
+	}
+	return in, resp, func(whole bool) { end(whole); <-slots }, nil
+}
+
 func (p *pull) getOnce(ctx context.Context, h *holder, path, byteRange string, body []byte) (io.Reader, *http.Response, func(whole bool), error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	first, stall := p.e.firstByte, p.e.stall
 	if !h.origin {
-		first, stall = min(first, holderStall), min(stall, holderStall)
+		first, stall = min(first, p.e.holderStall), min(stall, p.e.holderStall)
 	}
 	watch := time.AfterFunc(first, func() { cancel(fmt.Errorf("%w: no answer", ErrPeerGone)) })
 	resp, err := p.ask(ctx, h, path, byteRange, body) //nolint:bodyclose // end closes it

@@ -86,7 +86,8 @@
 // A file of more than 1 MiB is fetched from up to Limits.Sources devices at once: the peer of the transfer, and trusted devices that say
 // that they have it. Smaller files come from the peer, and while that is away one by one from those that share them. Ranges go to
 // whoever is free, as long as each brings in some time; who has nothing left to do takes over what another is slow to bring. What a holder
-// sent is counted when its leaf is right: of a file whose hash is known the leaves are fetched from any holder and must give that hash;
+// sent is counted when its leaf is right: of a file whose hash is known the leaves are fetched from any holder, and from a second one
+// when none came for 0.4 s, and must give that hash;
 // of a content that is sent to several devices the sender says the leaf of each group. A device that sends a wrong group is asked for
 // nothing any more and named, and the transfer's own peer is too when another holder is there.
 //

@@ -93,7 +93,7 @@ type Engine struct {
 	tasks sync.WaitGroup // what Run waits for
 
 	// From limits.go; tests shorten them.
-	firstByte, stall, senderIdle, slowTurn, late time.Duration
+	firstByte, stall, holderStall, proveNext, senderIdle, slowTurn, late time.Duration
 
 	mu      sync.Mutex
 	run     context.Context // of Run while it runs
@@ -180,7 +180,8 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Changed = func(Transfer) {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, db: journal{cfg.Store}, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall, senderIdle: senderIdle, slowTurn: slowTurn, late: lateRequest}
+		all: map[string]*transfer{}, byX: map[peerX]*transfer{}, slots: map[identity.DeviceID]chan struct{}{}, firstByte: firstByte, stall: stall,
+		holderStall: holderStall, proveNext: proveNext, senderIdle: senderIdle, slowTurn: slowTurn, late: lateRequest}
 	e.limit(cfg.Limits())
 	e.gates = gates{up: newValve(e.limits.Up), down: newValve(e.limits.Down), of: map[identity.DeviceID]*deviceGates{}}
 	err := e.db.records(func(r record, err error) {

@@ -117,7 +117,7 @@ func (p *pull) fetchGroups(ctx context.Context, k *task) error {
 			return err
 		}
 	} else if !h.origin {
-		p.prove(l)
+		p.prove(l, h)
 	}
 	var wrong []int
 	var err error

@@ -93,6 +93,7 @@ const (
 	holderStall   = 3 * time.Second        // without a byte of another holder than the transfer's own peer
 	askTime       = 500 * time.Millisecond // what one request of several holders is to take
 	takeLook      = 250 * time.Millisecond // between two looks of an idle worker at what others are slow to bring
+	proveNext     = 400 * time.Millisecond // without a leaf until another holder is asked for them
 	takeSilent    = 400 * time.Millisecond // without a byte until an idle worker takes a request over
 	stuckAfter    = 30 * time.Second       // without anything until a transfer waits for its peer to come back
 	maxSeeds      = 16                     // received contents that are served to others after they are done ..

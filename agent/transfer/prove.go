@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -15,27 +14,38 @@ import (
 // errUnproved means that groups were not asked of a holder, because the sender did not say what is right.
 var errUnproved = errors.New("transfer: the leaves are not known")
 
-// prove fetches all leaves of a file whose hash is known, from any holder, unless that was begun: they decide about what the holders sent.
-func (p *pull) prove(l *largeFile) {
+// prove fetches all leaves of a file whose hash is known, unless that was begun: they decide about what the holders sent. h, which is about
+// to be asked for groups, is asked for them first.
+func (p *pull) prove(l *largeFile, h *holder) {
 	b := p.board
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l.proving {
+	begun := l.proving
+	if !begun {
+		l.proving = true
+		b.proving++
+		l.ref()
+	}
+	b.mu.Unlock()
+	if begun {
 		return
 	}
-	l.proving = true
-	b.proving++
-	l.ref()
+	// Behind the groups that its workers ask for the leaves would come late, and nothing counts before.
+	held := false
+	select {
+	case p.e.slotsOf(h.peer) <- struct{}{}:
+		held = true
+	default:
+	}
 	p.group.Go(func() error {
-		p.proveAll(p.ctx, l)
+		p.proveAll(p.ctx, l, h, held)
 		return nil
 	})
 }
 
-func (p *pull) proveAll(ctx context.Context, l *largeFile) {
+func (p *pull) proveAll(ctx context.Context, l *largeFile, h *holder, held bool) {
 	w := p.folder.NewWriter()
 	defer w.Close()
-	leaves, err := p.provenLeaves(ctx, l)
+	leaves, err := p.provenLeaves(ctx, l, h, held)
 	liars := p.settleClaims(l, leaves)
 	if err != nil {
 		p.e.log.Debug("Leaves not fetched", "transfer", p.t.rec.ID, "entry", l.Index, "err", err)
@@ -51,35 +61,6 @@ func (p *pull) proveAll(ctx context.Context, l *largeFile) {
 	b.tell()
 	b.mu.Unlock()
 	p.release(w, l)
-}
-
-// provenLeaves returns all leaves of a file whose hash is known, from the first holder that has them right. One that has them wrong is
-// dropped.
-func (p *pull) provenLeaves(ctx context.Context, l *largeFile) ([]content.Leaf, error) {
-	err := error(ErrPeerGone)
-	for _, h := range p.board.rootedAll(l) {
-		var leaves []content.Leaf
-		for len(leaves) < len(l.leaves) {
-			var page []content.Leaf
-			if page, err = p.getLeaves(ctx, h, l, len(leaves), min(len(leaves)+maxLeaves, len(l.leaves))); err != nil {
-				break
-			}
-			leaves = append(leaves, page...)
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		switch {
-		case err == nil && content.Root(leaves) == l.Hash:
-			return leaves, nil
-		case err == nil:
-			err = fmt.Errorf("%w: leaves of entry %d", ErrVerify, l.Index)
-			p.drop(h, err)
-		case !h.origin:
-			p.rest(h, err)
-		}
-	}
-	return nil, err
 }
 
 // settleClaims holds what was written against the leaves, and counts what is right. Without leaves what is not proved is forgotten. It
@@ -226,19 +207,9 @@ func (p *pull) askLeaves(ctx context.Context, l *largeFile, from, to int) ([]con
 		return nil, err
 	}
 	defer resp.Body.Close()
-	leaves, err := readLeaves(resp.Body, to-from)
-	if err != nil {
+	leaves := make([]content.Leaf, to-from)
+	if err := readLeaves(resp.Body, leaves, func() {}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPeerGone, err)
-	}
-	return leaves, nil
-}
-
-func readLeaves(in io.Reader, n int) ([]content.Leaf, error) {
-	leaves := make([]content.Leaf, n)
-	for i := range leaves {
-		if _, err := io.ReadFull(in, leaves[i][:]); err != nil {
-			return nil, err
-		}
 	}
 	return leaves, nil
 }

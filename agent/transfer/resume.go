@@ -173,7 +173,7 @@ func (p *pull) recover(ctx context.Context, l *largeFile) error {
 	if p.shared {
 		// The sender may be gone for good.
 		if p.firstAsked(ctx); p.board.rooted(l) != nil {
-			if all, err = p.provenLeaves(ctx, l); err != nil && ctx.Err() != nil {
+			if all, err = p.provenLeaves(ctx, l, nil, false); err != nil && ctx.Err() != nil {
 				return err
 			}
 		}
@@ -190,7 +190,7 @@ func (p *pull) recover(ctx context.Context, l *largeFile) error {
 		var leaves []content.Leaf
 		if all != nil {
 			leaves = all[from:to]
-		} else if leaves, err = p.getLeaves(ctx, p.origin, l, from, to); err != nil {
+		} else if leaves, err = p.originLeaves(ctx, l, from, to); err != nil {
 			if errors.Is(err, ErrPeerGone) && p.shared && p.board.others(p.origin) {
 				return nil // they come once more, from others
 			}
@@ -217,24 +217,6 @@ func (l *largeFile) written(i int) bool {
 	off, _ := content.GroupBounds(l.Size, i)
 	data, err := unix.Seek(int(l.file.Fd()), off, unix.SEEK_DATA)
 	return err == nil && data == off
-}
-
-// getLeaves asks a holder for the leaves of the groups [from, to).
-func (p *pull) getLeaves(ctx context.Context, h *holder, l *largeFile, from, to int) ([]content.Leaf, error) {
-	path := fmt.Sprintf("/tree/%d", l.Index)
-	if path = p.t.path(path); !h.origin {
-		path = "/v1/b/" + l.Hash.String() + "/tree"
-	}
-	body, _, end, err := p.getFrom(ctx, h, fmt.Sprintf("%s?from=%d&to=%d", path, from, to), "", nil)
-	if err != nil {
-		return nil, err
-	}
-	leaves, err := readLeaves(body, to-from)
-	end(err == nil)
-	if err != nil {
-		return nil, p.lost(ctx, err)
-	}
-	return leaves, nil
 }
 
 // rehash keeps of the groups that the journal tells of those whose bytes are really there, and returns the bytes of the others.
