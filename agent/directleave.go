@@ -82,6 +82,7 @@ func (d *direct) abandon(ctx context.Context) bool {
 func (d *direct) leave(ctx context.Context, ifname string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, leaveLimit, errStuck)
 	defer cancel()
+	d.unsaid()
 	abandoned := false
 	if ifname == control.AnyGroup {
 		ifname, abandoned = "", d.abandon(ctx)

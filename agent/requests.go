@@ -30,6 +30,8 @@ const (
 	silentLimit      = 45 * time.Second // for a friend to come, once it was let in
 	failurePause     = time.Minute      // between failed attempts of "friends", on average
 	failuresAtOnce   = 5                // that need not wait for it
+	yesLife          = time.Minute      // that a yes to a button counts, for a device that has to begin anew
+	yesRepeats       = 2                // as often as that
 )
 
 // gate keeps those bounds.
@@ -40,6 +42,15 @@ type gate struct {
 	hour     *rate.Limiter // of questions
 	failures *rate.Limiter // one token for each silent attempt that failed
 	quiet    time.Time     // no question before; guarded by direct.mu
+	yes      *yes          // the last one; nil = none, or taken back; guarded by direct.mu
+}
+
+// yes is what a person said to a device that pressed its button. A group that one side takes for formed can fail at the other
+// up to ten seconds later, which then begins anew: nobody is asked the same again because of that.
+type yes struct {
+	address string    // of the radio device
+	until   time.Time // zero while a group is being formed
+	left    int       // times that it may begin anew
 }
 
 func newGate() *gate {
@@ -109,6 +120,8 @@ func (d *direct) decide(ctx context.Context, r wpa.Request) (ask bool) {
 		return false
 	case requestMethod(r) == "pbc" && d.a.now().Accept == AcceptAll:
 		d.admit(ctx, r, &control.AcceptRequest{})
+		return false
+	case requestMethod(r) == "pbc" && d.repeated(ctx, r):
 		return false
 	case requestMethod(r) != "pbc" && s.nigh && !s.manual:
 		// It trusts us and hopes that we trust it: there is no PIN that a person could
@@ -228,10 +241,43 @@ func (d *direct) ask(ctx context.Context, r wpa.Request) {
 	d.mu.Unlock()
 	d.a.publishInbox(q.id)
 	if answer != nil {
+		said := &yes{address: r.Peer.Address.String(), left: yesRepeats}
+		d.mu.Lock()
+		d.gate.yes = said
+		d.mu.Unlock()
 		d.admit(ctx, r, answer)
+		d.mu.Lock()
+		said.until = time.Now().Add(yesLife)
+		d.mu.Unlock()
 	} else if ctx.Err() == nil {
 		d.reject(ctx, r)
 	}
+}
+
+// repeated answers a device that begins anew after a yes to it, and reports whether it was one.
+func (d *direct) repeated(ctx context.Context, r wpa.Request) bool {
+	d.mu.Lock()
+	said := d.gate.yes
+	if said == nil || said.address != r.Peer.Address.String() || said.left == 0 || !time.Now().Before(said.until) {
+		d.mu.Unlock()
+		return false
+	}
+	until := said.until
+	said.left, said.until = said.left-1, time.Time{}
+	d.mu.Unlock()
+	d.log.Info("Device begins anew, after a yes to it", "name", peerLabel(r.Peer))
+	d.admit(ctx, r, &control.AcceptRequest{})
+	d.mu.Lock()
+	said.until = until
+	d.mu.Unlock()
+	return true
+}
+
+// unsaid takes the last yes back: the person has left the group.
+func (d *direct) unsaid() {
+	d.mu.Lock()
+	d.gate.yes = nil
+	d.mu.Unlock()
 }
 
 // questionID is the inbox ID of what a radio device asks.

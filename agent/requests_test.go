@@ -223,6 +223,51 @@ func TestStaleAdvertGivesNoPIN(t *testing.T) {
 	}
 }
 
+// A device whose group failed after the yes to it begins anew, and nobody is asked the same again; but only that device, with its
+// button, twice, within a minute, and unless the person has left the group.
+func TestYesLastsForAFailedFormation(t *testing.T) {
+	button := wpa.Request{Peer: wpa.Peer{Address: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "bob"}, PasswordID: wpa.PasswordPushButton}
+	other, pin := button, button
+	other.Peer.Address = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	pin.PasswordID = wpa.PasswordUserSpecified
+	nothing := func(context.Context, *direct) {}
+	for _, c := range []struct {
+		what   string
+		answer *control.AcceptRequest
+		before func(ctx context.Context, d *direct)
+		asks   []wpa.Request
+		wanted []bool // whether each is a question
+	}{
+		{"the same device", &control.AcceptRequest{}, nothing, []wpa.Request{button, button, button}, []bool{false, false, true}},
+		{"another device and another way", &control.AcceptRequest{}, nothing, []wpa.Request{other, pin, button}, []bool{true, true, false}},
+		{"a minute later", &control.AcceptRequest{}, func(context.Context, *direct) { time.Sleep(yesLife) }, []wpa.Request{button}, []bool{true}},
+		{"after leaving", &control.AcceptRequest{}, func(ctx context.Context, d *direct) { _ = d.leave(ctx, control.AnyGroup) }, []wpa.Request{button}, []bool{true}},
+		{"after a no", nil, nothing, []wpa.Request{button}, []bool{true}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newAirAgent(t, VisibleEveryone).direct
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					d.ask(t.Context(), button)
+				}()
+				synctest.Wait()
+				if !d.reply(questionID(button.Peer.Address), c.answer) {
+					t.Fatal("there is no question")
+				}
+				<-done
+				c.before(t.Context(), d)
+				for i, r := range c.asks {
+					if ask := d.decide(t.Context(), r); ask != c.wanted[i] {
+						t.Errorf("request %d is a question: %v", i, ask)
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestFloodOfRequests has a thousand devices that say they are somebody else ask for a group each, and ten thousand more over
 // an hour: one question at a time, few in all, and nothing that grows. The frames of this are real ones in lab/air; here are
 // the addresses that one radio cannot have.
