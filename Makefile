@@ -92,9 +92,9 @@ bench: build ## Measure every goal, beside nc, tar, scp, rsync, syncthing (BENCH
 	@.ci/packages $(bench_packages)
 	@go run ./lab/cmd/bench -n $(BENCH_N) $(or $(BENCH),-write)
 
-shots: build ## Take pictures of the TUI in a real terminal, into shots/
+shots: build ## Take pictures of the TUI in a real terminal, into shots/ (SHOTS='-only REGEXP -ground dark -size 80x24')
 	@.ci/packages $(shots_packages)
-	@go run ./lab/cmd/shots
+	@go run ./lab/cmd/shots $(SHOTS)
 
 fuzz: ## Run every fuzz target for FUZZ_TIME=10m each
 	@go run ./lab/cmd/fuzz -time $(FUZZ_TIME)

@@ -102,7 +102,7 @@ func (a *app) prune() tea.Cmd {
 	if len(a.stack) == n {
 		return nil
 	}
-	return a.say("The question was answered elsewhere, or its time is over.")
+	return a.say(answeredElsewhere)
 }
 
 // overlay draws the top dialog over the lines of the screen, which become dim.

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,29 @@ func TestQuestionAnsweredElsewhere(t *testing.T) {
 		u.press("y")
 		u.expectCalls()
 	})
+}
+
+// TestQuestionAnsweredAtOnce: of two windows that answer the same question, the one that comes second says so, whatever was asked
+// and answered.
+func TestQuestionAnsweredAtOnce(t *testing.T) {
+	gone := &control.Error{Code: control.CodeNotFound, Message: "nothing waits under i1", Hint: "nigh inbox lists what waits for an answer"}
+	for name, asked := range map[string]control.InboxItem{"files": sampleOffer(), "group": sampleRequest()} {
+		for key, call := range map[string]string{"y": "accept ", "n": "refuse "} {
+			t.Run(name+" "+key, func(t *testing.T) {
+				drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
+					u.offerNow(asked)
+					u.wait(settled)
+					u.agent.fail = gone
+					u.press(key)
+					u.expect("The question was answered elsewhere, or its time is over.")
+					u.expectNot("nothing waits", "Nothing waits")
+					if len(u.agent.calls) != 1 || !strings.HasPrefix(u.agent.calls[0], call) {
+						t.Errorf("calls to the agent: %q", u.agent.calls)
+					}
+				})
+			})
+		}
+	}
 }
 
 func TestQuestionExpiresOnScreen(t *testing.T) {

@@ -274,9 +274,9 @@ func (a *app) statusLines() []string {
 		return []string{label + rows.input.draw(a.th, a.w-width(label)-1) + " "}
 	case a.notice.failed:
 		text, style = a.notice.text, a.th.Bad.Render
-	case a.notice.text != "":
+	case a.notice.text != "" && (a.conn.up || a.top() != nil):
 		text = a.notice.text
-	case !a.conn.up:
+	case !a.conn.up: // what was done before matters less
 		text, style = "No answer from the agent.", a.th.Bad.Render
 		if a.conn.err != nil {
 			said, hint := sentences(a.conn.err)
@@ -336,8 +336,10 @@ func sentence(s string) string {
 	if s == "" {
 		return ""
 	}
-	r, n := utf8.DecodeRuneInString(s)
-	s = string(unicode.ToUpper(r)) + s[n:]
+	if !strings.HasPrefix(s, "nigh ") { // a command is written as it is typed
+		r, n := utf8.DecodeRuneInString(s)
+		s = string(unicode.ToUpper(r)) + s[n:]
+	}
 	if !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, "!") && !strings.HasSuffix(s, "?") {
 		s += "."
 	}

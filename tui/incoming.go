@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -66,12 +67,23 @@ func (a *app) ask(q *question, byItself bool) tea.Cmd {
 // accept says yes to a question.
 func (a *app) accept(id string, r control.AcceptRequest, limit time.Duration, text string) tea.Cmd {
 	ctl := a.ctl
-	return a.call(limit, text, func(ctx context.Context) error { return ctl.Accept(ctx, id, r) })
+	return a.call(limit, text, func(ctx context.Context) error { return answered(ctl.Accept(ctx, id, r)) })
 }
+
+// answered says of an error that the question is not there any more: somebody was faster with another window or command.
+func answered(err error) error {
+	if errors.Is(err, &control.Error{Code: control.CodeNotFound}) {
+		return &control.Error{Code: control.CodeNotFound, Message: answeredElsewhere}
+	}
+	return err
+}
+
+// answeredElsewhere is said of a question that is over before it was answered here.
+const answeredElsewhere = "The question was answered elsewhere, or its time is over."
 
 func (a *app) refuse(id, text string) tea.Cmd {
 	ctl := a.ctl
-	return a.call(10*time.Second, text, func(ctx context.Context) error { return ctl.Refuse(ctx, id) })
+	return a.call(10*time.Second, text, func(ctx context.Context) error { return answered(ctl.Refuse(ctx, id)) })
 }
 
 // waits says what happens when nobody answers.
@@ -328,7 +340,7 @@ func (d *requestDialog) connect(a *app, q *question, pin string) tea.Cmd {
 	accept := func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, groupTime)
 		defer cancel()
-		return groupMsg{steps, ctl.Accept(ctx, id, control.AcceptRequest{PIN: pin})}
+		return groupMsg{steps, answered(ctl.Accept(ctx, id, control.AcceptRequest{PIN: pin}))}
 	}
 	opened := a.open(steps, false)
 	return tea.Batch(accept, opened, a.close(d))

@@ -92,7 +92,7 @@ func (d *phoneDialog) words(a *app, w int) []string {
 	if d.shown {
 		key = clean(d.group.Passphrase)
 	}
-	lines := []string{a.th.Bold.Render("Wi-Fi network"), clean(d.group.SSID), "", a.th.Bold.Render("passphrase"), key, ""}
+	lines := []string{a.th.Bold.Render("Wi-Fi network"), clean(d.group.SSID), "", a.th.Bold.Render("Passphrase"), key, ""}
 	return append(lines, wrap("Who sees the code can join until the group ends.", w)...)
 }
 

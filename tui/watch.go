@@ -159,12 +159,12 @@ func (a *app) messageCame(m control.Message) tea.Cmd {
 	if s, ok := a.screen().(*messagesScreen); m.Direction != "receive" || a.notice.failed || ok && with(m, s.list.key) {
 		return nil
 	}
-	// One line is all that there is room for.
+	// One line: the screen must not move for what somebody else writes.
 	first, _, more := strings.Cut(m.Text, "\n")
 	if more {
 		first += " ..."
 	}
-	return a.say("Message from " + nameFor(m) + ": " + first)
+	return a.say(cut(printable("Message from "+nameFor(m)+": "+first, a.th.ASCIIOnly), a.w-2))
 }
 
 // lost plans the next try.

@@ -172,7 +172,7 @@ func (a *app) askService(command string) tea.Cmd {
 	return a.open(&confirmation{
 		title: "Run nigh all the time?",
 		text: []string{
-			"The agent runs in this window now: without Wi-Fi Direct, and until you quit. As a service it runs all the time, with Wi-Fi Direct. This command installs it:",
+			"The agent runs in this window now: without Wi-Fi Direct, and until you quit. As a service it runs all the time, with Wi-Fi Direct. The command for it:",
 			printable(command, a.th.ASCIIOnly),
 		},
 		yes: "leave nigh, to run it", no: "not now",

@@ -3,7 +3,7 @@
 // is the UI itself (tui.Run with its own client) on the socket of a control
 // server whose agent is made up, so that the pictures are the same every time.
 //
-//	go run ./lab/cmd/shots [-o FOLDER] [-only REGEXP] [-size SIZES]
+//	go run ./lab/cmd/shots [-o FOLDER] [-only REGEXP] [-ground dark|light] [-size SIZES]
 //
 // It needs Debian's xvfb, xterm, imagemagick, xdotool and fonts-dejavu-core, and
 // installs them through .ci/packages when they are missing. Every process that

@@ -40,17 +40,18 @@ func main() {
 	}
 	out := flag.String("o", "shots", "`folder` for the pictures")
 	only := flag.String("only", "", "take only pictures whose scene matches the `regexp`")
+	ground := flag.String("ground", "", "take only pictures on this `background`: dark or light")
 	sizes := flag.String("size", "80x24,60x16,120x40", "terminal `sizes`, COLUMNSxLINES, with commas between")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *out, *only, *sizes); err != nil {
+	if err := run(ctx, *out, *only, *ground, *sizes); err != nil {
 		fmt.Fprintln(os.Stderr, "shots:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, only, sizes string) error {
+func run(ctx context.Context, out, only, on, sizes string) error {
 	want, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func run(ctx context.Context, out, only, sizes string) error {
 		return err
 	}
 	// The whole run is bounded: a terminal that never shows anything must not hang a build.
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	sockets, err := os.MkdirTemp("", "nigh-shots-")
 	if err != nil {
@@ -83,7 +84,7 @@ func run(ctx context.Context, out, only, sizes string) error {
 	for _, size := range strings.Split(sizes, ",") {
 		for _, s := range scenes {
 			for _, g := range grounds {
-				if !want.MatchString(s.name) {
+				if !want.MatchString(s.name) || on != "" && on != g.name {
 					continue
 				}
 				name := s.name + "-" + g.name + ".png"
@@ -106,7 +107,7 @@ func run(ctx context.Context, out, only, sizes string) error {
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("no scene matches %q", only)
+		return fmt.Errorf("no scene matches %q on %q", only, on)
 	}
 	return nil
 }
@@ -174,7 +175,8 @@ func startX(ctx context.Context) (*xserver, error) {
 		return nil, err
 	}
 	defer r.Close()
-	cmd := exec.CommandContext(ctx, "Xvfb", "-displayfd", "3", "-screen", "0", "1800x1200x24", "-nolisten", "tcp", "-noreset")
+	cmd := exec.CommandContext(ctx, "Xvfb", "-displayfd", "3", "-screen", "0", "1800x1200x24", "-nolisten", "tcp", "-noreset",
+		"-r") // no key repeats: on a busy machine its release may come late
 	cmd.ExtraFiles = []*os.File{w}
 	p, err := start(cmd)
 	w.Close()
@@ -245,7 +247,7 @@ func (x *xserver) shoot(ctx context.Context, s scene, g ground, size, socket, pa
 func (x *xserver) still(ctx context.Context, term *process, window string, before []byte) ([]byte, error) {
 	var last []byte
 	same := 0
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		select {
 		case <-ctx.Done():

@@ -19,6 +19,8 @@ type scene struct {
 	state func() control.State
 	keys  []string // by X's names
 	plain bool     // without boxes
+	alone bool     // no agent answers, and the terminal UI has none of its own
+	first bool     // the agent lives in the window, and a service can be installed
 }
 
 // id makes the DeviceID of a device that does not exist.
@@ -99,21 +101,34 @@ func show(name string) error {
 
 func (s scene) show() error {
 	socket := os.Getenv("NIGH_SOCKET")
-	ln, err := control.Listen(socket)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	serving, gone := context.WithCancel(ctx)
+	defer gone()
 	served := make(chan error, 1)
-	go func() { served <- control.NewServer(control.Config{Backend: still{state: s.state()}}).Serve(ctx, ln) }()
-	err = tui.Run(ctx, tui.Options{Client: &control.Client{Socket: socket}, Linear: s.plain, Report: func(context.Context, string) error { return nil },
+	if s.alone {
+		served <- nil
+	} else {
+		ln, err := control.Listen(socket)
+		if err != nil {
+			return err
+		}
+		agent := still{state: s.state(), gone: gone, yes: make(chan struct{})}
+		go func() { served <- control.NewServer(control.Config{Backend: agent}).Serve(serving, ln) }()
+	}
+	// Still: where clocks go on each second a slow machine never sees the same picture twice.
+	o := tui.Options{Client: &control.Client{Socket: socket}, Linear: s.plain, Still: true, Report: func(context.Context, string) error { return nil },
 		Remedies: []tui.Remedy{{
 			Name: "networkmanager", Does: "Keeps NetworkManager from removing Wi-Fi Direct groups that it did not make, by a D-Bus policy.",
 			Lost: "NetworkManager's own Wi-Fi Direct (screen casting) stops working; its Wi-Fi connections do not change.",
 			Path: "/etc/dbus-1/system.d/zz-nigh.conf", Text: systemd.KeepPolicy,
 			InForce: func() (bool, error) { return false, nil }, Allowed: func() error { return errors.New("only root") },
 			Plan: func(context.Context) ([]string, error) { return []string{"systemctl reload dbus"}, nil },
-		}}})
+		}}}
+	if s.first {
+		o.Embedded, o.Service = true, func(context.Context) string { return "sudo /home/ana/nigh/bin/nigh service install" }
+	}
+	err := tui.Run(ctx, o)
 	cancel()
 	return errors.Join(err, <-served)
 }
@@ -123,11 +138,32 @@ func (s scene) show() error {
 type still struct {
 	control.Backend
 	state control.State
+	gone  func()        // ends the agent
+	yes   chan struct{} // closed when the codes were said to match
 }
 
-func (s still) WaitPairing(ctx context.Context, _ string) (control.Pairing, error) {
-	<-ctx.Done()
-	return control.Pairing{}, ctx.Err()
+func (s still) WaitPairing(ctx context.Context, id string) (control.Pairing, error) {
+	select {
+	case <-s.yes:
+		return control.Pairing{ID: id, State: "paired"}, nil
+	case <-ctx.Done():
+		return control.Pairing{}, ctx.Err()
+	}
+}
+
+func (s still) Accept(context.Context, string, control.AcceptRequest) error {
+	close(s.yes)
+	return nil
+}
+
+// Find is what the scene of an agent that goes away is made with.
+func (s still) Find(context.Context, control.FindRequest) error {
+	s.gone()
+	return nil
+}
+
+func (still) ChangeConfiguration(context.Context, control.SettingsRequest) (control.Configuration, error) {
+	return control.Configuration{}, nil
 }
 
 func owned(passphrase string) []control.Group {
@@ -190,13 +226,17 @@ func (still) ReadMessages(context.Context, control.ReadRequest) (control.Unread,
 	return control.Unread{}, nil
 }
 
-// Watch sends the state and then stays silent.
+// Watch sends the state and then stays silent, but for a question that was answered.
 func (b still) Watch(ctx context.Context, log bool) (<-chan control.Event, func(), error) {
 	state := b.state
 	if log {
 		state.Log = logged()
 	}
-	events := make(chan control.Event, 1)
+	events := make(chan control.Event, 2)
 	events <- control.Event{Seq: 1, Type: "state", State: &state}
+	go func() {
+		<-b.yes
+		events <- control.Event{Seq: 2, Type: "inbox_gone", Key: "pair-1"}
+	}()
 	return events, func() {}, nil
 }

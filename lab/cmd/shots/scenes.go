@@ -12,11 +12,13 @@ var scenes = []scene{
 		s.Inbox = []control.InboxItem{{ID: "2", Kind: "group", PeerName: "Pixel 8", Trust: "new", Expires: -1, Method: "show_pin", PIN: "12345670", Address: "9e:0b:44:10:2f:01"}}
 		return s
 	}},
-	{name: "pair", state: func() control.State {
-		s := state()
-		s.Inbox = []control.InboxItem{{ID: "pair-1", Kind: "pair", Peer: id("pixel"), PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}}
-		return s
-	}},
+	{name: "first-run", state: fresh, first: true},
+	{name: "first-run-folder", state: fresh, first: true, keys: []string{"Tab"}},
+	{name: "service", state: fresh, first: true, keys: []string{"Return"}},
+	{name: "no-agent", state: nothing, alone: true},
+	{name: "agent-gone", state: state, keys: []string{"s"}},
+	{name: "pair", state: pairing},
+	{name: "paired", state: pairing, keys: []string{"y"}},
 	{name: "messages", state: state, keys: []string{"m"}},
 	{name: "shares", state: state, keys: []string{"4", "j"}},
 	{name: "search", state: state, keys: []string{"4", "f", "h", "o", "l", "Return"}},
@@ -62,6 +64,20 @@ var scenes = []scene{
 
 // nothing is the state of a device that has met no other one.
 func nothing() control.State { return control.State{Status: status(true)} }
+
+// fresh is the state of a device at its first run.
+func fresh() control.State {
+	s := nothing()
+	s.Status.FirstRun = true
+	s.Status.Radio = control.Radio{State: "disabled"}
+	return s
+}
+
+func pairing() control.State {
+	s := state()
+	s.Inbox = []control.InboxItem{{ID: "pair-1", Kind: "pair", Peer: id("pixel"), PeerName: "Pixel 8", Trust: "new", Expires: 48, Code: "482913"}}
+	return s
+}
 
 func offered() control.State {
 	s := state()
