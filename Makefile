@@ -25,7 +25,7 @@ export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 # What the tests run beside our own programs.
 test_packages := git gcc libc6-dev iproute2 util-linux procps dbus dbus-bin systemd wpasupplicant avahi-daemon avahi-utils \
-	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base tmux zbar-tools openssl lintian zsh fish
+	busybox-static isc-dhcp-client dosfstools e2fsprogs nftables ufw groff-base tmux zbar-tools openssl lintian zsh fish zstd
 # Not installed: that would take over /etc/resolv.conf.
 unpacked_packages := systemd-resolved
 bench_packages := iproute2 tar netcat-openbsd openssh-client openssh-server rsync syncthing magic-wormhole python3-twisted \
