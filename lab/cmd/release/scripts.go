@@ -9,7 +9,7 @@ import (
 // What the scripts of packages do, in functions of systemd/steps.
 const (
 	group      = "make_group /usr/lib/sysusers.d/nigh.conf\n"
-	installing = group + "tell\nenable_wifi\n"
+	installing = group + "tell\nenable_wifi\ngreet\n"
 	upgrading  = group + "tell\nrestart_agents\n"
 	leaving    = "stop_agents\nundo_fixes /usr/bin/nigh\n"
 	gone       = "forget\ntell\n"
