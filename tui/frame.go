@@ -211,7 +211,7 @@ func radioState(r control.Radio) string {
 	case "disabled":
 		return "off"
 	case "absent":
-		return "not possible here; the LAN works"
+		return "not possible here"
 	}
 	return radioText(r.State, r.Ifname)
 }

@@ -220,7 +220,10 @@ func (s *messagesScreen) act(a *app, act action) tea.Cmd {
 	}
 	switch act {
 	case actWrite:
-		if !t.trusted {
+		switch {
+		case len(s.list.keys) == 1 && t.key == everyone:
+			return a.fail("There is nobody to write to yet.", "Pair with a device first: 1, then p.")
+		case !t.trusted:
 			return a.fail(t.name+" is not trusted here, and messages are for trusted devices.", "Pair with it first: 1, then p.")
 		}
 		s.writing = true

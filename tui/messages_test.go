@@ -11,6 +11,30 @@ import (
 )
 
 // TestMessages writes, is answered, and sees what became of it.
+// TestNobodyToWriteTo: with no device that is trusted there is no text field, and the keys mean what they mean elsewhere.
+func TestNobodyToWriteTo(t *testing.T) {
+	drive(t, &fakeAgent{state: control.State{Status: sampleStatus()}}, func(u *ui) {
+		u.press("3", "enter")
+		u.expect("There is nobody to write to yet. Pair with a device first: 1, then p.", "q quit")
+		u.press("q")
+		if !u.quit {
+			t.Errorf("q is taken as text:\n%s", u.text())
+		}
+	})
+}
+
+// TestNoWayToOthers: without Wi-Fi Direct and without a link the empty screen does not say that it looks for devices.
+func TestNoWayToOthers(t *testing.T) {
+	s := control.State{Status: sampleStatus()}
+	s.Status.Radio, s.Status.Links = control.Radio{State: "absent", Hint: "plug in an adapter"}, nil
+	drive(t, &fakeAgent{state: s}, func(u *ui) {
+		u.expect("No network here leads to other devices.", "not possible here", "no link is usable: 5 says why", "Plug in an adapter.", "on the same cable")
+		u.expectNot("Looking for devices", "Android")
+		u.press("5", "c")
+		u.expect("Wi-Fi Direct is not possible here. Plug in an adapter.")
+	})
+}
+
 func TestMessages(t *testing.T) {
 	agent := &fakeAgent{state: talking()}
 	drive(t, agent, func(u *ui) {

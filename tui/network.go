@@ -136,15 +136,18 @@ func (s *networkScreen) radio(a *app, w int, tight bool) []string {
 		style = a.th.Warn.Render
 	}
 	lines := []string{" " + fit("Wi-Fi Direct", 14) + style(cut(text, w-16))}
-	if r.State != "ready" && r.Hint != "" {
-		for i, l := range wrap(sentence(r.Hint), w-16) {
-			if i == 0 || !tight {
-				lines = append(lines, strings.Repeat(" ", 15)+l)
-			}
-		}
+	hint := ""
+	if r.State != "ready" {
+		hint = sentence(r.Hint)
 	}
 	if tight {
+		if hint != "" {
+			lines = append(lines, " "+cut(hint, w-2))
+		}
 		return lines
+	}
+	for _, l := range wrap(hint, w-16) {
+		lines = append(lines, strings.Repeat(" ", 15)+l)
 	}
 	return append(lines, "")
 }

@@ -298,8 +298,12 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 			wired = "listening on " + strings.Join(names, ", ")
 		}
 	}
+	title := "Looking for devices nearby..."
+	if len(lan) == 0 && !a.radioReady() {
+		title = "No network here leads to other devices."
+	}
 	blocks := [][]string{
-		{centre(a.th.Bold.Render("Looking for devices nearby..."), bw)},
+		{centre(a.th.Bold.Render(title), bw)},
 		{fit("Wi-Fi Direct", 15) + direct, fit("LAN", 15) + wired},
 	}
 	if hint := st.Radio.Hint; st.Radio.State != "ready" && hint != "" {
@@ -310,7 +314,9 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 	}
 	long := wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)
 	keys := []string{fmt.Sprintf("%d  see the links", a.number(onNetwork))}
-	if a.radioReady() {
+	if !a.radioReady() {
+		long = wrap("Nothing yet after 20 s? The other device must run nigh too, and be in the same network or on the same cable.", bw)
+	} else {
 		keys = []string{"s  look for Wi-Fi Direct devices now", fmt.Sprintf("%d  see the links, or create a group", a.number(onNetwork))}
 	}
 	// In a small window the air goes first, then what is longest: no sentence ends in its middle.

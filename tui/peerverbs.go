@@ -162,6 +162,9 @@ func (a *app) radioReady() bool { return a.st.status.Radio.State == "ready" }
 // noRadio says why Wi-Fi Direct cannot be used and what to do.
 func (a *app) noRadio() tea.Cmd {
 	r := a.st.status.Radio
+	if r.State == "absent" {
+		return a.fail("Wi-Fi Direct is not possible here.", sentence(r.Hint))
+	}
 	return a.fail("Wi-Fi Direct cannot be used: "+radioText(r.State, r.Ifname)+".", sentence(r.Hint))
 }
 

@@ -155,7 +155,7 @@ func (s *sharesScreen) listing(a *app, w, h int) []string {
 	note := s.note
 	switch {
 	case s.err != "":
-		return append(lines, wrapAll(a.th.Bad.Render, " "+s.err, w)...)
+		return append(lines, wrapAll(a.th.Bad.Render, s.err, w)...)
 	case s.loading:
 		note = "asking..."
 	case len(s.shown) == 0 && s.place.query != "":
@@ -187,10 +187,11 @@ func audienceText(list []control.Member) string {
 	return strings.Join(names, ", ")
 }
 
+// wrapAll lays out a sentence below a list, a column from its edge.
 func wrapAll(style func(string) string, text string, w int) []string {
-	lines := wrap(text, w)
+	lines := wrap(text, w-2)
 	for i := range lines {
-		lines[i] = style(lines[i])
+		lines[i] = style(" " + lines[i])
 	}
 	return lines
 }

@@ -336,7 +336,7 @@ func (s *transfersScreen) act(a *app, act action) tea.Cmd {
 	}
 	t := a.st.transfer(s.list.key)
 	if t == nil {
-		return a.fail("There is no transfer to do that with.", "")
+		return a.fail("No transfer is selected.", "")
 	}
 	id, name, ctl := t.ID, cut(t.Name, 40), a.ctl
 	switch act {

@@ -36,7 +36,7 @@ func TestFirstRun(t *testing.T) {
 	at.types("kitchen-pi")
 	at.press("Enter")
 	at.shows(`nigh  kitchen`)
-	at.until(`Looking for devices nearby`, "n") // no to the service, where systemd runs
+	at.until(`No network here leads to other devices`, "n") // no to the service, where systemd runs
 	at.press("q")
 	at.ends()
 	if info, err := os.Stat(filepath.Join(home, "incoming")); err != nil || !info.IsDir() {
@@ -61,7 +61,7 @@ func TestFirstRun(t *testing.T) {
 	}
 
 	again := openPane(t, a, "the second window", 80, 24, home, env...)
-	again.shows(`nigh  attic-pi  me (?s).*Looking for devices nearby`)
+	again.shows(`nigh  attic-pi  me (?s).*No network here leads to other devices`)
 	if text := again.text(); strings.Contains(text, "Welcome") {
 		t.Errorf("it is asked again:\n%s", text)
 	}
