@@ -313,19 +313,31 @@ func (d *direct) group(ctx context.Context, r control.GroupRequest, mac func() (
 	if err != nil {
 		return control.Group{}, err
 	}
-	// The event that says so may still be on its way to follow.
-	var view control.Group
+	view, err := d.settled(ctx, radio, g.ID)
+	if errors.Is(err, errUnsettled) && r.Action == "create" && view.Ifname != "" {
+		d.log.Warn("The new group has no address yet", "group", view.Ifname)
+		return view, nil // it waits for clients, and lives on
+	}
+	return view, err
+}
+
+// errUnsettled is returned when a group is up and this device has no address in it.
+var errUnsettled = errors.New("agent: the group is up but has no address yet")
+
+// settled waits until a group that the radio says is up has addresses, and returns what is known of it.
+func (d *direct) settled(ctx context.Context, radio *wpa.Radio, id wpa.GroupID) (view control.Group, err error) {
 	gone, killed := false, false
-	ctx, cancel := context.WithTimeoutCause(ctx, identityWait, wpa.ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, identityWait, errUnsettled)
 	defer cancel()
+	// The event that says that it is up may still be on its way to follow.
 	err = d.a.change.wait(ctx, func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		life := d.groups[g.ID]
+		life := d.groups[id]
 		if life != nil {
 			view = life.view(true)
 		}
-		gone = d.ended.radio == radio && d.ended.id == g.ID
+		gone = d.ended.radio == radio && d.ended.id == id
 		killed = d.ended.reason == wpa.ReasonKilledByNetworkManager
 		return gone || life != nil && life.link.IsValid()
 	})

@@ -119,6 +119,7 @@ var explanations = []struct {
 	{errNoRadio, control.CodeNoRadio, "Wi-Fi Direct is not available here", "nigh doctor says what is missing; LAN and cable work without it"},
 	{errNoGroup, control.CodeNotFound, "this device is not in such a Wi-Fi Direct group", "nigh group show lists the groups"},
 	{errAbandoned, control.CodeFailed, "forming the group was given up: somebody left", ""},
+	{errUnsettled, control.CodeTimeout, "the group is up, but this device has no address in it yet", "wait a moment: nigh group show has the address when it is there; nigh group leave ends the group"},
 	{errStuck, control.CodeTimeout, "the radio does not let go of the group", "restart wpa_supplicant, which ends it: systemctl restart wpa_supplicant"},
 	{errElsewhere, control.CodeAway, "the device did not join the group of this one", "have it leave the group it is in: nigh group leave"},
 	{errBadOwner, control.CodeFailed, "", "make the group on the other device, or set intent in the configuration to try it all the same"},

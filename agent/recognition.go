@@ -298,6 +298,7 @@ func (d *direct) look(ctx context.Context, mac net.HardwareAddr, limit time.Dura
 // device says then: it may have had another nonce by the time it was asked. The first
 // try may do without a PIN and does not count then.
 func (d *direct) connectFriend(ctx context.Context, id identity.DeviceID, o wpa.ConnectOptions) (wpa.Group, error) {
+	anew := false
 	for try := 1; ; try++ {
 		s, err := d.sight(ctx, id)
 		if err != nil {
@@ -307,8 +308,10 @@ func (d *direct) connectFriend(ctx context.Context, id identity.DeviceID, o wpa.
 		if hurry {
 			try = 0
 		}
-		g, err := d.connectAt(ctx, id, s, hurry, o)
-		again := errors.Is(err, wpa.ErrWrongPIN) || errors.Is(err, wpa.ErrFormation) || errors.Is(err, wpa.ErrMethod) || errors.Is(err, wpa.ErrRejected)
+		g, err := d.connectAt(ctx, id, s, hurry, anew, o)
+		// No run of WPS was made, and what was heard last did not say what the device does now.
+		anew = errors.Is(err, wpa.ErrMethod) || errors.Is(err, wpa.ErrRejected)
+		again := errors.Is(err, wpa.ErrWrongPIN) || errors.Is(err, wpa.ErrFormation) || anew
 		if err == nil || try == friendTries || !again || ctx.Err() != nil {
 			if errors.Is(err, wpa.ErrWrongPIN) {
 				err = fmt.Errorf("%w: %w", errNotProved, err)
@@ -344,8 +347,9 @@ func (d *direct) hasGroup(mac net.HardwareAddr) bool {
 }
 
 // connectAt is one attempt of connectFriend with the radio device s. When hurry, the
-// PIN is hardly needed and may come of an older nonce.
-func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSighting, hurry bool, o wpa.ConnectOptions) (wpa.Group, error) {
+// PIN is hardly needed and may come of an older nonce; when anew, what was heard of the
+// device before does not do.
+func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSighting, hurry, anew bool, o wpa.ConnectOptions) (wpa.Group, error) {
 	radio, err := d.current()
 	if err != nil {
 		return wpa.Group{}, err
@@ -365,7 +369,7 @@ func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSig
 	if at, ok := d.a.table.at(s.mac); ok {
 		s = at
 	}
-	if !hurry && !d.ownsGroup() && (!d.fresh(s) || !s.friend || s.id != id) {
+	if !hurry && !d.ownsGroup() && (anew || !d.fresh(s) || !s.friend || s.id != id) {
 		now, err := d.lookAnew(ctx, s.mac, lookTime)
 		if err != nil {
 			return wpa.Group{}, err
@@ -385,6 +389,8 @@ func (d *direct) connectAt(ctx context.Context, id identity.DeviceID, s radioSig
 	defer cancel()
 	silent := o
 	silent.OneTime = true
+	// To join, who shows the PIN and what it is made of are others than in a negotiation.
+	silent.NewGroup = !s.owner && !d.ownsGroup()
 	g, err := d.connectNow(limited, s.mac, method, silent)
 	if !hurry || err != nil {
 		d.spendAfter(s.nonce, err)

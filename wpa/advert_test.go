@@ -191,3 +191,57 @@ func TestOneTimePIN(t *testing.T) {
 		}
 	})
 }
+
+// TestMethodForANewGroup checks that a method for a new group is not used to join one, which the peer would answer with silence:
+// the caller is told as soon as it is sure.
+func TestMethodForANewGroup(t *testing.T) {
+	ask := func(w *world) *outcome {
+		return w.connect(EnterPIN("12345670"), ConnectOptions{Intent: 7, OneTime: true, NewGroup: true})
+	}
+	refused := func(w *world, what string, out *outcome) {
+		t.Helper()
+		if w.wait(); !out.done || !errors.Is(out.err, ErrMethod) {
+			t.Errorf("%s: the formation ended with %+v", what, out)
+		}
+		if joins := slices.DeleteFunc(w.fake.called("Connect"), func(c string) bool { return !strings.Contains(c, "join true") }); len(joins) > 0 {
+			t.Errorf("%s: calls are %q", what, joins)
+		}
+	}
+	inWorld(t, Config{}, nil, func(w *world) {
+		w.near(dbusapi.GroupOwner)
+		out := ask(w)
+		if out.done || len(w.fake.called("Flush")) != 1 {
+			t.Errorf("before it is looked for again: %+v, calls are %q", out, w.fake.called(""))
+		}
+		w.near(dbusapi.GroupOwner)
+		refused(w, "an owner", out)
+	})
+	inWorld(t, Config{}, nil, func(w *world) {
+		w.near(0)
+		out := ask(w)
+		w.say(dbusapi.InvitationReceived{Source: fakePeer, OwnerAddress: fakePeer, BSSID: fakePeer})
+		refused(w, "an owner that invites", out)
+	})
+	inWorld(t, Config{}, nil, func(w *world) {
+		w.near(0)
+		out := ask(w)
+		w.pass(firstNudge.most)
+		w.near(dbusapi.GroupOwner) // while it is looked for before it is asked again
+		w.near(dbusapi.GroupOwner)
+		refused(w, "an owner since it was asked", out)
+	})
+	inWorld(t, Config{}, nil, func(w *world) {
+		w.near(dbusapi.GroupOwner)
+		out := ask(w)
+		w.near(0) // the group was an old scan's
+		w.pass(settle)
+		if got := w.fake.called("Connect"); out.done || len(got) != 1 || got[0] != "Connect keypad join false intent 7" {
+			t.Errorf("an owner no more: %+v, calls are %q", out, got)
+		}
+		w.say(dbusapi.GONegotiationSuccess{Peer: peerPath(fakePeer)})
+		w.groupUp(false, "")
+		if !out.done || out.err != nil {
+			t.Errorf("an owner no more: the formation ended with %+v", out)
+		}
+	})
+}

@@ -313,6 +313,8 @@ func (m *machine) decide(f *formation) {
 		f.profile = profile
 		f.enter(m, stageInviting)
 		m.callInviteBack(f)
+	case f.opts.NewGroup && f.kind == formConnect && m.joinable(f):
+		m.unexpected(f)
 	case f.kind == formJoin, f.joins && !f.notOwner, f.kind == formConnect && m.joinable(f):
 		m.join(f)
 	case f.kind == formConnect && f.method.Kind == KindShowPIN && f.method.PIN == "":
@@ -340,6 +342,17 @@ func (m *machine) joinable(f *formation) bool {
 }
 
 func (m *machine) canJoin() bool { return !m.choice.Engine.limits().NoJoin }
+
+// unexpected ends a formation whose method is for a new group, with a peer that owns one. What older scans found is not believed
+// without another look.
+func (m *machine) unexpected(f *formation) {
+	if !f.searchedAnew {
+		f.searchedAnew = true
+		m.joinAnew(f)
+		return
+	}
+	m.finish(f, Group{}, fmt.Errorf("%w: the device owns a group by now", ErrMethod))
+}
 
 // join joins the group that the peer owns. The supplicant would skip provision discovery when it remembers one that the peer
 // did, in a group of ours, and then nobody is asked there: only Flush makes it forget.

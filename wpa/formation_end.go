@@ -111,3 +111,20 @@ func (m *machine) layGhost(path dbusapi.Path) {
 	m.unwanted[path] = true
 	m.order(m.disconnect(path), nil)
 }
+
+// formationLost handles the removal of an interface on which no group was up.
+func (m *machine) formationLost(path dbusapi.Path) {
+	f := m.form
+	if f == nil || f.group != path {
+		return
+	}
+	if f.stage == stageCancelling {
+		m.finish(f, Group{}, f.err)
+		return
+	}
+	// On success the supplicant keeps the interface; a client of 2.10 keeps it between WPS and the connection too.
+	if f.err == nil {
+		f.err = ErrFormation
+	}
+	m.finish(f, Group{}, f.err)
+}

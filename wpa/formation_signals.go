@@ -216,23 +216,6 @@ func (m *machine) linking(s dbusapi.InterfaceChanged) {
 	}
 }
 
-// formationLost handles the removal of an interface on which no group was up.
-func (m *machine) formationLost(path dbusapi.Path) {
-	f := m.form
-	if f == nil || f.group != path {
-		return
-	}
-	if f.stage == stageCancelling {
-		m.finish(f, Group{}, f.err)
-		return
-	}
-	// On success the supplicant keeps the interface; a client of 2.10 keeps it between WPS and the connection too.
-	if f.err == nil {
-		f.err = ErrFormation
-	}
-	m.finish(f, Group{}, f.err)
-}
-
 const (
 	requestLife  = 110 * time.Second // the peer waits 120 s
 	maxRequests  = 64                // of peers, that wait for an answer
@@ -393,6 +376,11 @@ func (m *machine) invitationReceived(s dbusapi.InvitationReceived) {
 // invitedInstead joins the running group to which the peer invites us, when it is asked for a new one.
 func (m *machine) invitedInstead(f *formation, owner net.HardwareAddr, frequency int) {
 	f.nudge.stop()
+	if f.opts.NewGroup {
+		f.searchedAnew = true // it says so itself
+		m.unexpected(f)
+		return
+	}
 	f.kind, f.peer, f.frequency = formJoin, owner, frequency
 	f.gaveUp, f.looking = false, false
 	object := m.owner

@@ -116,8 +116,12 @@ func (m *machine) nudge(f *formation) {
 		m.callInviteBack(f)
 		return
 	}
-	if !f.joinTried && m.joinable(f) {
-		m.join(f) // it started a group without us having heard of it
+	if !f.joinTried && m.joinable(f) { // it started a group without us having heard of it
+		if f.opts.NewGroup {
+			m.unexpected(f)
+		} else {
+			m.join(f)
+		}
 		return
 	}
 	m.log.Debug("Asking again", "peer", f.peer.String())

@@ -227,6 +227,9 @@ type ConnectOptions struct {
 	// OneTime says that the PIN is good for one run of WPS: a group that could not be built is not tried again with it,
 	// because each run tells an impostor half of it (Wi-Fi Simple Configuration 2.0.8, 7.4).
 	OneTime bool
+	// NewGroup says that the method is for a new group and would not do for one that the peer owns: Connect returns ErrMethod
+	// when it turns out to own one by now.
+	NewGroup bool
 }
 
 // RequestKind says what a peer asks for.

@@ -9,6 +9,7 @@ import (
 
 	"nigh/agent/control"
 	"nigh/lab/node"
+	"nigh/lab/radio"
 )
 
 // groupOf returns the SSID of the one group that an agent is in, "" without.
@@ -42,6 +43,32 @@ func arrived(t *testing.T, file string, at *node.Agent) {
 	await(t, at, 4*time.Minute, received(filepath.Base(file)))
 	t.Logf("%s is whole at %s, %.1f s later", filepath.Base(file), at.Name, time.Since(began).Seconds())
 	same(t, file, at)
+}
+
+// TestGroupThatBeganUnseen: a device that was listed without a group has one by the time that it is to be joined. The method for
+// a new group would be answered with silence; it is joined all the same, and nobody is asked.
+func TestGroupThatBeganUnseen(t *testing.T) {
+	all := agents(t, radio.Nodes(t, 2), []string{"ada here", "bob there"})
+	ada, bob := all[0], all[1]
+	if err := node.Befriend(t.Context(), ada, bob); err != nil {
+		t.Fatal(err)
+	}
+	const search = 8 // seconds
+	for _, a := range all {
+		if err := a.Client().Find(within(t, time.Minute), control.FindRequest{Seconds: search}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, bob, time.Minute, hasPeer(ada.Name, "visible")) // whose key an owner has to know
+	await(t, ada, time.Minute, func(s control.State) bool { return hasPeer(bob.Name, "visible")(s) && !s.Status.Radio.Finding })
+	nigh(t, bob, time.Minute, "group", "create")
+	began := time.Now()
+	if err := join(within(t, 3*time.Minute), ada, bob.Name); err != nil {
+		t.Fatal(err)
+	}
+	together(t, ada, bob)
+	t.Logf("in the group %.1f s after the command", time.Since(began).Seconds())
+	silent(t, ada, bob)
 }
 
 // TestThirdDeviceJoins: two devices are in a group; a third one that the owner sends to joins it, and so does one that sends to
