@@ -227,8 +227,14 @@ func TestMethodForANewGroup(t *testing.T) {
 		out := ask(w)
 		w.pass(firstNudge.most)
 		w.near(dbusapi.GroupOwner) // while it is looked for before it is asked again
+		if got := w.fake.called("Connect"); out.done || got[len(got)-1] != "Connect keypad join true intent 7" {
+			t.Errorf("the group may be the one that was asked for: %+v, calls are %q", out, got)
+		}
+		w.pass(joinSearch)
 		w.near(dbusapi.GroupOwner)
-		refused(w, "an owner since it was asked", out)
+		if !out.done || !errors.Is(out.err, ErrMethod) {
+			t.Errorf("an owner since it was asked: the formation ended with %+v", out)
+		}
 	})
 	inWorld(t, Config{}, nil, func(w *world) {
 		w.near(dbusapi.GroupOwner)

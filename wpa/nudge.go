@@ -116,12 +116,8 @@ func (m *machine) nudge(f *formation) {
 		m.callInviteBack(f)
 		return
 	}
-	if !f.joinTried && m.joinable(f) { // it started a group without us having heard of it
-		if f.opts.NewGroup {
-			m.unexpected(f)
-		} else {
-			m.join(f)
-		}
+	if !f.joinTried && m.joinable(f) {
+		m.join(f) // it started a group without us having heard of it, most likely that which we asked for
 		return
 	}
 	m.log.Debug("Asking again", "peer", f.peer.String())

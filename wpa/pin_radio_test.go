@@ -204,9 +204,7 @@ func atOnce(t *testing.T, a, b *station, pinA, pinB string) {
 		if !errors.Is(r.err, ErrMethod) {
 			t.Fatalf("error is %v", r.err)
 		}
-		if r.took > 15*time.Second {
-			t.Errorf("it was known after %.1f s", r.took.Seconds())
-		}
+		lasted(t, "known", r.took, 15*time.Second)
 	}
 	asks, answers, to, pin, mark := a, b, toB, pinA, mb
 	if bytes.Compare(toA, toB) < 0 { // a's own address is the lower one

@@ -34,9 +34,7 @@ func TestSystemNode(t *testing.T) {
 		t.Fatal(create.Err)
 	}
 	a, b := dial(t, system), dial(t, nodes[1])
-	a.listen(t)
-	b.call(t, "Find", map[string]any{"Timeout": int32(60)})
-	b.await(t, "DeviceFound")
+	b.finds(t, a)
 
 	old := system.SupplicantPID()
 	if old == 0 || system.KillSupplicant() != nil {
