@@ -40,6 +40,7 @@ type fake struct {
 	bssid   net.HardwareAddr
 
 	stations []net.HardwareAddr
+	nowhere  bool // CurrentBSS has none
 	silent   bool // Find is never answered
 	stored   map[dbusapi.Path]dbusapi.Persistent
 	held     chan struct{} // Capabilities waits until it is closed
@@ -205,6 +206,11 @@ func (f *fake) Stations(context.Context, dbusapi.Path) ([]net.HardwareAddr, erro
 }
 func (f *fake) AbortScan(_ context.Context, p dbusapi.Path) error { return f.call("AbortScan", p) }
 func (f *fake) CurrentBSS(context.Context, dbusapi.Path) (net.HardwareAddr, int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.nowhere {
+		return nil, 0, nil
+	}
 	return f.bssid, 2462, nil
 }
 func (f *fake) PersistentGroups(context.Context, dbusapi.Path) ([]dbusapi.Path, error) {

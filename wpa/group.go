@@ -167,11 +167,15 @@ func (m *machine) reading(g *group) func(context.Context) (details, error) {
 func (m *machine) readGroup(g *group, late bool) { m.readFor(g, late, readAgain) }
 
 // readFor is readGroup with a number of further tries: 2.10 refuses to read the group of a client that has just come back to a
-// persistent one and does not know yet which network it is on.
+// persistent one and does not know yet which network it is on, or leaves out where it is.
 func (m *machine) readFor(g *group, late bool, again int) {
 	do(m, m.reading(g), func(d details, err error) {
 		switch {
 		case m.groups[g.path] != g || err != nil && g.state == groupEnding:
+			return
+		case err == nil && again > 0 && g.state != groupEnding && g.Role == Client && d.group.Frequency == 0:
+			g.timer.stop()
+			g.timer = m.after(readPause, func() { m.readFor(g, late, again-1) })
 			return
 		case err != nil:
 			// It may have been taken away before it was read, too: InterfaceRemoved follows then, and tells by whom.

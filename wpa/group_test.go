@@ -55,6 +55,33 @@ func TestGroupThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// TestGroupOfUnknownChannel checks that a client's group of which the supplicant does not know yet where it is is told of when it
+// does, or after the last try.
+func TestGroupOfUnknownChannel(t *testing.T) {
+	unknown := func(f *fake) { f.group.Frequency, f.nowhere = 0, true }
+	inWorld(t, Config{}, unknown, func(w *world) {
+		w.client()
+		w.pass(readPause / 2)
+		if w.last.done {
+			t.Errorf("formation gave %+v", w.last)
+		}
+		w.fake.mu.Lock()
+		w.fake.nowhere = false
+		w.fake.mu.Unlock()
+		w.pass(readPause / 2)
+		if g := w.last.group; !w.last.done || w.last.err != nil || g.Frequency != 2462 {
+			t.Errorf("formation gave %+v", w.last)
+		}
+	})
+	inWorld(t, Config{}, unknown, func(w *world) {
+		w.client()
+		w.pass(readAgain * readPause)
+		if !w.last.done || w.last.err != nil || len(w.fake.called("Disconnect")) != 0 {
+			t.Errorf("formation gave %+v", w.last)
+		}
+	})
+}
+
 // TestGroupStartsWhileReading has a group start after the supplicant has listed its interfaces and before the list is taken
 // over: the group is there although the list does not have it.
 func TestGroupStartsWhileReading(t *testing.T) {
