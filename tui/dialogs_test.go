@@ -271,7 +271,7 @@ func TestAgentGoneAndBack(t *testing.T) {
 	drive(t, agent, func(u *ui) {
 		agent.stop(control.NoAgent())
 		u.settle()
-		u.expect("The agent is not running.", "State as of 00:00.", "living-room-pi", "r retry now")
+		u.expect("The agent is not running.", "As of 00:00.", "living-room-pi", "r retry now")
 		u.press("s")
 		u.expect("Nothing can be done while no agent answers.")
 		u.expectCalls()

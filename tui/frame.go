@@ -282,7 +282,7 @@ func (a *app) statusLines() []string {
 			said, hint := sentences(a.conn.err)
 			text = printable(strings.TrimSpace(said+" "+hint), a.th.ASCIIOnly)
 		}
-		text = fmt.Sprintf("%s State as of %s. %s", text, a.conn.since.Local().Format("15:04"), a.nextTry())
+		text = fmt.Sprintf("%s As of %s. %s", text, a.conn.since.Local().Format("15:04"), a.nextTry())
 	case rows.filter != "":
 		text = fmt.Sprintf("filter %q: %d shown, esc clears it", printable(rows.filter, a.th.ASCIIOnly), len(rows.keys))
 	case len(a.st.inbox) > 0:

@@ -189,7 +189,7 @@ var keymap = []section{
 		{actReport, []string{"b"}, "b", "bug report", "write what helps to mend nigh into a file, without names and addresses"},
 	}},
 	{everywhere, "Everywhere", []binding{
-		{actTab, nil, "1-9", "", "go to the screen with that number"},
+		{actTab, nil, "1-6", "", "go to the screen with that number"},
 		{actNextTab, []string{"tab"}, "tab", "", "next screen; shift+tab: previous"},
 		{actPrevTab, []string{"shift+tab"}, "", "", ""},
 		{actUp, []string{"up", "k"}, "up k", "", "up"},

@@ -290,7 +290,7 @@ func TestFlowPauseResumeCancel(t *testing.T) {
 	if err := bob.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	atBob.shows(`State as of \d\d:\d\d`)
+	atBob.shows(`As of \d\d:\d\d`)
 	atBob.shows(`↓ film.mov`)
 	atBob.press("p")
 	atBob.shows(`Nothing can be done while no agent answers`)
