@@ -28,7 +28,8 @@ func child() int {
 	if socket := os.Getenv(socketEnv); socket != "" {
 		o.Client = &control.Client{Socket: socket}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP) // also when whoever runs the tests has it ignored
+	// Of which SIGHUP counts also when whoever runs the tests has it ignored.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	err := Run(ctx, o)
 	if err != nil {
@@ -175,16 +176,19 @@ func TestTerminalInterrupt(t *testing.T) {
 	x.clean()
 }
 
+// TestTerminalTerminated does it more than once, for what two that hear of the same signal may do to each other.
 func TestTerminalTerminated(t *testing.T) {
-	x := open(t, 80, 24)
-	x.waitFor(0, "Ana's laptop")
-	if err := x.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	for i := range 12 {
+		x := open(t, 80, 24)
+		x.waitFor(0, "Ana's laptop")
+		if err := x.cmd.Process.Signal([]os.Signal{syscall.SIGTERM, os.Interrupt}[i%2]); err != nil {
+			t.Fatal(err)
+		}
+		if code := x.exit(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		x.clean()
 	}
-	if code := x.exit(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	x.clean()
 }
 
 func TestTerminalResize(t *testing.T) {

@@ -135,7 +135,11 @@ func Run(ctx context.Context, o Options) error {
 		a.pace = stillPace
 	}
 	const framesPerSecond = 50
-	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(framesPerSecond), tea.WithInput(o.Input), tea.WithOutput(o.Output)}
+	options := []tea.ProgramOption{
+		tea.WithContext(ctx),
+		tea.WithoutSignalHandler(), // ctx ends with them; Bubble Tea's own would then wait for ever for somebody to hear of it
+		tea.WithAltScreen(), tea.WithFPS(framesPerSecond), tea.WithInput(o.Input), tea.WithOutput(o.Output),
+	}
 	if o.Mouse {
 		options = append(options, tea.WithMouseCellMotion())
 	}
