@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,6 +22,9 @@ const (
 	guests = 2
 	// behaviourPackage has a test for each behaviour of Wi-Fi Direct.
 	behaviourPackage = "nigh/wpa"
+	// packageTests install the .deb in a guest. It is made once, before any guest, in packageFolder.
+	packageTests  = "nigh/systemd"
+	packageFolder = "bin/packages"
 )
 
 // vmPackages have tests that boot virtual machines themselves, when they are told to: too slow to run beside others.
@@ -71,6 +75,11 @@ func radio(ctx context.Context, all *tally) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(packages, packageTests) {
+		if err := buildPackage(ctx); err != nil {
+			return err
+		}
+	}
 	var failed []error
 	if all.only == "" {
 		machines := exec.CommandContext(ctx, "go", append([]string{"test", "-race", "-json", "-p=2", "-timeout=30m"}, vmPackages...)...)
@@ -106,6 +115,15 @@ func buildLab(ctx context.Context) (path string, err error) {
 		}
 	}
 	return lab, nil
+}
+
+// buildPackage makes the package that is installed in guests, and leaves no other in its folder.
+func buildPackage(ctx context.Context) error {
+	if err := os.RemoveAll(packageFolder); err != nil {
+		return err
+	}
+	_, err := output(ctx, "go", "run", "./lab/cmd/release", "-arch", "amd64", "-formats", "deb", "-out", packageFolder)
+	return err
 }
 
 // labTests runs the lab's command test.
