@@ -35,12 +35,10 @@ func TestGroupWithoutAnAddress(t *testing.T) {
 			done <- err
 		}()
 		synctest.Wait()
-		a.direct.mu.Lock()
-		life.link = netip.MustParseAddr("fe80::1")
-		a.direct.mu.Unlock()
-		a.change.changed()
-		if err := <-done; err != nil || view.LinkLocal != "fe80::1" {
-			t.Errorf("a group with an address: %+v, %v", view, err)
+		began = time.Now()
+		life.addressed(netip.MustParseAddr("fe80::1"), netip.Prefix{})
+		if err := <-done; err != nil || view.LinkLocal != "fe80::1" || time.Since(began) != 0 {
+			t.Errorf("a group with an address, after %v: %+v, %v", time.Since(began), view, err)
 		}
 
 		delete(a.direct.groups, "1")

@@ -122,7 +122,7 @@ func (g *directGroup) changed(now wpa.Group) {
 	}
 }
 
-// addressed notes the group's own addresses and tells the faces.
+// addressed notes the group's own addresses, tells the faces, and wakes whoever waits for them: on a quiet device nothing else does.
 func (g *directGroup) addressed(linkLocal netip.Addr, v4 netip.Prefix) {
 	g.d.mu.Lock()
 	g.link, g.v4 = linkLocal, v4
@@ -133,6 +133,7 @@ func (g *directGroup) addressed(linkLocal netip.Addr, v4 netip.Prefix) {
 	}
 	g.d.a.step("address", "ok", text)
 	g.d.a.publishStatus()
+	g.d.a.change.changed()
 }
 
 // isGroup reports whether an interface belongs to one of our groups.
