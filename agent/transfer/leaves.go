@@ -140,6 +140,11 @@ func (q *inquiry) came() { q.heard.Store(int64(time.Since(clock))) }
 // all fetches all leaves from one holder, and judges it.
 func (q *inquiry) all(h *holder, held bool) ([]content.Leaf, error) {
 	p, l := q.p, q.l
+	defer func() {
+		if held {
+			<-p.e.slotsOf(h.peer) // nothing was asked
+		}
+	}()
 	leaves := make([]content.Leaf, 0, len(l.leaves))
 	for len(leaves) < len(l.leaves) {
 		if q.wanted.Err() != nil {

@@ -106,3 +106,17 @@ func TestOneHolderIsAskedForTheLeaves(t *testing.T) {
 		t.Errorf("%d holders were asked for the leaves, want 1", n)
 	}
 }
+
+// TestSlotOfNoRequestIsGivenBack checks that a transfer which ends before it asks keeps none of the slots, which are the device's.
+func TestSlotOfNoRequestIsGivenBack(t *testing.T) {
+	e := &Engine{slots: map[identity.DeviceID]chan struct{}{}}
+	h := &holder{peer: identity.DeviceID{1}}
+	wanted, over := context.WithCancel(t.Context())
+	over()
+	slots := e.slotsOf(h.peer)
+	slots <- struct{}{}
+	q := &inquiry{p: &pull{e: e}, l: &largeFile{leaves: make([]content.Leaf, 1)}, ctx: t.Context(), wanted: wanted}
+	if _, err := q.all(h, true); err == nil || len(slots) != 0 {
+		t.Errorf("%v, with %d slots taken", err, len(slots))
+	}
+}
