@@ -136,14 +136,26 @@ func Run(ctx context.Context, o Options) error {
 	}
 	const framesPerSecond = 50
 	options := []tea.ProgramOption{
-		tea.WithContext(ctx),
 		tea.WithoutSignalHandler(), // ctx ends with them; Bubble Tea's own would then wait for ever for somebody to hear of it
 		tea.WithAltScreen(), tea.WithFPS(framesPerSecond), tea.WithInput(o.Input), tea.WithOutput(o.Output),
 	}
 	if o.Mouse {
 		options = append(options, tea.WithMouseCellMotion())
 	}
-	_, err := tea.NewProgram(a, options...).Run()
+	program := tea.NewProgram(a, options...)
+	over, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(quit)
+		select {
+		case <-ctx.Done():
+			// As a key does it. Bubble Tea's own way, WithContext, closes the terminal under the goroutine that reads it.
+			program.Quit()
+		case <-over:
+		}
+	}()
+	_, err := program.Run()
+	close(over)
+	<-quit
 	if o.Env("TERM") == "linux" {
 		// The console has no second screen to come back from: what is left of
 		// the last frame goes away.
