@@ -129,6 +129,7 @@ type transfer struct {
 
 	busy     bool          // a task works on it: pull, offer, cleanup
 	telling  bool          // a task tells its notice or progress
+	ahead    bool          // the notice that is told comes before the next request: "failed" that came after it would end it
 	progress *stateMessage // receive: what the sender is told when there is no notice
 	tries    int
 	earliest time.Time               // of the next try; far for "only after Wake"

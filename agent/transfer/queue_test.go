@@ -1,10 +1,13 @@
 package transfer
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -152,6 +155,26 @@ func TestMinFree(t *testing.T) {
 		}
 		return p, nil
 	})
+	reached, release := make(chan struct{}), make(chan struct{})
+	alice.mu.Lock()
+	tapped := alice.handler
+	alice.mu.Unlock()
+	alice.around(func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/state") {
+				said, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				if strings.Contains(string(said), `"failed"`) {
+					close(reached)
+					<-release
+				}
+				r.Body = io.NopCloser(bytes.NewReader(said))
+			}
+			tapped.ServeHTTP(w, r)
+		})
+	})
 	alice.send(bob, tree)
 	got := bob.failedWith("disk_full")
 	var st unix.Statfs_t
@@ -165,8 +188,17 @@ func TestMinFree(t *testing.T) {
 	if err := os.Remove(hog); err != nil {
 		t.Fatal(err)
 	}
+	// Its sender does not know yet that it failed: what it hears after the next request would end that.
+	<-reached
 	if err := bob.Resume(got.ID); err != nil {
 		t.Fatal(err)
 	}
+	bob.schedule()
+	bob.Engine.mu.Lock()
+	if bob.all[got.ID].busy {
+		t.Error("more is asked for before the sender knows that it failed")
+	}
+	bob.Engine.mu.Unlock()
+	close(release)
 	same(t, tree, bob.untilState(Done).Path)
 }

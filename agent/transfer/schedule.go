@@ -66,6 +66,7 @@ func (e *Engine) schedule() (next time.Time) {
 			continue
 		}
 		if !t.telling && (r.Notice != nil && due(t) || r.Notice == nil && t.progress != nil) {
+			t.ahead = r.Notice != nil && t.tries == 0
 			t.telling = e.start(func(ctx context.Context) { e.tell(ctx, t) })
 		}
 		if t.busy || r.State != Queued {
@@ -74,7 +75,7 @@ func (e *Engine) schedule() (next time.Time) {
 		switch {
 		case r.Direction == Send && !r.Offered && due(t):
 			t.busy = e.start(func(ctx context.Context) { e.offer(ctx, t) })
-		case r.Direction == Receive && due(t):
+		case r.Direction == Receive && due(t) && !(t.telling && t.ahead):
 			ready = append(ready, t)
 		}
 	}
