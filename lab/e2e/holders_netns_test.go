@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nigh/agent/content"
 	"nigh/agent/control"
 	"nigh/lab"
@@ -34,6 +36,8 @@ func film(t *testing.T, name string, size int64, holders []*node.Agent) (path, h
 			t.Fatal(err)
 		}
 	}
+	// On a file system that orders its data, whoever has a file written out waits for all that others wrote before.
+	unix.Sync()
 	return path, content.Sum(raw).String()
 }
 
