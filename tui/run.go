@@ -129,12 +129,12 @@ func Run(ctx context.Context, o Options) error {
 		a.program = path // root's PATH may not have it
 	}
 	// The events are paced, so that a slow link (a serial line, ssh from far) is not
-	// flooded with frames; a key is drawn within a fiftieth of a second.
+	// flooded with frames; a key is drawn within a fortieth of a second.
 	a.pace = framePace
 	if a.still = o.Still || o.Linear; a.still {
 		a.pace = stillPace
 	}
-	const framesPerSecond = 50
+	const framesPerSecond = 40
 	options := []tea.ProgramOption{
 		tea.WithoutSignalHandler(), // ctx ends with them; Bubble Tea's own would then wait for ever for somebody to hear of it
 		tea.WithAltScreen(), tea.WithFPS(framesPerSecond), tea.WithInput(o.Input), tea.WithOutput(o.Output),

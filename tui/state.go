@@ -181,8 +181,16 @@ func samePlace(a, b control.Peer) bool {
 }
 
 func (s *state) putTransfer(t control.Transfer, at time.Time) {
-	n := s.transferOf(t, s.transfer(t.ID), at)
-	s.transfers = slices.DeleteFunc(s.transfers, func(o *transfer) bool { return o.ID == t.ID })
+	old := s.transfer(t.ID)
+	n := s.transferOf(t, old, at)
+	// There may be ten thousand, and each byte that moves says so.
+	if old != nil {
+		if i, _ := slices.BinarySearchFunc(s.transfers, old, compareTransfers); i < len(s.transfers) && s.transfers[i] == old {
+			s.transfers = slices.Delete(s.transfers, i, i+1)
+		} else {
+			s.transfers = slices.DeleteFunc(s.transfers, func(o *transfer) bool { return o == old })
+		}
+	}
 	i, _ := slices.BinarySearchFunc(s.transfers, n, compareTransfers)
 	s.transfers = slices.Insert(s.transfers, i, n)
 }
