@@ -2,7 +2,7 @@
 // detector, those in network namespaces that have bounds on time, alone and without it, and those that need simulated radios
 // in the lab's virtual machine. Make test calls it.
 //
-//	testall [-steps check,unit,netns,radio] [-test PACKAGE] [-timeout 58m]
+//	testall [-steps check,unit,netns,radio] [-test PACKAGE] [-timeout 80m]
 //
 // Of the radio tests, those of the behaviours that Wi-Fi Direct must show each get a line. The step matrix, which is not
 // among those that run when none is named, runs some of them on every kind of radio, interface name and wpa_supplicant.
@@ -50,7 +50,7 @@ var steps = []step{
 func main() {
 	only := flag.String("steps", "check,unit,netns,radio", "comma-separated `names` of the steps to run")
 	test := flag.String("test", "", "run the radio tests of only this `package`, such as wpa")
-	limit := flag.Duration("timeout", 58*time.Minute, "time limit for everything")
+	limit := flag.Duration("timeout", 80*time.Minute, "time limit for everything")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
