@@ -241,7 +241,10 @@ func (d *direct) ask(ctx context.Context, r wpa.Request) {
 	d.mu.Unlock()
 	d.a.publishInbox(q.id)
 	if answer != nil {
-		said := &yes{address: r.Peer.Address.String(), left: yesRepeats}
+		said := &yes{address: r.Peer.Address.String()}
+		if requestMethod(r) == "pbc" {
+			said.left = yesRepeats // who was let in by a PIN is not let in without one
+		}
 		d.mu.Lock()
 		d.gate.yes = said
 		d.mu.Unlock()

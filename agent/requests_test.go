@@ -233,16 +233,18 @@ func TestYesLastsForAFailedFormation(t *testing.T) {
 	nothing := func(context.Context, *direct) {}
 	for _, c := range []struct {
 		what   string
+		first  wpa.Request
 		answer *control.AcceptRequest
 		before func(ctx context.Context, d *direct)
 		asks   []wpa.Request
 		wanted []bool // whether each is a question
 	}{
-		{"the same device", &control.AcceptRequest{}, nothing, []wpa.Request{button, button, button}, []bool{false, false, true}},
-		{"another device and another way", &control.AcceptRequest{}, nothing, []wpa.Request{other, pin, button}, []bool{true, true, false}},
-		{"a minute later", &control.AcceptRequest{}, func(context.Context, *direct) { time.Sleep(yesLife) }, []wpa.Request{button}, []bool{true}},
-		{"after leaving", &control.AcceptRequest{}, func(ctx context.Context, d *direct) { _ = d.leave(ctx, control.AnyGroup) }, []wpa.Request{button}, []bool{true}},
-		{"after a no", nil, nothing, []wpa.Request{button}, []bool{true}},
+		{"the same device", button, &control.AcceptRequest{}, nothing, []wpa.Request{button, button, button}, []bool{false, false, true}},
+		{"another device and another way", button, &control.AcceptRequest{}, nothing, []wpa.Request{other, pin, button}, []bool{true, true, false}},
+		{"a minute later", button, &control.AcceptRequest{}, func(context.Context, *direct) { time.Sleep(yesLife) }, []wpa.Request{button}, []bool{true}},
+		{"after leaving", button, &control.AcceptRequest{}, func(ctx context.Context, d *direct) { _ = d.leave(ctx, control.AnyGroup) }, []wpa.Request{button}, []bool{true}},
+		{"a button after a PIN", pin, &control.AcceptRequest{}, nothing, []wpa.Request{button}, []bool{true}},
+		{"after a no", button, nil, nothing, []wpa.Request{button}, []bool{true}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -250,7 +252,7 @@ func TestYesLastsForAFailedFormation(t *testing.T) {
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
-					d.ask(t.Context(), button)
+					d.ask(t.Context(), c.first)
 				}()
 				synctest.Wait()
 				if !d.reply(questionID(button.Peer.Address), c.answer) {
