@@ -43,7 +43,7 @@ type (
 
 // framePace is the least time between two frames that only the agent's events ask
 // for: what hundreds of devices tell is not drawn each by each. Keys do not wait.
-const framePace = 100 * time.Millisecond
+const framePace = 200 * time.Millisecond
 
 // stillPace is framePace where little is to move.
 const stillPace = time.Second
