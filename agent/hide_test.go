@@ -62,6 +62,13 @@ func TestStrangersForgetWhoHides(t *testing.T) {
 	greet(bob)
 	lists(eve, false)
 	lists(bob, true)
+	// Who missed that word, and looks after its guest, hears it then.
+	at := localAddress(ada)
+	missed := guest{id: ada.id.ID, s: sighting{key: "greeted/lo/" + ada.id.ID.String(), kind: kindLAN, ifname: "lo", addrs: []netip.AddrPort{at}}}
+	eve.inbound.welcome(missed)
+	lists(eve, true)
+	eve.inbound.visit(t.Context(), missed)
+	lists(eve, false)
 
 	visibility = VisibleEveryone
 	if err := ada.Reload(); err != nil {

@@ -357,7 +357,7 @@ func (i *inbound) gone(addrs []netip.AddrPort) {
 }
 
 // run looks after the guests: whose time is over is greeted, and forgotten when it
-// neither answers nor announces itself.
+// neither answers nor announces itself, or is hidden now: its word of that may have been lost.
 func (i *inbound) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -399,7 +399,7 @@ func (i *inbound) visit(ctx context.Context, g guest) {
 	if !i.a.prover.settle(g.s.ifname, g.s.addrs[0], g.id, g.hello) {
 		ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 		defer cancel()
-		if id, hello, err := i.a.sessions.Greet(ctx, g.s.addrs[0]); err == nil && id == g.id {
+		if id, hello, err := i.a.sessions.Greet(ctx, g.s.addrs[0]); err == nil && id == g.id && !hello.Hidden {
 			g.hello = hello
 			i.welcome(g)
 			return

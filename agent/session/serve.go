@@ -29,6 +29,8 @@ type Hello struct {
 	// Name is safe to show, at most 64 characters, "" when it is not told.
 	Name string            `json:"name,omitempty"`
 	ID   identity.DeviceID `json:"id"`
+	// Hidden is set when the device is not to be listed: it tells a stranger no place where it is.
+	Hidden bool `json:"hidden,omitempty"`
 }
 
 type connKey struct{}
@@ -169,7 +171,7 @@ func (s *Sessions) serveHello(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Greeted != nil {
 		s.cfg.Greeted(peer, readGreeting(r.Header.Get(greetingHeader)))
 	}
-	hello := Hello{Version: Version, ID: s.cfg.Identity.ID}
+	hello := Hello{Version: Version, ID: s.cfg.Identity.ID, Hidden: s.cfg.Hidden != nil && s.cfg.Hidden(peer)}
 	if s.cfg.Name != nil {
 		hello.Name = s.cfg.Name(peer)
 	}
