@@ -300,9 +300,16 @@ func (d *direct) silence() {
 }
 
 func (d *direct) publishRadio(mac net.HardwareAddr) {
-	d.a.watchers.publish(func() (control.Event, bool) {
+	d.a.watchers.publishAll(func() []control.Event {
 		v, ok := d.a.table.oneRadio(mac)
-		return control.Event{Type: "peer", Peer: &v}, ok
+		if !ok {
+			return nil
+		}
+		var gone []control.Event
+		if id, err := identity.ParseDeviceID(v.ID); err == nil {
+			gone = d.a.table.regroup(id)
+		}
+		return append(gone, control.Event{Type: "peer", Peer: &v})
 	})
 }
 

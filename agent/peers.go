@@ -97,6 +97,7 @@ type table struct {
 	mu    sync.Mutex
 	peers map[identity.DeviceID]*peer // guarded by mu
 	radio map[string]radioSighting    // by P2P device address; guarded by mu
+	alone map[string]bool             // of radio: those that were shown as nobody known; guarded by mu
 	kinds map[string]link.Kind        // of our links by name; guarded by mu
 	gone  []identity.DeviceID         // that gave way although they are near; guarded by mu
 }
@@ -107,6 +108,7 @@ func newTable(standing func(identity.DeviceID) trust.Record) *table {
 		now:      time.Now,
 		peers:    map[identity.DeviceID]*peer{},
 		radio:    map[string]radioSighting{},
+		alone:    map[string]bool{},
 	}
 }
 

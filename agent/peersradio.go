@@ -37,6 +37,7 @@ func (t *table) lost(mac net.HardwareAddr) (radioSighting, bool) {
 	defer t.mu.Unlock()
 	s, ok := t.radio[mac.String()]
 	delete(t.radio, mac.String())
+	delete(t.alone, mac.String())
 	return s, ok
 }
 
@@ -122,9 +123,30 @@ func (t *table) oneRadio(mac net.HardwareAddr) (control.Peer, bool) {
 	return t.radioView(s), true
 }
 
+// regroup returns what has to be told of the radio devices that seem to be id, beside id itself: one that was shown by itself
+// is gone, since it is shown as id; and where id is not known any more, or another has its short ID, it is by itself again.
+func (t *table) regroup(id identity.DeviceID) (events []control.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for mac, s := range t.radio {
+		if !s.is(id) {
+			continue
+		}
+		if _, known := t.behindLocked(s); !known {
+			v := t.radioView(s)
+			events = append(events, control.Event{Type: "peer", Peer: &v})
+		} else if t.alone[mac] {
+			delete(t.alone, mac)
+			events = append(events, control.Event{Type: "peer_gone", Key: control.Peer{Paths: []control.Path{{Kind: kindDirect, Address: mac}}}.Key()})
+		}
+	}
+	return events
+}
+
 // radioView renders a Wi-Fi Direct device whose identity is not known; t.mu is
 // held.
 func (t *table) radioView(s radioSighting) control.Peer {
+	t.alone[s.mac.String()] = true
 	return control.Peer{
 		Name: cmp.Or(s.name, s.short, s.mac.String()), Short: s.short, Trust: trust.New.String(), State: "visible",
 		Paths:    []control.Path{{Kind: kindDirect, Address: s.mac.String(), Signal: s.signal}},

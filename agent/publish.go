@@ -13,12 +13,12 @@ func (a *Agent) publish(e control.Event) {
 // publishPeer tells the watchers what a peer looks like now, or that it is
 // gone, and wakes whoever waits for a change.
 func (a *Agent) publishPeer(id identity.DeviceID) {
-	a.watchers.publish(func() (control.Event, bool) {
+	a.watchers.publishAll(func() []control.Event {
 		v, ok := a.table.one(id)
 		if !ok {
-			return control.Event{Type: "peer_gone", Key: id.String()}, true
+			return append(a.table.regroup(id), control.Event{Type: "peer_gone", Key: id.String()})
 		}
-		return control.Event{Type: "peer", Peer: &v}, true
+		return append(a.table.regroup(id), control.Event{Type: "peer", Peer: &v})
 	})
 	a.hooks.peer(id)
 	a.change.changed()

@@ -71,6 +71,23 @@ func (h *hub) publish(view func() (control.Event, bool)) {
 	if !ok {
 		return
 	}
+	h.tell(e)
+}
+
+// publishAll is publish for several events, which follow each other.
+func (h *hub) publishAll(views func() []control.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.watchers) == 0 {
+		return
+	}
+	for _, e := range views() {
+		h.tell(e)
+	}
+}
+
+// tell gives an event to every watcher; h.mu is held.
+func (h *hub) tell(e control.Event) {
 	for w := range h.watchers {
 		// The last slot is kept for the word that explains the cut.
 		if len(w.ch) < cap(w.ch)-1 {
