@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"nigh/lab/node"
 )
 
-// paneDeadline bounds each wait for a screen. What is waited for takes a second on a calm machine.
+// paneDeadline bounds each wait for a screen, unless a test sets another. What is waited for takes a second on a calm machine.
 const paneDeadline = 60 * time.Second
 
 // pane is the terminal UI of an agent in a terminal of tmux: what a person sees there is a grid of characters and not what
@@ -25,7 +26,11 @@ type pane struct {
 	name    string
 	w, h    int
 	socket  string
+	wait    time.Duration // bounds each wait for a screen
 	changed chan struct{} // has one when something was drawn since it was looked at
+
+	mu    sync.Mutex
+	drawn strings.Builder // what was ever drawn, escapes and all; guarded by mu
 }
 
 // paneSettings are those of the tmux server, which every pane has of its own.
@@ -38,7 +43,7 @@ func openPane(t *testing.T, a *node.Agent, name string, w, h int, dir string, en
 		t.Skip("needs the program tmux: apt-get install tmux")
 	}
 	at := t.TempDir()
-	p := &pane{t: t, name: name, w: w, h: h, socket: filepath.Join(at, "tmux"), changed: make(chan struct{}, 1)}
+	p := &pane{t: t, name: name, w: w, h: h, wait: paneDeadline, socket: filepath.Join(at, "tmux"), changed: make(chan struct{}, 1)}
 	settings, pipe := filepath.Join(at, "tmux.conf"), filepath.Join(at, "drawn")
 	if err := os.WriteFile(settings, []byte(paneSettings), 0o600); err != nil {
 		t.Fatal(err)
@@ -54,9 +59,13 @@ func openPane(t *testing.T, a *node.Agent, name string, w, h int, dir string, en
 	go func() { // ends when the file is closed
 		defer close(read)
 		for buf := make([]byte, 1<<16); ; {
-			if _, err := drawn.Read(buf); err != nil {
+			n, err := drawn.Read(buf)
+			if err != nil {
 				return
 			}
+			p.mu.Lock()
+			p.drawn.Write(buf[:n])
+			p.mu.Unlock()
 			select {
 			case p.changed <- struct{}{}:
 			default:
@@ -94,7 +103,7 @@ func (p *pane) serving() {
 	p.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for ctx := within(p.t, paneDeadline); ; {
+	for ctx := within(p.t, p.wait); ; {
 		said, err := p.tmux("start-server")
 		if err == nil {
 			return
@@ -162,7 +171,7 @@ func (p *pane) until(pattern, key string) string {
 	re := regexp.MustCompile(pattern)
 	tick := time.NewTicker(700 * time.Millisecond)
 	defer tick.Stop()
-	for ctx := within(p.t, paneDeadline); ; {
+	for ctx := within(p.t, p.wait); ; {
 		text := p.text()
 		if m := re.FindStringSubmatch(text); m != nil && p.whole(text) {
 			return m[len(m)-1]
@@ -190,7 +199,7 @@ func (p *pane) whole(text string) bool {
 func (p *pane) ends() string {
 	p.t.Helper()
 	tries := 0
-	for ctx := within(p.t, paneDeadline); ; {
+	for ctx := within(p.t, p.wait); ; {
 		dead, status, _ := strings.Cut(strings.TrimSpace(p.do("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}#{pane_dead_signal}")), " ")
 		if dead == "1" && (status != "" || tries > 50) {
 			return status

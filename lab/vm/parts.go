@@ -24,7 +24,7 @@ const kernelMetapackage = "linux-image-amd64"
 
 // guestPrograms are the packages whose programs the guest needs. Those that the host has are used from there.
 var guestPrograms = []string{
-	"dbus", "hostapd", "iproute2", "iputils-ping", "iw", "kmod", "network-manager", "openssh-client", "openssh-server", "systemd", "tcpdump", "util-linux",
+	"dbus", "hostapd", "iproute2", "iputils-ping", "iw", "kmod", "network-manager", "openssh-client", "openssh-server", "systemd", "tcpdump", "tmux", "util-linux",
 	"wireless-regdb", "wpasupplicant",
 }
 
