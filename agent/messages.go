@@ -181,7 +181,7 @@ func (a *Agent) addressee(ctx context.Context, word string) (identity.DeviceID, 
 	case trust.Blocked:
 		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is blocked here", Hint: "nigh trust add with its ID takes the block away"}
 	default:
-		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here, and only what is for trusted devices can wait for them", Hint: "pair with it first: nigh pair <device>"}
+		return t.id, &control.Error{Code: control.CodePermission, Message: t.name + " is not trusted here: messages, and files that are sent later, are for trusted devices", Hint: "pair with it first: nigh pair <device>"}
 	}
 	if _, err := a.direct.current(); err == nil && !a.reachable(t.id) {
 		a.direct.want(t.id)

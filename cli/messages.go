@@ -202,7 +202,7 @@ func (a *app) printMessage(m control.Message, read uint64) error {
 	}
 	head := at + "  " + messageHead(m)
 	if m.Direction == "receive" && m.Seq > read {
-		head += " (new)"
+		head += " (unread)"
 	}
 	if err := a.print("%s", head); err != nil {
 		return err

@@ -69,11 +69,11 @@ func TestMessageBothWays(t *testing.T) {
 		t.Errorf("ada has %q", got)
 	}
 	out, _, code := bob.Run(t.Context(), "messages")
-	if code != 0 || !strings.Contains(out, "  from ada (new)\n    größe\n    \tand \\x1b[31mmore\n") || !strings.Contains(out, "  to ada: delivered\n    yes\n") {
+	if code != 0 || !strings.Contains(out, "  from ada (unread)\n    größe\n    \tand \\x1b[31mmore\n") || !strings.Contains(out, "  to ada: delivered\n    yes\n") {
 		t.Errorf("exit %d: %q", code, out)
 	}
 	// Shown once is read.
-	if out, _, _ = bob.Run(t.Context(), "messages"); strings.Contains(out, "(new)") {
+	if out, _, _ = bob.Run(t.Context(), "messages"); strings.Contains(out, "(unread)") {
 		t.Errorf("it is new again: %q", out)
 	}
 	if out, _, code = bob.Run(t.Context(), "messages", "--search", "GRÖSSE", "--from", "ada"); code != 0 || out != "" {
