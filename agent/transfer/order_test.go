@@ -155,13 +155,13 @@ func TestPauseThatIsOver(t *testing.T) {
 	once := sync.OnceFunc(func() {
 		tr := alice.Transfers()[0]
 		alice.Engine.mu.Lock()
-		alice.Engine.all[tr.ID].rec.PausedHere = true // as Pause does before its word leaves
+		alice.all[tr.ID].rec.PausedHere = true // as Pause does before its word leaves
 		alice.Engine.mu.Unlock()
 	})
 	again := sync.OnceFunc(func() {
 		tr := alice.Transfers()[0]
 		alice.Engine.mu.Lock()
-		alice.Engine.all[tr.ID].rec.PausedHere = false
+		alice.all[tr.ID].rec.PausedHere = false
 		alice.Engine.mu.Unlock()
 		if _, err := alice.post(t.Context(), bob.id, "/v1/x/"+tr.X+"/state", stateMessage{State: Running}); err != nil {
 			t.Error(err)

@@ -75,7 +75,7 @@ func (e *Engine) schedule() (next time.Time) {
 		switch {
 		case r.Direction == Send && !r.Offered && due(t):
 			t.busy = e.start(func(ctx context.Context) { e.offer(ctx, t) })
-		case r.Direction == Receive && due(t) && !(t.telling && t.ahead):
+		case r.Direction == Receive && due(t) && (!t.telling || !t.ahead):
 			ready = append(ready, t)
 		}
 	}
