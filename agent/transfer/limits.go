@@ -41,6 +41,7 @@ const (
 	askMin         = 4 << 20  // bytes we ask for at once: at least ..
 	askMax         = 8 << 20  // .. and at most
 	askParts       = 128      // .. about this part of a transfer, for what is under way is lost when a side is killed
+	askAgain       = 1 << 20  // .. and at least so much, not askMin, once a transfer was broken off: it may be so again
 	askSoon        = time.Second
 	askLate        = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
 	batchFile      = 1 << 20         // bytes of the largest file in a batch

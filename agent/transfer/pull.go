@@ -456,7 +456,13 @@ func (p *pull) fail(e *Entry, why error, counted int64) {
 }
 
 // usual is how many bytes one request asks for while they come soon.
-func (p *pull) usual() int64 { return min(max(p.m.Bytes/askParts, askMin), askMax) }
+func (p *pull) usual() int64 {
+	least := int64(askMin)
+	if p.again {
+		least = askAgain
+	}
+	return min(max(p.m.Bytes/askParts, least), askMax)
+}
 
 // adapt makes requests larger while they take little time, and smaller when they are long: on a slow link other transfers of the same
 // peer wait for the end of one.
