@@ -130,7 +130,7 @@ func (a *app) update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		a.w, a.h = msg.Width, msg.Height
-		return a, a.welcome()
+		return a, tea.Batch(a.welcome(), a.offer()) // what waited for room
 	case tea.KeyMsg:
 		return a, a.keys(msg)
 	case tea.MouseMsg:

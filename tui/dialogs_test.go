@@ -90,6 +90,20 @@ func TestNoDialogOverTextField(t *testing.T) {
 	})
 }
 
+// TestQuestionWaitsForRoom: a question that came before there was a window for it is shown when there is one.
+func TestQuestionWaitsForRoom(t *testing.T) {
+	drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
+		u.resize(52, 12)
+		u.offerNow(sampleOffer())
+		u.expect("nigh needs 60x16")
+		u.resize(80, 24)
+		u.expect("Incoming files", "cover.jpg")
+		if n := u.rings.Load(); n != 1 {
+			t.Errorf("the bell rang %d times, want once", n)
+		}
+	})
+}
+
 func TestQuestionAnsweredElsewhere(t *testing.T) {
 	drive(t, &fakeAgent{state: sampleState()}, func(u *ui) {
 		u.offerNow(sampleOffer())
