@@ -310,7 +310,7 @@ func (s *peersScreen) empty(a *app, w, h int) []string {
 		blocks = append(blocks, wrap(sentence(hint), bw))
 	}
 	if in := st.Agent.Inbox; in != "" && h > 16 {
-		blocks = append(blocks, []string{fit("This device", 15) + "is " + quoted(st.Name) + " to others", fit("What arrives", 15) + "goes to " + cutMiddle(in, bw-23)})
+		blocks = append(blocks, []string{fit("This device", 15) + "is " + quoted(st.Name) + " to others", fit("Inbox", 15) + cutMiddle(in, bw-15)})
 	}
 	long := wrap("Nothing yet after 20 s? The other device must run nigh too, or have its Wi-Fi Direct screen open (Android: Settings > Wi-Fi > Wi-Fi preferences > Wi-Fi Direct).", bw)
 	keys := []string{fmt.Sprintf("%d  see the links", a.number(onNetwork))}

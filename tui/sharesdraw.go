@@ -108,16 +108,19 @@ func (s *sharesScreen) homeDetail(a *app, w, h int) []string {
 	}
 	problem := strings.TrimSpace(sentence(m.Error) + " " + sentence(m.Hint))
 	amount := fmt.Sprintf("%s in %s, %s; %d hashed", count(m.Files, "file"), count(m.Dirs, "folder"), bytesText(m.Bytes), m.Hashed)
-	left := ""
-	if m.Skipped+m.Unreadable > 0 {
-		left = fmt.Sprintf("%d left out (links, special files, names), %d unreadable", m.Skipped, m.Unreadable)
+	var left []string
+	if m.Skipped > 0 {
+		left = append(left, fmt.Sprintf("%d (links, special files, names)", m.Skipped))
+	}
+	if m.Unreadable > 0 {
+		left = append(left, fmt.Sprintf("%d that cannot be read", m.Unreadable))
 	}
 	watched := "changes are seen at once"
 	if m.Watched == "periodic" {
 		watched = "looked at every ten minutes"
 	}
 	return pairs(w, h, pair{"Problem", problem, a.th.Bad.Render}, pair{"Seen by", audienceText(m.For), nil}, pair{"Folder", m.Folder, nil},
-		pair{"Amount", amount, nil}, pair{"Left out", left, nil}, pair{"Watched", watched, nil}, pair{"Note", sentence(m.Notice), nil})
+		pair{"Amount", amount, nil}, pair{"Left out", strings.Join(left, ", "), nil}, pair{"Watched", watched, nil}, pair{"Note", sentence(m.Notice), nil})
 }
 
 // listing draws what is at a place of another device.

@@ -44,7 +44,7 @@ func newWelcome(a *app) *welcomeDialog {
 	if d.fixed == "" {
 		ask("name", "Name", st.Name, 40)
 	}
-	ask("inbox", "Files go to", st.Agent.Inbox, 400)
+	ask("inbox", "Inbox", st.Agent.Inbox, 400)
 	return d
 }
 
@@ -59,7 +59,7 @@ func (a *app) welcome() tea.Cmd {
 
 func (d *welcomeDialog) draw(a *app, w, _ int) panel {
 	p := panel{title: "Welcome to nigh"}
-	p.content = wrap("How other devices see this one, and where files go.\nnigh config set changes both later.", w)
+	p.content = wrap("The name others see, and the inbox: where files go.\nnigh config set changes both later.", w)
 	if d.fixed != "" {
 		p.content = wrap("The policy of this machine ("+d.fixed+") calls this device "+quoted(a.st.status.Name)+".", w)
 	}

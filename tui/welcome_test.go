@@ -16,7 +16,7 @@ func TestFirstRun(t *testing.T) {
 		left := ""
 		u.a.service = func(context.Context) string { return "sudo nigh service install" }
 		u.a.leaving = func(command string) { left = command }
-		u.expect("Welcome to nigh", "> Name        pi5-kitchen", "Files go to /home/ana/Downloads/nigh")
+		u.expect("Welcome to nigh", "> Name        pi5-kitchen", "Inbox       /home/ana/Downloads/nigh")
 		u.press("x")
 		u.expect("pi5-kitchen ") // what was typed before it opened is nothing for it
 		u.wait(settled)
@@ -81,7 +81,7 @@ func TestFirstRunNamedByPolicy(t *testing.T) {
 	drive(t, &fakeAgent{state: state}, func(u *ui) {
 		u.resize(50, 10)
 		u.resize(60, 16)
-		u.expect(`The policy of this machine (/etc/nigh/policy.toml:1)`, `calls this device "pi5-kitchen".`, "> Files go to")
+		u.expect(`The policy of this machine (/etc/nigh/policy.toml:1)`, `calls this device "pi5-kitchen".`, "> Inbox")
 		u.expectNot("Name  ", "next line")
 	})
 }

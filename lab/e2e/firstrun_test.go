@@ -29,7 +29,7 @@ func TestFirstRun(t *testing.T) {
 	at := openPane(t, a, "the first window", 60, 16, home, env...)
 	at.shows(`Welcome to nigh`)
 	at.shows(`> Name +\S+`)
-	at.until(`> Files go to`, "Down")
+	at.until(`> Inbox`, "Down")
 	at.press("C-u")
 	at.types("~/incoming")
 	at.press("Up", "C-u")

@@ -22,7 +22,7 @@ var scenes = []scene{
 	{name: "messages", state: state, keys: []string{"m"}},
 	{name: "shares", state: state, keys: []string{"4", "j"}},
 	{name: "search", state: state, keys: []string{"4", "f", "h", "o", "l", "Return"}},
-	{name: "log", state: state, keys: []string{"6", "g"}},
+	{name: "log", state: state, keys: []string{"6"}},
 	{name: "network", state: grouped, keys: []string{"5"}},
 	{name: "phone", state: grouped, keys: []string{"5", "Q"}},
 	{name: "create", state: state, keys: []string{"5", "c"}},
