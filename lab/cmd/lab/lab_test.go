@@ -187,7 +187,9 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := `trap 'echo interrupted' INT; trap 'changed=1' WINCH; stty size; echo ready; until [ "$changed" ]; do sleep 0.2; done; stty size; read line; echo "got $line"; read line; echo "got $line"; tty; sleep 100; seq 2000; exit 5`
-	cmd := exec.CommandContext(t.Context(), lab, "run", "-t", "--", "bash", "-c", script)
+	// A shell is the session's first process, as at any terminal: the end of that one hangs the terminal up, which drops output
+	// that nobody has read yet (pty_flush_buffer in Linux).
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `"$@"; status=$?; echo over; read -r line; exit $status`, "sh", lab, "run", "-t", "--", "bash", "-c", script)
 	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 120})
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +232,10 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	await("\r\n2000\r\n")
+	await("over\r\n")
+	if _, err := terminal.WriteString("\n"); err != nil {
+		t.Fatal(err)
+	}
 	err = cmd.Wait()
 	if cmd.ProcessState.ExitCode() != 5 {
 		t.Fatalf("%v: %q", err, seen.String())
