@@ -143,8 +143,8 @@ func (t *table) regroup(id identity.DeviceID) (events []control.Event) {
 	return events
 }
 
-// radioView renders a Wi-Fi Direct device whose identity is not known; t.mu is
-// held.
+// radioView renders a Wi-Fi Direct device whose identity is not known, and notes
+// that it was shown by itself; t.mu is held.
 func (t *table) radioView(s radioSighting) control.Peer {
 	t.alone[s.mac.String()] = true
 	return control.Peer{

@@ -44,7 +44,7 @@ type pull struct {
 	wrongs  int    // files that the peer sent wrong twice
 	large   map[int]*largeFile
 	known   map[int]bitmap // groups that the journal tells of, of large files not yet opened again
-	again   bool           // an earlier run may have left files that the journal does not know
+	again   bool           // it goes on after an earlier run, which may have left files that the journal does not know
 
 	began sync.Once // the first byte of content has come
 
