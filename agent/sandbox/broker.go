@@ -65,10 +65,24 @@ func (b *broker) stop() {
 
 // serve answers one connection until its other end closes.
 func (b *broker) serve(fd int) {
-	defer func() { _ = unix.Close(fd) }()
+	// Go's runtime waits for what comes next: for each thread that waits in the kernel itself it would look a thousand times a
+	// second, for ten milliseconds, whether it still does.
+	_ = unix.SetNonblock(fd, true)
+	conn := os.NewFile(uintptr(fd), brokerName)
+	defer func() { _ = conn.Close() }()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
 	buf := make([]byte, maxRequest)
 	for {
-		n, dirs, err := receive(fd, buf)
+		var n int
+		var dirs []int
+		waited := raw.Read(func(fd uintptr) bool {
+			n, dirs, err = receive(int(fd), buf)
+			return err != unix.EAGAIN
+		})
+		err = errors.Join(waited, err)
 		var r request
 		if err == nil {
 			r, err = parse(buf[:n])
@@ -97,9 +111,12 @@ func (b *broker) serve(fd int) {
 			}
 		}
 		closeAll(dirs)
-		err = send(fd, answer, opened...)
+		waited = raw.Write(func(fd uintptr) bool {
+			err = send(int(fd), answer, opened...)
+			return err != unix.EAGAIN
+		})
 		closeAll(opened)
-		if err != nil {
+		if errors.Join(waited, err) != nil {
 			return
 		}
 	}

@@ -134,8 +134,9 @@ const (
 	giveWayAfter  = 5 * time.Second       // after the last of them
 	minWindow     = 32 << 10
 	maxWindow     = 16 << 20
-	// flushBytes is how many bytes of records are gathered for one write.
-	flushBytes = 256 << 10
+	// flushBytes is how many bytes of records are gathered for one write: few enough
+	// to stay in the processor's cache with what they are made from.
+	flushBytes = 64 << 10
 	// readBytes is the largest buffer below TLS; it grows with use.
 	readBytes = 256 << 10
 )

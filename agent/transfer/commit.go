@@ -109,7 +109,7 @@ func (p *pull) tellReceived() {
 func (p *pull) vanished() int {
 	var lost atomic.Int64
 	var looks sync.WaitGroup
-	each := max(lookFiles, p.m.entries()/runtime.GOMAXPROCS(0)+1)
+	each := max(lookFiles, p.m.entries()/runtime.NumCPU()+1)
 	for from := 0; from < p.m.entries(); from += each {
 		looks.Go(func() { lost.Add(p.vanishedOf(from, from+each)) })
 	}

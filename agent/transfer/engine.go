@@ -108,6 +108,7 @@ type Engine struct {
 	gates   gates               // guards itself
 	givings map[string]*givings // by source key
 	hashed  hashed
+	steady  steady
 
 	holding holding
 }

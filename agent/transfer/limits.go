@@ -46,6 +46,7 @@ const (
 	askLate        = 4 * time.Second // we ask for more while answers take less than askSoon, and for less when they take more than this
 	batchFile      = 1 << 20         // bytes of the largest file in a batch
 	aheadFiles     = 64              // files of a batch opened at once
+	aheadDirs      = 16              // names of a folder to send opened at once as directories, at each depth of it
 	batchEntries   = 1024            // files in a batch
 	batchBytes     = 8 << 20         // bytes in a batch
 	maxBatchBody   = 16 << 10        // bytes of JSON in a batch request
@@ -75,6 +76,11 @@ const (
 	slowBytes      = 128 << 10              // bytes
 	manifestTurns  = 4                      // times slowTurn for the manifest
 	progressEvery  = 250 * time.Millisecond // between two reports of progress of one transfer
+
+	// Go's scheduler while content moves, see steady.
+	spareProcs  = 2                      // of the runtime's processors, beside those of the machine
+	steadyCall  = 8 * time.Millisecond   // of the call that keeps one busy: shorter than the 10 ms after which the runtime takes it
+	steadyAfter = 100 * time.Millisecond // after the last request
 
 	// Several holders.
 	maxAsked      = 64                     // devices that one transfer asks whether they have it

@@ -236,6 +236,7 @@ func (p *pull) loadManifest(ctx context.Context) error {
 
 // fetch gets all content that is missing. When it fails, the journal knows all that is there.
 func (p *pull) fetch(ctx context.Context, done int64) error {
+	defer p.e.moves()()
 	p.portion.Store(groupBuffer)
 	b := newBoard(p)
 	b.holders = []*holder{p.origin}

@@ -131,7 +131,7 @@ func (r *reader) openIn(dirfd int, name string, e *Entry) (int, error) {
 		if h.index == e.Index {
 			return h.FD, h.Err
 		}
-		h.close() // it was not asked for after all
+		closeOpened(h.Opened) // it was not asked for after all
 	}
 	ahead := r.next[:min(aheadFiles-1, len(r.next))]
 	more := func() (names []string) {
@@ -152,16 +152,19 @@ func (r *reader) openIn(dirfd int, name string, e *Entry) (int, error) {
 	return opened[0].FD, opened[0].Err
 }
 
-func (h *heldFile) close() {
-	if h.Err == nil {
-		_ = unix.Close(h.FD)
+// closeOpened closes what was opened too early.
+func closeOpened(all ...sandbox.Opened) {
+	for _, o := range all {
+		if o.Err == nil {
+			_ = unix.Close(o.FD)
+		}
 	}
 }
 
-// release closes what was opened too early.
+// release closes what was held.
 func (r *reader) release() {
 	for i := range r.held {
-		r.held[i].close()
+		closeOpened(r.held[i].Opened)
 	}
 	r.held = nil
 }

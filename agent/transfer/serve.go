@@ -91,6 +91,7 @@ func (e *Engine) serving(fn func(*request) error) func(http.ResponseWriter, *htt
 
 // answer runs fn and ends what it wrote when the transfer stops, or when it fails in the middle.
 func (q *request) answer(fn func() error) error {
+	defer q.e.moves()()
 	ended := make(chan struct{})
 	watched := make(chan struct{})
 	go func() {

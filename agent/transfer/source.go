@@ -17,6 +17,7 @@ import (
 
 	"nigh/agent/content"
 	"nigh/agent/receive"
+	"nigh/agent/sandbox"
 )
 
 // Skipped says what of the paths to send is not sent, and is told to both persons.
@@ -118,9 +119,9 @@ func walk(ctx context.Context, paths []string) (*source, error) {
 		if err != nil {
 			return nil, unreadable(at.Dir, err)
 		}
-		dir := os.NewFile(uintptr(fd), at.Dir)
-		err = w.add(dir, at.Name, name)
-		_ = dir.Close()
+		dir := &directory{File: os.NewFile(uintptr(fd), at.Dir), names: []string{at.Name}}
+		err = w.add(dir, 0, name)
+		dir.close()
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +163,7 @@ func walkTree(ctx context.Context, tree *Tree) (*source, error) {
 		dir = os.NewFile(uintptr(fd), filepath.Join(dir.Name(), component))
 	}
 	w.src.places[w.top] = place{Dir: tree.Root, Name: tree.Path}
-	if err := w.add(dir, name, w.top); err != nil {
+	if err := w.add(&directory{File: dir, names: []string{name}}, 0, w.top); err != nil {
 		return nil, err
 	}
 	if w.b.m.entries() == 0 {
@@ -181,11 +182,44 @@ func (w *walker) skips(p string, err error) bool {
 	return true
 }
 
-// add lists what has the name real in dir under the path p of the manifest.
-func (w *walker) add(dir *os.File, real, p string) error {
+// A directory is open while it is listed.
+type directory struct {
+	*os.File
+	names []string         // that are listed
+	held  []sandbox.Opened // what was opened with an earlier one of them: the last of names[:until]
+	until int
+}
+
+// open opens the directory that is the name i, and those that come after it when the broker is asked, which costs more than to open them.
+// Each i is greater than the one before.
+func (d *directory) open(i int) (int, error) {
+	for ; len(d.held) > max(0, d.until-i); d.held = d.held[1:] {
+		closeOpened(d.held[0])
+	}
+	if len(d.held) == 0 && i == len(d.names)-1 {
+		return openat(int(d.Fd()), d.names[i], unix.O_DIRECTORY|unix.O_NOFOLLOW) // which may be ".", a whole share
+	}
+	if len(d.held) == 0 {
+		more := func() []string { return d.names[i+1 : min(i+aheadDirs, len(d.names))] }
+		d.held = sandbox.OpenAll(int(d.Fd()), d.names[i], more, unix.O_RDONLY|unix.O_DIRECTORY)
+		d.until = i + len(d.held)
+	}
+	o := d.held[0]
+	d.held = d.held[1:]
+	return o.FD, o.Err
+}
+
+func (d *directory) close() {
+	closeOpened(d.held...)
+	_ = d.Close() // only read
+}
+
+// add lists what has the name i of dir under the path p of the manifest.
+func (w *walker) add(dir *directory, i int, p string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
+	real := dir.names[i]
 	var st unix.Stat_t
 	if w.tree != nil && w.tree.Skip != nil && p != w.top && w.tree.Skip(real) {
 		return nil
@@ -213,7 +247,7 @@ func (w *walker) add(dir *os.File, real, p string) error {
 		if err := w.entry(e, &st); err != nil {
 			return err
 		}
-		return w.dir(dir, real, p)
+		return w.dir(dir, i, p)
 	case unix.S_IFREG:
 		if err := readable(int(dir.Fd()), real, &st); err != nil {
 			if w.skips(p, err) {
@@ -250,27 +284,26 @@ func (w *walker) entry(e Entry, st *unix.Stat_t) error {
 	return nil
 }
 
-func (w *walker) dir(parent *os.File, real, p string) error {
-	full := filepath.Join(parent.Name(), real)
-	fd, err := openat(int(parent.Fd()), real, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+func (w *walker) dir(parent *directory, i int, p string) error {
+	full := filepath.Join(parent.Name(), parent.names[i])
+	fd, err := parent.open(i)
 	if err != nil {
 		if w.skips(p, err) {
 			return nil // its entry stays: an empty folder, counted
 		}
 		return unreadable(full, err)
 	}
-	dir := os.NewFile(uintptr(fd), full)
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	dir := &directory{File: os.NewFile(uintptr(fd), full)}
+	defer dir.close()
+	if dir.names, err = dir.Readdirnames(-1); err != nil {
 		if w.skips(p, err) {
 			return nil
 		}
 		return unreadable(full, err)
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := w.add(dir, name, p+"/"+name); err != nil {
+	slices.Sort(dir.names)
+	for i, name := range dir.names {
+		if err := w.add(dir, i, p+"/"+name); err != nil {
 			return err
 		}
 	}
